@@ -1,0 +1,69 @@
+# `make help` lists the targets. The work itself is in tools/, one script for each job.
+SHELL := /bin/bash
+export PYTHON ?= python3.11
+
+BIN := .venv/bin
+SETUP := .venv/.setup
+GEN := build/gen-venv/.setup
+NODE := tools/node/node_modules/.setup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-data test-slow test-mutants lint buf-lint breaking gen drift \
+	contract-check clean
+
+help: ## Print this.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
+
+setup: $(SETUP) ## Install the service, its client and the tools into .venv.
+
+demo: $(SETUP) ## Run the demo: a server, its Redis and some traffic, all in one.
+	@$(BIN)/feedsvc demo
+
+test: $(SETUP) ## Run the tests (needs only Python; uses redis-server where it is or can be had).
+	@tools/install-redis
+	@$(BIN)/pytest -q -m "not data and not slow"
+
+test-data: $(SETUP) ## Run the tests that need the data set in data/.
+	@$(BIN)/pytest -q -m data
+
+test-slow: $(SETUP) ## Run the tests that take minutes.
+	@$(BIN)/pytest -q -m slow
+
+test-mutants: $(SETUP) ## Put past bugs back, one at a time, and see the tests fail.
+	@$(BIN)/python tests/mutants
+
+lint: $(SETUP) ## Check the Python: rules, format, types.
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+buf-lint: $(GEN) $(NODE) ## Check the contract: rules, format (needs Node).
+	@tools/buf-lint
+
+breaking: $(GEN) $(NODE) ## Check that the contract does not break the one on main (needs Node).
+	@tools/buf-breaking
+
+gen: $(GEN) ## Generate the Python stubs from protos/.
+	@tools/gen
+
+drift: $(GEN) ## Check that the committed Python stubs are what protos/ generates.
+	@tools/drift
+
+contract-check: $(GEN) $(NODE) ## Compile the contract in Go, TypeScript and Java (needs them all).
+	@tools/contract-check
+
+clean: ## Remove all that was made, but .venv.
+	@rm -rf build dist tools/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(SETUP): pyproject.toml clients/python/pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo 'setup: installing feedsvc and its tools into .venv'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-e clients/python -e '.[embedded,dev]'
+	@touch $@
+
+$(GEN): tools/gen-setup tools/gen-requirements.txt
+	@tools/gen-setup
+
+$(NODE): tools/node-setup tools/node/package.json tools/node/package-lock.json
+	@tools/node-setup

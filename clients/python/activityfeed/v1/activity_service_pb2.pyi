@@ -1,0 +1,131 @@
+from activityfeed.v1 import activity_pb2 as _activity_pb2
+from activityfeed.v1 import feed_pb2 as _feed_pb2
+from google.rpc import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class PublishActivityRequest(_message.Message):
+    __slots__ = ("activity", "request_id")
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    activity: _activity_pb2.Activity
+    request_id: str
+    def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class Delivery(_message.Message):
+    __slots__ = ("delivered", "skipped_cold")
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_COLD_FIELD_NUMBER: _ClassVar[int]
+    delivered: int
+    skipped_cold: int
+    def __init__(self, delivered: _Optional[int] = ..., skipped_cold: _Optional[int] = ...) -> None: ...
+
+class PublishActivityResponse(_message.Message):
+    __slots__ = ("activity", "already_published", "delivery")
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    ALREADY_PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
+    activity: _activity_pb2.Activity
+    already_published: bool
+    delivery: Delivery
+    def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ..., already_published: bool = ..., delivery: _Optional[_Union[Delivery, _Mapping]] = ...) -> None: ...
+
+class BatchPublishActivitiesRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[PublishActivityRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[PublishActivityRequest, _Mapping]]] = ...) -> None: ...
+
+class PublishActivityResult(_message.Message):
+    __slots__ = ("response", "error")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    response: PublishActivityResponse
+    error: _status_pb2.Status
+    def __init__(self, response: _Optional[_Union[PublishActivityResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class BatchPublishActivitiesResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[PublishActivityResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[PublishActivityResult, _Mapping]]] = ...) -> None: ...
+
+class GetActivityRequest(_message.Message):
+    __slots__ = ("id", "viewer")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    VIEWER_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    viewer: str
+    def __init__(self, id: _Optional[str] = ..., viewer: _Optional[str] = ...) -> None: ...
+
+class GetActivityResponse(_message.Message):
+    __slots__ = ("activity",)
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    activity: _activity_pb2.Activity
+    def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ...) -> None: ...
+
+class BatchGetActivitiesRequest(_message.Message):
+    __slots__ = ("ids", "viewer")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    VIEWER_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    viewer: str
+    def __init__(self, ids: _Optional[_Iterable[str]] = ..., viewer: _Optional[str] = ...) -> None: ...
+
+class GetActivityResult(_message.Message):
+    __slots__ = ("activity", "error")
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    activity: _activity_pb2.Activity
+    error: _status_pb2.Status
+    def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class BatchGetActivitiesResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[GetActivityResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[GetActivityResult, _Mapping]]] = ...) -> None: ...
+
+class DeleteActivityRequest(_message.Message):
+    __slots__ = ("id", "actor", "request_id")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    actor: str
+    request_id: str
+    def __init__(self, id: _Optional[str] = ..., actor: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DeleteActivityResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListActivitiesRequest(_message.Message):
+    __slots__ = ("entity", "viewer", "page_size", "page_token", "own_only")
+    ENTITY_FIELD_NUMBER: _ClassVar[int]
+    VIEWER_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    OWN_ONLY_FIELD_NUMBER: _ClassVar[int]
+    entity: str
+    viewer: str
+    page_size: int
+    page_token: str
+    own_only: bool
+    def __init__(self, entity: _Optional[str] = ..., viewer: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., own_only: bool = ...) -> None: ...
+
+class ListActivitiesResponse(_message.Message):
+    __slots__ = ("activities", "next_page_token", "newer_page_token", "end")
+    ACTIVITIES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NEWER_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    activities: _containers.RepeatedCompositeFieldContainer[_activity_pb2.Activity]
+    next_page_token: str
+    newer_page_token: str
+    end: _feed_pb2.PageEnd
+    def __init__(self, activities: _Optional[_Iterable[_Union[_activity_pb2.Activity, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., newer_page_token: _Optional[str] = ..., end: _Optional[_Union[_feed_pb2.PageEnd, str]] = ...) -> None: ...

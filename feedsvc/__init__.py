@@ -1,0 +1,1 @@
+"""feedsvc: a gRPC activity-feed service over a Redis fan-out core."""

@@ -1,0 +1,198 @@
+"""Activities: publishing, reading and deleting them.
+
+A stored activity is a frame: two bytes of length, the name of its external id record, and its body, which the
+core does not look into. The empty frame is the tombstone. Whether a body is there is the one truth of an
+activity's existence: feeds, outboxes and logs hold ids only.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from feedsvc.core import ids, keys
+from feedsvc.core.fanout import Delivered, Fanout
+from feedsvc.core.store import Store
+from feedsvc.errors import (
+    ActivityDeleted,
+    ActivityNotFound,
+    BeforeRetention,
+    ExternalIdConflict,
+    NotTheActor,
+    RequestIdReused,
+    StoreUnavailable,
+)
+
+#: Seconds for which a mutation without a request id is remembered, in case its reply is lost between the store
+#: and us, and the connection repeats it.
+REPLAY_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class NewActivity:
+    """An activity to publish."""
+
+    actor: str
+    to: tuple[str, ...]
+    followers: bool
+    """Whether it goes into the actor's outbox."""
+    publish_ms: int | None
+    """When it was done, in Unix milliseconds; None: now."""
+    external_id: str
+    body: bytes
+    digest: bytes
+    """Stands for what the caller sent: 16 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    id: int
+    already: bool
+    delivered: Delivered
+
+
+def digest(*parts: bytes) -> bytes:
+    """16 bytes that stand for what a caller sent."""
+    state = blake2b(digest_size=16)
+    for part in parts:
+        state.update(len(part).to_bytes(4))
+        state.update(part)
+    return state.digest()
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Activities:
+    """The activities of a store."""
+
+    def __init__(self, store: Store, fanout: Fanout) -> None:
+        self._store = store
+        self._fanout = fanout
+
+    def shard(self, entity: str) -> int:
+        return ids.shard_for(entity, self._store.limits.shards)
+
+    async def publish(self, new: NewActivity, request_id: str) -> Published:
+        """Publishes and delivers. Doing it again with the same request or external id delivers again.
+
+        Raises BeforeRetention, ActivityDeleted, ExternalIdConflict, RequestIdReused.
+        """
+        return await self._fanout.finish(self._publish(new, request_id))
+
+    async def _publish(self, new: NewActivity, request_id: str) -> Published:
+        outcome, activity_id, bitmap = await self._commit(new, request_id)
+        delivered = await self._fanout.deliver(
+            activity_id, new.actor if new.followers else None, bitmap, new.to
+        )
+        return Published(activity_id, outcome != b"published", delivered)
+
+    async def _commit(self, new: NewActivity, request_id: str) -> tuple[bytes, int, bytes]:
+        now = now_ms()
+        shard = self.shard(new.actor)
+        unique = new.external_id or request_id or secrets.token_hex(8)
+        proposed = ids.make(
+            now if new.publish_ms is None else min(new.publish_ms, now),
+            ids.sequence_for(new.actor, unique),
+            shard,
+        )
+        name, seconds = self._request("p", new.actor, request_id)
+        while True:
+            outcome, found, bitmap = await self._store.script(
+                "publish",
+                shard,
+                new.actor,
+                proposed,
+                int(new.publish_ms is None),
+                new.body,
+                new.digest,
+                name,
+                seconds,
+                f"{new.actor}\0{new.external_id}" if new.external_id else "",
+                int(new.followers),
+                *new.to,
+            )
+            match outcome:
+                case b"published" | b"replayed" | b"duplicate":
+                    return outcome, int(found), bitmap
+                case b"busy":
+                    continue
+                case b"reused":
+                    raise RequestIdReused("this request_id was sent before with another activity")
+                case b"conflict":
+                    raise ExternalIdConflict(
+                        f"the actor has another activity of this external_id: {found.decode()}",
+                        int(found),
+                    )
+                case b"deleted":
+                    raise ActivityDeleted("the activity of this external_id was deleted")
+                case _:
+                    raise BeforeRetention("the actor's outbox was trimmed above this publish_time")
+
+    def _request(self, rpc: str, entity: str, request_id: str) -> tuple[str, int]:
+        if request_id:
+            return keys.request(rpc, entity, request_id), self._store.limits.request_ttl
+        return keys.request(rpc, entity, "\0" + secrets.token_hex(8)), REPLAY_SECONDS
+
+    async def bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
+        """The bodies of activities, None where there is none (any more), in the order of the ids."""
+        by_shard: dict[int, list[int]] = {}
+        for activity_id in wanted:
+            by_shard.setdefault(ids.shard_of(activity_id), []).append(activity_id)
+        found: dict[int, bytes | None] = {}
+
+        async def fetch(shard: int, some: list[int]) -> None:
+            tag = self._store.tags[shard]
+            frames = await self._store.call("MGET", *(keys.activity(tag, one) for one in some))
+            for one, frame in zip(some, frames, strict=True):
+                found[one] = frame[2 + int.from_bytes(frame[:2]) :] if frame else None
+
+        await asyncio.gather(
+            *(
+                fetch(shard, some)
+                for shard, some in by_shard.items()
+                if shard < self._store.limits.shards
+            )
+        )
+        return [found.get(activity_id) for activity_id in wanted]
+
+    async def delete(
+        self, activity_id: int, actor: str, to: Iterable[str], request_digest: bytes, request_id: str
+    ) -> None:
+        """Deletes an activity of an actor. ``to`` is whom it was published to.
+
+        Raises ActivityNotFound, NotTheActor, RequestIdReused.
+        """
+        await self._fanout.finish(self._delete(activity_id, actor, to, request_digest, request_id))
+
+    async def _delete(
+        self, activity_id: int, actor: str, to: Iterable[str], request_digest: bytes, request_id: str
+    ) -> None:
+        shard = self.shard(actor)
+        if ids.shard_of(activity_id) != shard:
+            raise NotTheActor("only its actor may delete an activity")
+        name, seconds = self._request("d", actor, request_id)
+        outcome, bitmap = await self._store.script(
+            "delete", shard, activity_id, actor, request_digest, name, seconds
+        )
+        if outcome == b"reused":
+            raise RequestIdReused("this request_id was sent before to delete another activity")
+        if outcome == b"absent":
+            raise ActivityNotFound("there is no such activity")
+        await self._fanout.retract(activity_id, actor, bitmap, to)
+
+    async def forget_let_go(self) -> None:
+        """Tells activities' shards which outboxes of other shards have let them go. Can run any number of times."""
+        with contextlib.suppress(StoreUnavailable):
+            for tag in self._store.tags:
+                while entries := await self._store.call("LRANGE", keys.let_go(tag), 0, 99):
+                    for entry in entries:
+                        text, _, outbox = entry.partition(b" ")
+                        await self._store.script(
+                            "release", ids.shard_of(int(text)), int(text), outbox
+                        )
+                        await self._store.call("LREM", keys.let_go(tag), 1, entry)

@@ -1,0 +1,126 @@
+"""Fan-out: brings what was published to the outboxes and warm feeds that it belongs in.
+
+One script call per shard and chunk of followers works beside the data. What was begun is finished even if the
+caller goes away: the activity is published, and only its delivery is left.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from feedsvc.core import ids, keys
+from feedsvc.core.store import Store
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What delivering an activity came to."""
+
+    feeds: int = 0
+    """Warm feeds of followers that it was brought to; those that had it are not counted."""
+    cold: int = 0
+    """Followers whose feed is not materialised."""
+
+    def __add__(self, other: "Delivered") -> "Delivered":
+        return Delivered(self.feeds + other.feeds, self.cold + other.cold)
+
+
+def shards_in(bitmap: bytes) -> list[int]:
+    """The shards that a bitmap of the store names; its bit 0 is the highest bit of the first byte."""
+    return [
+        8 * index + bit
+        for index, byte in enumerate(bitmap)
+        if byte
+        for bit in range(8)
+        if byte & (0x80 >> bit)
+    ]
+
+
+class Fanout:
+    """Deliveries and retractions, and the work under way that must come to its end."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs work to its end whether or not the caller waits for it."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Waits until all that was begun has ended."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def deliver(
+        self, activity_id: int, actor: str | None, bitmap: bytes, to: Iterable[str]
+    ) -> Delivered:
+        """Brings an activity to the outboxes of ``to``, then to the followers of these and of its actor.
+
+        ``actor`` is None if its own followers are not addressed; ``bitmap`` says where they are.
+        """
+        sources = {} if actor is None else {actor: bitmap}
+        others = [entity for entity in to if entity != actor]
+        if others:
+            bitmaps = await asyncio.gather(
+                *(
+                    self._store.script("outbox_add", self._shard(entity), entity, activity_id)
+                    for entity in others
+                )
+            )
+            sources.update(zip(others, bitmaps, strict=True))
+        return await self._push_all(activity_id, sources, "added")
+
+    async def retract(
+        self, activity_id: int, actor: str, bitmap: bytes, to: Iterable[str]
+    ) -> None:
+        """Tells the live logs of all whose feed may have shown an activity that it is gone."""
+        sources = {actor: bitmap}
+        others = [entity for entity in to if entity != actor]
+        bitmaps = await asyncio.gather(
+            *(
+                self._store.call(
+                    "GET", keys.bitmap(self._store.tags[self._shard(entity)], entity)
+                )
+                for entity in others
+            )
+        )
+        sources.update((entity, found or b"") for entity, found in zip(others, bitmaps, strict=True))
+        await asyncio.gather(
+            *(
+                self._store.script("retract", self._shard(entity), entity, activity_id)
+                for entity in sources
+            ),
+            self._push_all(activity_id, sources, "removed"),
+        )
+
+    async def _push_all(
+        self, activity_id: int, sources: dict[str, bytes], what: Literal["added", "removed"]
+    ) -> Delivered:
+        pushes = [
+            self._push(shard, source, activity_id, what)
+            for source, bitmap in sources.items()
+            for shard in shards_in(bitmap)
+        ]
+        if len(pushes) == 1:
+            return await pushes[0]
+        return sum(await asyncio.gather(*pushes), Delivered())
+
+    async def _push(self, shard: int, source: str, activity_id: int, what: str) -> Delivered:
+        delivered = Delivered()
+        position: bytes | str = "-inf"
+        while position:
+            position, feeds, cold = await self._store.script(
+                "push", shard, source, activity_id, position, what
+            )
+            delivered += Delivered(feeds, cold)
+        return delivered
+
+    def _shard(self, entity: str) -> int:
+        return ids.shard_for(entity, self._store.limits.shards)

@@ -1,0 +1,369 @@
+"""Feeds: reading pages, materialising, verifying.
+
+A feed is a query: the merge of the outboxes of all that a user follows, and its own. What is stored of it, the
+packed list of its newest ids, is a cache. Every read is right in whatever state the cache is.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from feedsvc.core import ids, keys
+from feedsvc.core.activities import Activities
+from feedsvc.core.edges import Edges
+from feedsvc.core.fanout import Fanout
+from feedsvc.core.outbox import Merged, merge
+from feedsvc.core.store import Arg, Store
+
+State = Literal["cold", "building", "warm"]
+
+#: How often VerifyFeed reads again before it calls something a difference, and the seconds between.
+VERIFY_READS = 5
+VERIFY_SECONDS = 0.2
+#: PULL edges left behind by a dead process that one read settles.
+SETTLED_A_READ = 8
+
+
+class End(Enum):
+    """Why a walk ends at a page."""
+
+    MORE = "more"
+    """It does not."""
+    FEED = "feed"
+    """There is nothing older."""
+    RETENTION = "retention"
+    """What was older has been trimmed."""
+    NEWEST = "newest"
+    """There is nothing newer, now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page begins: exclusive, and the direction of the walk."""
+
+    older: bool = True
+    id: int | None = None
+    """None, only when older: the top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a feed or an outbox."""
+
+    items: list[tuple[int, bytes]]
+    """Ids and bodies, newest first."""
+    older: int | None
+    """Continue towards older ids from here; None: the end."""
+    newer: int
+    """Continue towards newer ids from here."""
+    end: End
+    incomplete_below: int | None = None
+    log_tail: str = ""
+    """The end of the live log when the page was read; empty if the user is not live."""
+
+
+@dataclass(slots=True)
+class Slice:
+    """Ids beyond a cursor, nearest first, before it is known which of them are still there."""
+
+    ids: list[int]
+    exhausted: bool
+    floor: int = 0
+    """Below this id some outbox that was looked at was trimmed; 0: none was."""
+    log_tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An activity in which a stored feed differs from the query."""
+
+    kind: Literal["missing", "extra", "misplaced"]
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    state: State
+    compared: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What is stored of a feed."""
+
+    state: State
+    entries: int
+    floor: int
+    bytes: int
+    expires_ms: int
+    following: int
+    pulled: int
+    live: bool
+
+
+@dataclass(slots=True)
+class _Stored:
+    """What a slice read found in the user's shard."""
+
+    state: State
+    floor: int
+    log_tail: str
+    pulled: list[str]
+    ids: list[int]
+
+
+async def collect(
+    next_slice: Callable[[Cursor, int], Awaitable[Slice]],
+    bodies: Callable[[Sequence[int]], Awaitable[list[bytes | None]]],
+    keep: Callable[[bytes], bool],
+    cursor: Cursor,
+    size: int,
+    work: int,
+) -> Page:
+    """A page of ``size`` activities that are still there: slices are read until it is full, or at the end.
+
+    One more than the page is looked for: only a live one means that there is more. After ``work`` ids the page
+    is cut short, with a place to continue from.
+    """
+    items: list[tuple[int, bytes]] = []
+    first: Slice | None = None
+    at, looked, floor, exhausted = cursor, 0, 0, False
+    while len(items) <= size and not exhausted and looked < work:
+        part = await next_slice(at, size + 1 - len(items))
+        first = first or part
+        for activity_id, body in zip(part.ids, await bodies(part.ids), strict=True):
+            if body is not None and keep(body):
+                items.append((activity_id, body))
+        looked += len(part.ids)
+        floor, exhausted = max(floor, part.floor), part.exhausted
+        if part.ids:
+            at = Cursor(cursor.older, part.ids[-1])
+    more = len(items) > size
+    items = items[:size]
+    if more:
+        at = Cursor(cursor.older, items[-1][0])
+    end = End.MORE
+    if exhausted and not more:
+        end = End.NEWEST if not cursor.older else End.RETENTION if floor else End.FEED
+    if not cursor.older:
+        items.reverse()
+    # What a walk in the other direction begins with: the edge of this page that it has not looked beyond.
+    start = cursor.id or 0
+    if cursor.older:
+        older = at.id if end is End.MORE else None
+        newer = items[0][0] if items else (start - 1 if start else 0)
+    else:
+        older = items[-1][0] if items else start + 1
+        newer = at.id or 0
+    lowest = items[-1][0] if items else at.id or 0
+    return Page(
+        items,
+        older,
+        newer,
+        end,
+        floor if floor and (end is not End.MORE or lowest <= floor) else None,
+        first.log_tail if first else "",
+    )
+
+
+class Feeds:
+    """The feeds of a store."""
+
+    def __init__(self, store: Store, activities: Activities, edges: Edges, fanout: Fanout) -> None:
+        self._store = store
+        self._activities = activities
+        self._edges = edges
+        self._fanout = fanout
+        self._builds: dict[str, asyncio.Task[int]] = {}
+
+    def _shard(self, user: str) -> int:
+        return ids.shard_for(user, self._store.limits.shards)
+
+    async def page(self, user: str, cursor: Cursor, size: int) -> Page:
+        """A page of a user's feed."""
+        return await collect(
+            lambda at, count: self._slice(user, at, count),
+            self._activities.bodies,
+            lambda _: True,
+            cursor,
+            size,
+            self._store.limits.read_work,
+        )
+
+    async def outbox_page(
+        self, entity: str, cursor: Cursor, size: int, keep: Callable[[bytes], bool]
+    ) -> Page:
+        """A page of an entity's outbox, of those activities that ``keep`` wants by their body."""
+
+        async def outbox_slice(at: Cursor, count: int) -> Slice:
+            found = await merge(self._store, [entity], older=at.older, cursor=at.id, count=count)
+            return Slice(found.ids, found.exhausted, found.floor)
+
+        return await collect(
+            outbox_slice,
+            self._activities.bodies,
+            keep,
+            cursor,
+            size,
+            self._store.limits.read_work,
+        )
+
+    async def _slice(self, user: str, at: Cursor, count: int) -> Slice:
+        stored = await self._stored(user, at, count)
+        if stored.state == "cold":
+            await self._build_once(user)
+            stored = await self._stored(user, at, count)
+        if stored.state != "warm" or (not at.older and (at.id or 0) < stored.floor):
+            truth = await self._query(user, at, count)
+            return Slice(truth.ids, truth.exhausted, truth.floor, stored.log_tail)
+        found = stored.ids
+        if stored.pulled:
+            found = await self._with_pulled(user, stored, at, count)
+        exhausted = len(found) < count
+        floor = 0
+        if at.older and exhausted and stored.floor:
+            # Below the floor only the outboxes know.
+            below = stored.floor + 1 if at.id is None else min(at.id, stored.floor + 1)
+            rest = await self._query(user, Cursor(older=True, id=below), count - len(found))
+            found, exhausted, floor = found + rest.ids, rest.exhausted, rest.floor
+        return Slice(found, exhausted, floor, stored.log_tail)
+
+    async def _with_pulled(self, user: str, stored: _Stored, at: Cursor, count: int) -> list[int]:
+        """The slice of the stored feed merged with the outboxes of those whose edge is PULL."""
+        pulled = await merge(
+            self._store, stored.pulled, older=at.older, cursor=at.id, count=count
+        )
+        both = {one for one in (*stored.ids, *pulled.ids) if one > stored.floor}
+        await self._edges.settle(user, stored.pulled[:SETTLED_A_READ])
+        return sorted(both, reverse=at.older)[:count]
+
+    async def _stored(self, user: str, at: Cursor, count: int) -> _Stored:
+        state, head, _, log_tail, pulled, found = await self._store.script(
+            "feed_read",
+            self._shard(user),
+            user,
+            "older" if at.older else "newer",
+            "" if at.id is None else at.id,
+            count,
+        )
+        warm = state == b"warm"
+        return _Stored(
+            state.decode(),
+            int(head) if warm else 0,
+            log_tail.decode(),
+            [name.decode() for name in pulled],
+            [int(one) for one in found],
+        )
+
+    async def _query(self, user: str, at: Cursor, count: int) -> Merged:
+        """The truth: the merge of the outboxes."""
+        sources = [user, *await self._edges.followees(user)]
+        return await merge(self._store, sources, older=at.older, cursor=at.id, count=count)
+
+    async def _build_once(self, user: str) -> int:
+        """Materialises a cold feed; joins a build of this process that is under way."""
+        task = self._builds.get(user)
+        if task is None:
+            task = asyncio.create_task(self._build(user, force=False))
+            self._builds[user] = task
+            task.add_done_callback(lambda _: self._builds.pop(user, None))
+        return await asyncio.shield(task)
+
+    async def rebuild(self, user: str) -> int:
+        """Throws away what is stored and materialises it anew. The number of entries; -1: it stays cold."""
+        return await self._fanout.finish(self._build(user, force=True))
+
+    async def _build(self, user: str, *, force: bool) -> int:
+        nonce = secrets.token_hex(8)
+        state, generation = await self._store.script(
+            "build_begin", self._shard(user), user, nonce, int(force)
+        )
+        if state != b"cold":
+            return -1
+        tag = self._store.tags[self._shard(user)]
+        sources, pulled = await asyncio.gather(
+            self._edges.followees(user), self._store.call("SMEMBERS", keys.pulled(tag, user))
+        )
+        cap = self._store.limits.feed_cap
+        merged = await merge(
+            self._store, [user, *sources], older=True, cursor=None, count=cap + 1
+        )
+        floor = max(merged.floor, merged.ids[cap] if len(merged.ids) > cap else 0)
+        arguments: list[Arg] = [user, nonce, generation, floor, len(pulled), *pulled]
+        arguments += (one for one in reversed(merged.ids[:cap]) if one > floor)
+        return int(await self._store.script("build_commit", self._shard(user), *arguments))
+
+    async def verify(self, user: str) -> Verified:
+        """Compares a warm feed with the query."""
+        persisting: set[Difference] | None = None
+        compared = 0
+        for read in range(VERIFY_READS):
+            if read:
+                await asyncio.sleep(VERIFY_SECONDS)
+            tag = self._store.tags[self._shard(user)]
+            stored, pulled = await asyncio.gather(
+                self._store.call("LRANGE", keys.feed(tag, user), 0, -1),
+                self._store.call("SMEMBERS", keys.pulled(tag, user)),
+            )
+            if not stored or stored[0].startswith(b"!"):
+                return Verified("building" if stored else "cold")
+            floor, *found = (int(one) for one in stored)
+            compared = len(found)
+            differences = await self._differences(user, floor, found, bool(pulled))
+            persisting = differences if persisting is None else persisting & differences
+            if not persisting:
+                break
+        ordered = sorted(persisting or (), key=lambda difference: difference.id, reverse=True)
+        return Verified("warm", compared, ordered)
+
+    async def _differences(
+        self, user: str, floor: int, found: list[int], pulled: bool
+    ) -> set[Difference]:
+        count = len(found) + self._store.limits.feed_slack + 1
+        truth = await self._query(user, Cursor(), count)
+        expected = {one for one in truth.ids if one > floor}
+        stored = set(found)
+        suspects = [*(expected - stored), *(stored - expected)]
+        alive = {
+            one
+            for one, body in zip(suspects, await self._activities.bodies(suspects), strict=True)
+            if body is not None
+        }
+        misplaced = {
+            below for above, below in zip(found[1:], found, strict=False) if above <= below
+        }
+        differences = {Difference("misplaced", one) for one in misplaced}
+        differences |= {Difference("extra", one) for one in (stored - expected) & alive}
+        if not pulled:  # else what is missing may be what every read merges
+            differences |= {Difference("missing", one) for one in (expected - stored) & alive}
+        return differences
+
+    async def stats(self, user: str) -> Stats:
+        """What is stored of a feed; reading it does not keep the feed warm."""
+        tag = self._store.tags[self._shard(user)]
+        feed = keys.feed(tag, user)
+        head, length, ttl, size, pulled, lease, (_, following) = await asyncio.gather(
+            self._store.call("LINDEX", feed, 0),
+            self._store.call("LLEN", feed),
+            self._store.call("PTTL", feed),
+            self._store.call("MEMORY", "USAGE", feed),
+            self._store.call("SCARD", keys.pulled(tag, user)),
+            self._store.call("ZSCORE", keys.live(tag), user),
+            self._edges.counts(user),
+        )
+        building = bool(head) and head.startswith(b"!")
+        state: State = "cold" if not head else "building" if building else "warm"
+        return Stats(
+            state,
+            max(0, length - 1),
+            int(head) if state == "warm" else 0,
+            size or 0,
+            max(0, ttl),
+            following,
+            pulled,
+            lease is not None,
+        )

@@ -1,0 +1,20 @@
+-- include: packed
+-- Ends materialising a feed: what was merged from the outboxes, and what was delivered since it began.
+-- KEYS  the tag of the user's shard
+-- ARGV  user, nonce, edge generation at the beginning, floor, how many pulled followees were merged, these, then
+--       the merged ids above the floor, ascending
+-- Returns the number of ids stored, or -1: another build, an expiry or a changed edge came between
+local feed, pulled, generation = key(FEED, ARGV[1]), key(PULLED, ARGV[1]), redis.call('ZSCORE', key(EDGES, ARGV[1]), '')
+local stored = redis.call('LRANGE', feed, 0, -1)
+if stored[1] ~= '!' .. ARGV[2] then return -1 end
+redis.call('DEL', feed)
+if (generation or '') ~= ARGV[3] then return -1 end
+table.remove(stored, 1)
+local floor, flips = ARGV[4], tonumber(ARGV[5])
+local merged = packed_merge(stored, arguments(6 + flips), floor)
+redis.call('RPUSH', feed, floor)
+packed_append(feed, merged)
+if #merged > FEED_MOST then packed_trim(feed, FEED_CAP) end
+redis.call('PEXPIRE', feed, FEED_TTL_MS)
+if flips > 0 then redis.call('SREM', pulled, unpack(ARGV, 6, 5 + flips)) end
+return #merged

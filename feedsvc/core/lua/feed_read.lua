@@ -1,0 +1,32 @@
+-- include: packed live
+-- Reads a slice of a warm feed, and notes that it was read.
+-- KEYS  the tag of the user's shard
+-- ARGV  user, 'older' or 'newer', cursor ('' for the end it starts from), count
+-- Returns {state, floor, edge generation, end of the live log or '', pulled followees, ids beyond the cursor,
+--         nearest to it first}. States: cold, building, warm; without ids unless warm
+local user, older, cursor, count = ARGV[1], ARGV[2] == 'older', ARGV[3], tonumber(ARGV[4])
+local feed = key(FEED, user)
+local head = redis.call('LINDEX', feed, 0)
+local state = not head and 'cold' or head:byte() == MARKER and 'building' or 'warm'
+local ids = {}
+if state == 'warm' then
+  local length = redis.call('LLEN', feed)
+  if older then
+    local place = length
+    if cursor ~= '' and redis.call('LINDEX', feed, -1) >= cursor then
+      place = head >= cursor and 0 or packed_place(feed, cursor, 0, length - 1)
+    end
+    if place > 1 then
+      local found = redis.call('LRANGE', feed, math.max(1, place - count), place - 1)
+      for i = #found, 1, -1 do ids[#ids + 1] = found[i] end
+    end
+  elseif head <= cursor and redis.call('LINDEX', feed, -1) > cursor then
+    local place = packed_place(feed, cursor, 0, length - 1)
+    if redis.call('LINDEX', feed, place) == cursor then place = place + 1 end
+    ids = redis.call('LRANGE', feed, place, place + count - 1)
+  end
+  -- At most one write in a tenth of the time to live: with a synchronous append-only file a write costs a sync.
+  if redis.call('PTTL', feed) < FEED_TTL_MS * 0.9 then redis.call('PEXPIRE', feed, FEED_TTL_MS) end
+end
+return {state, head or '', redis.call('ZSCORE', key(EDGES, user), '') or '', is_live(user) and log_tail(user) or '',
+  redis.call('SMEMBERS', key(PULLED, user)), ids}

@@ -1,0 +1,44 @@
+-- include: packed live requests
+-- Makes edges of one shard's followers. The bitmaps of the followees must name this shard already.
+-- KEYS  the tag of the followers' shard
+-- ARGV  for each: follower, followee, digest, request name, seconds to keep it
+-- Returns for each {outcome, position, 'pull' or 'push', floor of the warm feed}. Outcomes: followed, already,
+--         replayed; reused, too_many: refused
+--
+-- The position is unique among the followee's followers here and among the follower's edges, only grows, and
+-- begins with the time: it orders both lists, and it is the epoch of the edge.
+local results = {}
+for first = 1, #ARGV, 5 do
+  local follower, followee, digest, request = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3]
+  local edges, followers, pulled = key(EDGES, follower), key(FOLLOWERS, followee), key(PULLED, follower)
+  local known = request_result(request, digest)
+  local position = redis.call('ZSCORE', edges, followee)
+  local outcome, mode, floor = 'followed', 'push', ''
+  if known then
+    outcome, position = 'replayed', known
+  elseif known == false then
+    outcome, position = 'reused', ''
+  elseif position then
+    outcome = 'already'
+  elseif redis.call('ZCARD', edges) > MAX_FOLLOWEES then
+    outcome, position = 'too_many', ''
+  else
+    local last = redis.call('ZREVRANGE', followers, 0, 0, 'WITHSCORES')[2]
+    position = string.format('%.0f', math.max(clock_us(), 1 + (last or 0),
+      1 + (redis.call('ZSCORE', edges, '') or 0)))
+    -- A warm feed lacks what the outbox holds: reads merge it until that is settled.
+    local head = redis.call('LINDEX', key(FEED, follower), 0)
+    if head and head:byte() ~= MARKER then redis.call('SADD', pulled, followee) end
+    redis.call('ZADD', edges, position, followee, position, '')
+    redis.call('ZADD', followers, position, follower)
+    if is_live(follower) then log_write(follower, 'f', followee) end
+  end
+  if outcome ~= 'reused' and outcome ~= 'too_many' then
+    request_keep(request, digest, position, ARGV[first + 4])
+    if redis.call('SISMEMBER', pulled, followee) == 1 then
+      mode, floor = 'pull', redis.call('LINDEX', key(FEED, follower), 0) or ''
+    end
+  end
+  results[#results + 1] = {outcome, position, mode, floor}
+end
+return results

@@ -1,0 +1,13 @@
+-- Request records: digest of the body, then the result. An empty name means that there is no request id.
+
+-- nil: not seen. false: seen with another body. Otherwise the result.
+local function request_result(name, digest)
+  local record = name ~= '' and redis.call('GET', key(REQUEST, name))
+  if not record then return nil end
+  if record:sub(1, #digest) ~= digest then return false end
+  return record:sub(#digest + 1)
+end
+
+local function request_keep(name, digest, result, seconds)
+  if name ~= '' then redis.call('SET', key(REQUEST, name), digest .. result, 'EX', seconds) end
+end

@@ -1,0 +1,10 @@
+-- include: packed outbox live
+-- Writes an activity to the outbox of an entity that it was published to, and to that entity's own feed.
+-- KEYS  the tag of the entity's shard
+-- ARGV  entity, activity id
+-- Returns the bitmap of the shards with followers of the entity. Doing it again changes nothing.
+local entity, id = ARGV[1], ARGV[2]
+outbox_insert(entity, id)
+packed_insert(key(FEED, entity), id, FEED_CAP, FEED_MOST)
+if is_live(entity) then log_added(entity, id) end
+return redis.call('GET', key(BITMAP, entity)) or ''

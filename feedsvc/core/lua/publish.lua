@@ -1,0 +1,80 @@
+-- include: packed outbox live requests
+-- Publishes an activity: id, body, outbox, own feed, external id and request record, all in one step.
+-- KEYS  the tag of the actor's shard
+-- ARGV  actor, proposed id, '1' if its time is now (it then goes above all that the outbox holds), body,
+--       digest of what was sent, request name, seconds to keep it, external name or '', '1' if it goes into the
+--       actor's outbox, then the entities it is published to
+-- Returns {outcome, id, bitmap of the shards with followers of the actor}. Outcomes: published, replayed (same
+--       request), duplicate (same external id); reused, conflict, deleted, before_retention: refused; busy: no
+--       free id found yet, call again
+local actor, proposed, fresh, body, digest = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
+local request, request_ttl, external, own = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
+local outbox, overflow = key(OUTBOX, actor), nil
+
+local function answer(outcome, id)
+  return {outcome, id or '', redis.call('GET', key(BITMAP, actor)) or ''}
+end
+
+-- The next id of this shard above another id, which may be of another shard. 10^10 is a multiple of 256.
+local function above(id)
+  local low = tonumber(id:sub(-10))
+  low = low - low % 256 + tonumber(proposed:sub(-10)) % 256
+  if low <= tonumber(id:sub(-10)) then low = low + 256 end
+  if low < 1e10 then return id:sub(1, 9) .. string.format('%010.0f', low) end
+  return string.format('%09.0f%010.0f', tonumber(id:sub(1, 9)) + 1, low - 1e10)
+end
+
+local known = request_result(request, digest)
+if known then return answer('replayed', known) end
+if known == false then return answer('reused') end
+
+if external ~= '' then
+  local record = redis.call('GET', key(EXTERNAL, external))
+  if record then
+    local id = record:sub(1, 19)
+    if record:sub(20) ~= digest then return answer('conflict', id) end
+    local frame = redis.call('GET', key(ACTIVITY, id))
+    return answer(frame and frame ~= '' and 'duplicate' or 'deleted', id)
+  end
+end
+
+local id = proposed
+if own and fresh then
+  local tail = redis.call('LINDEX', outbox, -1)
+  if tail and tail >= id then id = above(tail) end
+elseif own then
+  -- By the proposed id, not by the one found: what was let go can then not come in again beside its tombstone.
+  local floor = redis.call('LINDEX', outbox, 0)
+  if floor and (id <= floor or (redis.call('LLEN', outbox) > OUTBOX_CAP and id < redis.call('LINDEX', outbox, 1)))
+  then return answer('before_retention') end
+end
+
+-- Probe upward. Where it is crowded, go on from where the last one of the neighbourhood (about 5 ms) was placed.
+for probe = 1, 65 do
+  if redis.call('EXISTS', key(ACTIVITY, id)) == 0 then break end
+  if probe % 8 == 0 then
+    overflow = key(CROWDED, id:sub(1, 12))
+    local last = redis.call('GET', overflow)
+    if last and last > id then id = last end
+  end
+  id = above(id)
+  if probe == 65 then
+    redis.call('SET', overflow, id, 'EX', 3600)
+    return answer('busy')
+  end
+end
+if overflow then redis.call('SET', overflow, id, 'EX', 3600) end
+
+redis.call('SET', key(ACTIVITY, id), struct.pack('>H', #external) .. external .. body)
+if #ARGV > 9 then
+  redis.call('SADD', key(HOLDERS, id), unpack(ARGV, 10))
+  if own then redis.call('SADD', key(HOLDERS, id), actor) end
+end
+if external ~= '' then redis.call('SET', key(EXTERNAL, external), id .. digest) end
+if own then
+  outbox_insert(actor, id)
+  packed_insert(key(FEED, actor), id, FEED_CAP, FEED_MOST)
+  if is_live(actor) then log_added(actor, id) end
+end
+request_keep(request, digest, id, request_ttl)
+return answer('published', id)

@@ -1,0 +1,20 @@
+-- include: live requests
+-- Ends an edge. The feed goes cold in the same step: its next read builds it without what the edge brought.
+-- KEYS  the tag of the follower's shard
+-- ARGV  follower, followee, digest, request name, seconds to keep it
+-- Returns {outcome, '1' if there was an edge}. Outcomes: done, replayed; reused: refused
+local follower, followee, digest, request = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local edges = key(EDGES, follower)
+local known = request_result(request, digest)
+if known then return {'replayed', known} end
+if known == false then return {'reused', ''} end
+local there = tostring(redis.call('ZREM', edges, followee))
+if there == '1' then
+  redis.call('ZINCRBY', edges, 1, '')
+  redis.call('ZREM', key(FOLLOWERS, followee), follower)
+  redis.call('SREM', key(PULLED, follower), followee)
+  redis.call('DEL', key(FEED, follower))
+  if is_live(follower) then log_write(follower, 'u', followee) end
+end
+request_keep(request, digest, there, ARGV[5])
+return {'done', there}

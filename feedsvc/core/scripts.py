@@ -1,0 +1,60 @@
+"""Loads the Lua scripts of ``lua/``, each with the key schema, the limits and what it includes before it."""
+
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+
+from feedsvc.config import Limits
+from feedsvc.core.keys import LUA_PREAMBLE
+
+SHARDLESS = frozenset({"meta"})
+"""Scripts that work on no shard: they get neither key schema nor limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    name: str
+    source: str
+    sha: str
+
+
+def _constants(limits: Limits) -> str:
+    values = {
+        "FEED_CAP": limits.feed_cap,
+        "FEED_MOST": limits.feed_cap + limits.feed_slack,
+        "FEED_TTL_MS": limits.feed_ttl * 1000,
+        "OUTBOX_CAP": limits.outbox_cap,
+        "MAX_FOLLOWEES": limits.max_followees,
+        "PUSH_CHUNK": limits.push_chunk,
+        "BUILD_MS": limits.build_ttl * 1000,
+        "LOG_CAP": limits.log_cap,
+        "LEASE_MS": limits.log_lease * 1000,
+        # As many as a log and the feed before it can name: nothing older is delivered again.
+        "SEEN_CAP": limits.log_cap + limits.feed_cap + limits.feed_slack,
+        # The tombstone of what retention took outlives every feed that could still hold the id.
+        "RETIRED_MS": 2 * limits.feed_ttl * 1000,
+    }
+    return "".join(f"local {name} = {value}\n" for name, value in values.items())
+
+
+def load(limits: Limits) -> dict[str, Script]:
+    """All scripts by name, made for these limits."""
+    folder = files("feedsvc.core") / "lua"
+    library = {
+        entry.name.removesuffix(".lua"): entry.read_text()
+        for entry in (folder / "lib").iterdir()
+        if entry.name.endswith(".lua")
+    }
+    preamble = LUA_PREAMBLE + _constants(limits)
+    scripts = {}
+    for entry in folder.iterdir():
+        name = entry.name.removesuffix(".lua")
+        if name == entry.name:
+            continue
+        text = entry.read_text()
+        first = text.partition("\n")[0]
+        includes = first.removeprefix("-- include:").split() if "include:" in first else []
+        parts = [] if name in SHARDLESS else [preamble]
+        source = "\n".join([*parts, *(library[include] for include in includes), text])
+        scripts[name] = Script(name, source, sha1(source.encode()).hexdigest())  # noqa: S324 (as the store names it)
+    return scripts

@@ -1,0 +1,202 @@
+"""The connection to the store: coalesced commands, scripts, and what the store was created with.
+
+Commands that are issued while a batch is in flight leave together as the next pipeline: one system call and one
+pass through redis-py for many commands. All that the core asks of the store goes through ``Store.call``.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import deque
+from typing import Any, Self
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from feedsvc.config import Limits
+from feedsvc.core import keys, scripts
+from feedsvc.errors import StoreUnavailable, StoreUnfit
+
+log = logging.getLogger(__name__)
+
+Arg = str | bytes | int | float
+
+#: Commands that leave together at the most.
+BATCH = 256
+#: Seconds that the store may take to answer a batch.
+ANSWER_SECONDS = 5.0
+#: The oldest version with all that the scripts use, for both Redis and Valkey.
+OLDEST = (7, 0)
+
+_UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
+
+
+class Store:
+    """One store node. ``open`` it before use; then it checked that the store is fit and whose it is."""
+
+    def __init__(self, redis: "Redis", limits: Limits) -> None:
+        self.redis = redis
+        self.limits = limits
+        self.tags = keys.tags(limits.shards)
+        self.secret = b""
+        self._scripts = scripts.load(limits)
+        self._waiting: deque[tuple[tuple[Arg, ...], asyncio.Future[Any]]] = deque()
+        self._sender: asyncio.Task[None] | None = None
+
+    @classmethod
+    def at(cls, url: str, limits: Limits) -> Self:
+        """A store by its URL (``redis://``, ``rediss://`` or ``unix://``)."""
+        redis = Redis.from_url(
+            url,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+            # Every script can be run twice; see the notes on replays in each.
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), 3),
+            health_check_interval=0,
+        )
+        return cls(redis, limits)
+
+    async def open(self) -> None:
+        """Checks the store and reads its record, or makes it. Raises StoreUnfit."""
+        try:
+            info = await self.redis.info()
+            await self._check(info)
+            for script in self._scripts.values():
+                await self.redis.script_load(script.source)
+            schema, shards, secret = await self.redis.eval(  # type: ignore[misc]
+                self._scripts["meta"].source,
+                1,
+                keys.META,
+                keys.SCHEMA,
+                self.limits.shards,
+                secrets.token_hex(32),
+            )
+        except AuthenticationError as error:
+            raise StoreUnfit(
+                "the store refuses the user or password: give the right ones in --redis-url"
+            ) from error
+        except ReadOnlyError as error:
+            raise StoreUnfit(
+                "the store is read-only (a replica?): give the primary's address in --redis-url"
+            ) from error
+        except BusyLoadingError as error:
+            raise StoreUnfit("the store is still loading its data: try again in a while") from error
+        except (*_UNAVAILABLE, OSError) as error:
+            raise StoreUnfit(
+                "the store cannot be reached: is it running, and is --redis-url right?"
+            ) from error
+        except ResponseError as error:
+            raise StoreUnfit(f"the store does not let us work: {error}") from error
+        if int(schema) != keys.SCHEMA:
+            raise StoreUnfit(
+                f"the store's data has schema {int(schema)}, this version needs {keys.SCHEMA}: "
+                "run the version that made it, or use another store"
+            )
+        if int(shards) != self.limits.shards:
+            raise StoreUnfit(
+                f"the store was made with {int(shards)} shards, not {self.limits.shards}: "
+                f"start with --shards {int(shards)}"
+            )
+        self.secret = secret
+
+    async def _check(self, info: dict[str, Any]) -> None:
+        name, version = "Redis", str(info.get("redis_version", "0"))
+        if "valkey_version" in info:
+            name, version = "Valkey", str(info["valkey_version"])
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+            raise StoreUnfit(
+                f"the store is {name} {version}: Redis 7.0, Valkey 8 or a later one is needed"
+            )
+        if info.get("role") == "slave":
+            raise StoreUnfit(
+                "the store is a replica and read-only: give the primary's address in --redis-url"
+            )
+        policy = info.get("maxmemory_policy", "noeviction")
+        if str(policy).startswith("allkeys"):
+            raise StoreUnfit(
+                f"the store evicts any key when memory is short (maxmemory-policy {policy}), and would "
+                "lose activities: set maxmemory-policy to noeviction"
+            )
+
+    async def close(self) -> None:
+        if self._sender is not None:
+            self._sender.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sender
+        await self.redis.aclose()
+
+    def call(self, *command: Arg) -> asyncio.Future[Any]:
+        """Sends a command with the next batch. Commands leave in the order in which they were issued.
+
+        The answer is as the store gave it, in bytes. Raises StoreUnavailable.
+        """
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, answer))
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_all())
+        return answer
+
+    async def script(self, name: str, shard: int, *arguments: Arg) -> Any:
+        """Runs a script of ``lua/`` in a shard."""
+        script = self._scripts[name]
+        tag = self.tags[shard]
+        try:
+            return await self.call("EVALSHA", script.sha, 1, tag, *arguments)
+        except NoScriptError:  # the store restarted, or its script cache was flushed
+            await self.call("SCRIPT", "LOAD", script.source)
+            return await self.call("EVALSHA", script.sha, 1, tag, *arguments)
+
+    async def _send_all(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            try:
+                answers = await self._send([command for command, _ in batch])
+            except BaseException as error:
+                for _, answer in batch:
+                    if not answer.done():
+                        answer.set_exception(_translated(error))
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for (_, answer), value in zip(batch, answers, strict=True):
+                if answer.done():  # its caller was cancelled
+                    continue
+                if isinstance(value, Exception):
+                    answer.set_exception(_translated(value))
+                else:
+                    answer.set_result(value)
+
+    async def _send(self, commands: list[tuple[Arg, ...]]) -> list[Any]:
+        if len(commands) == 1:
+            return [await self.redis.execute_command(*commands[0])]
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+
+def _translated(error: BaseException) -> BaseException:
+    """What the rest of the core sees of a store's error."""
+    if isinstance(error, NoScriptError):
+        return error
+    if isinstance(error, (*_UNAVAILABLE, OSError, asyncio.CancelledError)):
+        return StoreUnavailable("the store is not available")
+    if isinstance(error, RedisError):
+        log.error("the store refused a command: %s", error)
+        # Out of memory, a failing disk, a slot on the move: an operator has to act, and then it works again.
+        if str(error).startswith(("OOM", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MASTERDOWN")):
+            return StoreUnavailable("the store is not available")
+    return error
