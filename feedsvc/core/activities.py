@@ -161,7 +161,12 @@ class Activities:
         return [found.get(activity_id) for activity_id in wanted]
 
     async def delete(
-        self, activity_id: int, actor: str, to: Iterable[str], request_digest: bytes, request_id: str
+        self,
+        activity_id: int,
+        actor: str,
+        to: Iterable[str],
+        request_digest: bytes,
+        request_id: str,
     ) -> None:
         """Deletes an activity of an actor. ``to`` is whom it was published to.
 
@@ -170,7 +175,12 @@ class Activities:
         await self._fanout.finish(self._delete(activity_id, actor, to, request_digest, request_id))
 
     async def _delete(
-        self, activity_id: int, actor: str, to: Iterable[str], request_digest: bytes, request_id: str
+        self,
+        activity_id: int,
+        actor: str,
+        to: Iterable[str],
+        request_digest: bytes,
+        request_id: str,
     ) -> None:
         shard = self.shard(actor)
         if ids.shard_of(activity_id) != shard:

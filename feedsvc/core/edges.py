@@ -208,7 +208,9 @@ class Edges:
     async def list_following(self, entity: str, after: Place | None, count: int) -> list[Edge]:
         """Up to ``count`` edges from an entity, newest first."""
         key = keys.edges(self._tag(entity), entity)
-        found = await self._newest(key, "+inf" if after is None else f"({after.position}", count + 1)
+        found = await self._newest(
+            key, "+inf" if after is None else f"({after.position}", count + 1
+        )
         return [Edge(entity, name, position) for name, position in found if name][:count]
 
     async def list_followers(

@@ -77,21 +77,19 @@ class Fanout:
             sources.update(zip(others, bitmaps, strict=True))
         return await self._push_all(activity_id, sources, "added")
 
-    async def retract(
-        self, activity_id: int, actor: str, bitmap: bytes, to: Iterable[str]
-    ) -> None:
+    async def retract(self, activity_id: int, actor: str, bitmap: bytes, to: Iterable[str]) -> None:
         """Tells the live logs of all whose feed may have shown an activity that it is gone."""
         sources = {actor: bitmap}
         others = [entity for entity in to if entity != actor]
         bitmaps = await asyncio.gather(
             *(
-                self._store.call(
-                    "GET", keys.bitmap(self._store.tags[self._shard(entity)], entity)
-                )
+                self._store.call("GET", keys.bitmap(self._store.tags[self._shard(entity)], entity))
                 for entity in others
             )
         )
-        sources.update((entity, found or b"") for entity, found in zip(others, bitmaps, strict=True))
+        sources.update(
+            (entity, found or b"") for entity, found in zip(others, bitmaps, strict=True)
+        )
         await asyncio.gather(
             *(
                 self._store.script("retract", self._shard(entity), entity, activity_id)

@@ -234,9 +234,7 @@ class Feeds:
 
     async def _with_pulled(self, user: str, stored: _Stored, at: Cursor, count: int) -> list[int]:
         """The slice of the stored feed merged with the outboxes of those whose edge is PULL."""
-        pulled = await merge(
-            self._store, stored.pulled, older=at.older, cursor=at.id, count=count
-        )
+        pulled = await merge(self._store, stored.pulled, older=at.older, cursor=at.id, count=count)
         both = {one for one in (*stored.ids, *pulled.ids) if one > stored.floor}
         await self._edges.settle(user, stored.pulled[:SETTLED_A_READ])
         return sorted(both, reverse=at.older)[:count]
@@ -289,9 +287,7 @@ class Feeds:
             self._edges.followees(user), self._store.call("SMEMBERS", keys.pulled(tag, user))
         )
         cap = self._store.limits.feed_cap
-        merged = await merge(
-            self._store, [user, *sources], older=True, cursor=None, count=cap + 1
-        )
+        merged = await merge(self._store, [user, *sources], older=True, cursor=None, count=cap + 1)
         floor = max(merged.floor, merged.ids[cap] if len(merged.ids) > cap else 0)
         arguments: list[Arg] = [user, nonce, generation, floor, len(pulled), *pulled]
         arguments += (one for one in reversed(merged.ids[:cap]) if one > floor)

@@ -76,9 +76,7 @@ class Live:
 
     async def read(self, user: str, place: str) -> list[Entry]:
         """What the log holds after a place, oldest first, some of it if there is much. Raises LogLost."""
-        flat = await self._store.script(
-            "live_read", self._shard(user), user, place, ENTRIES_A_READ
-        )
+        flat = await self._store.script("live_read", self._shard(user), user, place, ENTRIES_A_READ)
         if flat == b"lost":
             raise LogLost
         return [

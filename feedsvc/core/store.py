@@ -60,6 +60,7 @@ class Store:
         """A store by its URL (``redis://``, ``rediss://`` or ``unix://``)."""
         redis = Redis.from_url(
             url,
+            protocol=2,  # answers as the core reads them
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             # Every script can be run twice; see the notes on replays in each.
@@ -75,7 +76,7 @@ class Store:
             await self._check(info)
             for script in self._scripts.values():
                 await self.redis.script_load(script.source)
-            schema, shards, secret = await self.redis.eval(  # type: ignore[misc]
+            schema, shards, secret = await self.redis.eval(
                 self._scripts["meta"].source,
                 1,
                 keys.META,
@@ -180,7 +181,7 @@ class Store:
 
     async def _send(self, commands: list[tuple[Arg, ...]]) -> list[Any]:
         if len(commands) == 1:
-            return [await self.redis.execute_command(*commands[0])]
+            return [await self.redis.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
         pipeline = self.redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
@@ -197,6 +198,8 @@ def _translated(error: BaseException) -> BaseException:
     if isinstance(error, RedisError):
         log.error("the store refused a command: %s", error)
         # Out of memory, a failing disk, a slot on the move: an operator has to act, and then it works again.
-        if str(error).startswith(("OOM", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MASTERDOWN")):
+        if str(error).startswith(
+            ("OOM", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MASTERDOWN")
+        ):
             return StoreUnavailable("the store is not available")
     return error

@@ -1,0 +1,107 @@
+"""Between the contract's messages and the core's own."""
+
+from collections.abc import Collection
+
+from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, AUDIENCE_TO_ONLY, Activity
+from activityfeed.v1.activity_service_pb2 import (
+    Delivery,
+    PublishActivityRequest,
+    PublishActivityResponse,
+)
+from activityfeed.v1.feed_pb2 import FeedItem, PageEnd
+from activityfeed.v1.follow_service_pb2 import FollowEdge
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from feedsvc.core.activities import NewActivity, Published, digest, now_ms
+from feedsvc.core.edges import Edge
+from feedsvc.core.feed import Cursor, End, Page
+from feedsvc.tokens import Tokens
+
+DEFAULT_PAGE = 20
+MOST_PAGE = 100
+DEFAULT_EDGES = 100
+MOST_EDGES = 1_000
+
+PAGE_ENDS = {
+    End.MORE: PageEnd.PAGE_END_UNSPECIFIED,
+    End.FEED: PageEnd.PAGE_END_FEED_END,
+    End.RETENTION: PageEnd.PAGE_END_RETENTION,
+    End.NEWEST: PageEnd.PAGE_END_NEWEST,
+}
+
+
+def page_size(wanted: int, default: int = DEFAULT_PAGE, most: int = MOST_PAGE) -> int:
+    return min(wanted or default, most)
+
+
+def timestamp_ms(ms: int) -> Timestamp:
+    return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
+
+
+def new_activity(request: PublishActivityRequest) -> tuple[NewActivity, Activity]:
+    """What to publish, and the activity as it will be stored: without its id, times and defaults filled in."""
+    activity = Activity()
+    activity.CopyFrom(request.activity)
+    activity.ClearField("id")
+    if not activity.audience:
+        activity.audience = AUDIENCE_FOLLOWERS
+    sent = digest(activity.SerializeToString(deterministic=True))
+    publish_ms: int | None = None
+    if activity.HasField("publish_time"):
+        time = activity.publish_time
+        publish_ms = time.seconds * 1000 + time.nanos // 1_000_000
+    else:
+        activity.publish_time.CopyFrom(timestamp_ms(now_ms()))
+    new = NewActivity(
+        actor=activity.actor,
+        to=tuple(activity.to),
+        followers=activity.audience == AUDIENCE_FOLLOWERS,
+        publish_ms=publish_ms,
+        external_id=activity.external_id,
+        body=activity.SerializeToString(),
+        digest=sent,
+    )
+    return new, activity
+
+
+def stored_activity(activity_id: int, body: bytes) -> Activity:
+    activity = Activity.FromString(body)
+    activity.id = str(activity_id)
+    return activity
+
+
+def publish_response(published: Published, activity: Activity) -> PublishActivityResponse:
+    return PublishActivityResponse(
+        activity=activity,
+        already_published=published.already,
+        delivery=Delivery(
+            delivered=published.delivered.feeds, skipped_cold=published.delivered.cold
+        ),
+    )
+
+
+def page_tokens(page: Page, tokens: Tokens, *bound: str) -> tuple[str, str]:
+    """The tokens of a page towards older and newer ids."""
+    older = "" if page.older is None else tokens.page(Cursor(older=True, id=page.older), *bound)
+    return older, tokens.page(Cursor(older=False, id=page.newer), *bound)
+
+
+def routes(activity: Activity) -> list[str]:
+    """The outboxes that an activity was published to."""
+    if activity.audience == AUDIENCE_TO_ONLY:
+        return list(activity.to)
+    return [activity.actor, *(entity for entity in activity.to if entity != activity.actor)]
+
+
+def feed_item(activity: Activity, user: str, followed: Collection[str]) -> FeedItem:
+    """A place in a user's feed; ``followed`` are those of its routes that the user follows."""
+    via = [one for one in routes(activity) if one == user or one in followed]
+    return FeedItem(activity=activity, via=sorted(via, key=str.encode))
+
+
+def follow_edge(edge: Edge) -> FollowEdge:
+    return FollowEdge(
+        follower=edge.follower,
+        followee=edge.followee,
+        follow_time=timestamp_ms(edge.position // 1000),
+    )

@@ -1,0 +1,28 @@
+"""Answers what a handler raises with a google.rpc.Status."""
+
+from typing import Any
+
+import grpc
+
+from feedsvc.interceptors.wrapping import Behaviour, WrappingInterceptor
+from feedsvc.status import DETAILS_KEY, code_of, status_of
+
+
+class ErrorInterceptor(WrappingInterceptor):
+    """Turns exceptions into statuses; none reaches gRPC, which would send its text to the caller."""
+
+    def around(self, behaviour: Behaviour) -> Behaviour:
+        async def guarded(request: Any, context: Any) -> Any:
+            try:
+                return await behaviour(request, context)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001 (this is the one place that catches all)
+                status = status_of(error)
+            await context.abort(
+                code_of(status),
+                status.message,
+                trailing_metadata=((DETAILS_KEY, status.SerializeToString()),),
+            )
+
+        return guarded

@@ -1,0 +1,171 @@
+"""Builds, starts and drains the server: the only file that knows the life cycle."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Self
+
+import grpc
+from activityfeed.v1 import (
+    activity_service_pb2,
+    activity_service_pb2_grpc,
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    feed_service_pb2,
+    feed_service_pb2_grpc,
+    follow_service_pb2,
+    follow_service_pb2_grpc,
+    subscription_service_pb2,
+    subscription_service_pb2_grpc,
+)
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from feedsvc.config import Config
+from feedsvc.core.engine import Engine
+from feedsvc.core.store import Store
+from feedsvc.embedded import EmbeddedStore
+from feedsvc.interceptors.errors import ErrorInterceptor
+from feedsvc.interceptors.validation import ValidationInterceptor
+from feedsvc.services.activities import ActivityService
+from feedsvc.services.admin import AdminService
+from feedsvc.services.feeds import FeedService
+from feedsvc.services.follows import FollowService
+from feedsvc.services.subscriptions import SubscriptionService
+from feedsvc.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (activity_service_pb2, "ActivityService"),
+        (follow_service_pb2, "FollowService"),
+        (feed_service_pb2, "FeedService"),
+        (subscription_service_pb2, "SubscriptionService"),
+        (admin_service_pb2, "AdminService"),
+    )
+)
+#: Seconds between rounds of forgetting what outboxes have let go.
+FORGET_SECONDS = 5.0
+
+
+class PortBusy(Exception):
+    """The address cannot be listened on; the message says which and what to do."""
+
+
+class Server:
+    """A server on a store: ``async with Server(config) as server`` serves on ``server.port``."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.port = 0
+        self.engine: Engine
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        """Starts from the store up; the stack stops in the opposite order."""
+        config = self.config
+        url = config.redis_url
+        if url is None:
+            embedded = EmbeddedStore(config.data_dir)
+            await self._stack.enter_async_context(embedded)
+            url = embedded.url
+        store = Store.at(url, config.limits)
+        self._stack.push_async_callback(store.close)
+        await store.open()
+        self.engine = Engine.on(store)
+        self._stack.push_async_callback(self.engine.fanout.drain)
+        self.engine.live.start()
+        self._stack.push_async_callback(self.engine.live.close)
+        forgetting = asyncio.create_task(self._forget())
+        self._stack.push_async_callback(_cancelled, forgetting)
+        await self._listen(Tokens(store.secret))
+
+    async def _listen(self, tokens: Tokens) -> None:
+        config, engine = self.config, self.engine
+        server = grpc.aio.server(
+            interceptors=[ErrorInterceptor(), ValidationInterceptor()],
+            options=[
+                # A second server on the port must fail, not share it in silence.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", config.max_request_bytes),
+            ],
+        )
+        activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(
+            ActivityService(engine, tokens), server
+        )
+        follow_service_pb2_grpc.add_FollowServiceServicer_to_server(
+            FollowService(engine, tokens), server
+        )
+        feed_service_pb2_grpc.add_FeedServiceServicer_to_server(FeedService(engine, tokens), server)
+        subscription_service_pb2_grpc.add_SubscriptionServiceServicer_to_server(
+            SubscriptionService(engine, tokens, config.checkpoint_seconds), server
+        )
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(engine), server)
+        healthy = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        address = f"{config.host}:{config.port}"
+        try:
+            self.port = server.add_insecure_port(address)
+        except RuntimeError:
+            self.port = 0
+        if not self.port:
+            raise PortBusy(
+                f"cannot listen on {address}: is another server there? Give another --port"
+            )
+        await server.start()
+
+        async def stop() -> None:
+            await healthy.enter_graceful_shutdown()
+            await server.stop(config.drain_seconds)
+
+        self._stack.push_async_callback(stop)
+        for name in ("", *SERVICES):
+            await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def _forget(self) -> None:
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            try:
+                await self.engine.activities.forget_let_go()
+            except Exception:
+                log.exception("forgetting what outboxes have let go failed; trying again")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def run(config: Config, ready: Callable[[int], None] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. ``ready`` is called with the port once it serves.
+
+    Raises StoreUnfit, EmbeddedStoreError and PortBusy if it cannot start.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with Server(config) as server:
+        if ready is not None:
+            ready(server.port)
+        await stopping.wait()
+        log.info("stopping")

@@ -1,0 +1,38 @@
+"""FeedService: check, call the core, convert."""
+
+from typing import Any
+
+from activityfeed.v1 import feed_service_pb2 as pb
+from activityfeed.v1.feed_pb2 import FeedPage
+from activityfeed.v1.feed_service_pb2_grpc import FeedServiceServicer
+
+from feedsvc import convert
+from feedsvc.core.engine import Engine
+from feedsvc.services.items import feed_items, resume_bound
+from feedsvc.tokens import Tokens
+
+
+class FeedService(FeedServiceServicer):
+    def __init__(self, engine: Engine, tokens: Tokens) -> None:
+        self._engine = engine
+        self._tokens = tokens
+
+    async def GetFeed(self, request: pb.GetFeedRequest, context: Any) -> pb.GetFeedResponse:
+        user, viewer = request.user, request.viewer
+        bound = ("feed", user, viewer)
+        cursor = self._tokens.read_page(request.page_token, *bound)
+        if request.start_log:
+            await self._engine.live.open(user)
+        page = await self._engine.feeds.page(user, cursor, convert.page_size(request.page_size))
+        older, newer = convert.page_tokens(page, self._tokens, *bound)
+        items = await feed_items(self._engine, user, page.items)
+        return pb.GetFeedResponse(
+            page=FeedPage(
+                items=items.values(),
+                next_page_token=older,
+                newer_page_token=newer,
+                resume_token=self._tokens.log(page.log_tail, *resume_bound(user, viewer)),
+                end=convert.PAGE_ENDS[page.end],
+                incomplete_below=str(page.incomplete_below or ""),
+            )
+        )

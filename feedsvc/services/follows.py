@@ -1,0 +1,125 @@
+"""FollowService: check, call the core, convert."""
+
+import asyncio
+from typing import Any
+
+from activityfeed.v1 import follow_service_pb2 as pb
+from activityfeed.v1.follow_service_pb2_grpc import FollowServiceServicer
+
+from feedsvc import convert, validate
+from feedsvc.core.activities import digest
+from feedsvc.core.edges import NewEdge, Place
+from feedsvc.core.engine import Engine
+from feedsvc.errors import FeedError
+from feedsvc.status import status_of
+from feedsvc.tokens import Tokens
+
+
+def _edge(request: pb.FollowRequest | pb.UnfollowRequest) -> NewEdge:
+    # The follower is part of the record's name already.
+    return NewEdge(
+        request.follower,
+        request.followee,
+        request.request_id,
+        digest(request.followee.encode()) if request.request_id else b"",
+    )
+
+
+def _page_size(wanted: int) -> int:
+    return convert.page_size(wanted, convert.DEFAULT_EDGES, convert.MOST_EDGES)
+
+
+class FollowService(FollowServiceServicer):
+    def __init__(self, engine: Engine, tokens: Tokens) -> None:
+        self._edges = engine.edges
+        self._tokens = tokens
+
+    async def Follow(self, request: pb.FollowRequest, context: Any) -> pb.FollowResponse:
+        (made,) = await self._edges.follow([_edge(request)])
+        if isinstance(made, FeedError):
+            raise made
+        return pb.FollowResponse(edge=convert.follow_edge(made), already_following=made.already)
+
+    async def Unfollow(self, request: pb.UnfollowRequest, context: Any) -> pb.UnfollowResponse:
+        return pb.UnfollowResponse(was_following=await self._edges.unfollow(_edge(request)))
+
+    async def BatchFollow(
+        self, request: pb.BatchFollowRequest, context: Any
+    ) -> pb.BatchFollowResponse:
+        results: list[pb.FollowResult | None] = []
+        wanted: list[NewEdge] = []
+        for entry in request.requests:
+            try:
+                validate.check(entry)
+            except FeedError as error:
+                results.append(pb.FollowResult(error=status_of(error)))
+            else:
+                results.append(None)
+                wanted.append(_edge(entry))
+        made = iter(await self._edges.follow(wanted))
+        for number, refused in enumerate(results):
+            if refused is not None:
+                continue
+            edge = next(made)
+            results[number] = (
+                pb.FollowResult(error=status_of(edge))
+                if isinstance(edge, FeedError)
+                else pb.FollowResult(
+                    response=pb.FollowResponse(
+                        edge=convert.follow_edge(edge), already_following=edge.already
+                    )
+                )
+            )
+        return pb.BatchFollowResponse(results=[one for one in results if one is not None])
+
+    async def ListFollowers(
+        self, request: pb.ListFollowersRequest, context: Any
+    ) -> pb.ListFollowersResponse:
+        bound = ("followers", request.entity, request.viewer)
+        after = self._tokens.read_place(request.page_token, *bound)
+        size = _page_size(request.page_size)
+        found = await self._edges.list_followers(request.entity, after, size + 1)
+        more = len(found) > size
+        found = found[:size]
+        return pb.ListFollowersResponse(
+            edges=[convert.follow_edge(edge) for edge, _ in found],
+            next_page_token=self._tokens.place(found[-1][1], *bound) if more else "",
+        )
+
+    async def ListFollowing(
+        self, request: pb.ListFollowingRequest, context: Any
+    ) -> pb.ListFollowingResponse:
+        bound = ("following", request.entity, request.viewer)
+        after = self._tokens.read_place(request.page_token, *bound)
+        size = _page_size(request.page_size)
+        found = await self._edges.list_following(request.entity, after, size + 1)
+        more = len(found) > size
+        found = found[:size]
+        return pb.ListFollowingResponse(
+            edges=[convert.follow_edge(edge) for edge in found],
+            next_page_token=self._tokens.place(Place(found[-1].position, 0), *bound)
+            if more
+            else "",
+        )
+
+    async def BatchGetRelationships(
+        self, request: pb.BatchGetRelationshipsRequest, context: Any
+    ) -> pb.BatchGetRelationshipsResponse:
+        following, followers = await asyncio.gather(
+            self._edges.followed_among(request.entity, request.others),
+            self._edges.followers_among(request.entity, request.others),
+        )
+        return pb.BatchGetRelationshipsResponse(
+            relationships=[
+                pb.Relationship(
+                    other=other, following=other in following, followed_by=other in followers
+                )
+                for other in request.others
+            ]
+        )
+
+    async def GetFollowCounts(
+        self, request: pb.GetFollowCountsRequest, context: Any
+    ) -> pb.GetFollowCountsResponse:
+        followers, following = await self._edges.counts(request.entity)
+        return pb.GetFollowCountsResponse(followers=followers, following=following)

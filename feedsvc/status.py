@@ -1,0 +1,133 @@
+"""Turns the domain's errors into google.rpc.Status: the only place that knows both.
+
+What a caller is told is the text of a FeedError and nothing else. Any other exception is a defect: it is logged
+here, and the caller learns only that it happened.
+"""
+
+import logging
+
+import grpc
+from activityfeed.v1.error_reason_pb2 import ErrorReason
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from feedsvc import errors
+
+log = logging.getLogger(__name__)
+
+DOMAIN = "feedsvc"
+DETAILS_KEY = "grpc-status-details-bin"
+#: When to come again after UNAVAILABLE, in milliseconds.
+RETRY_MS = 200
+
+_CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
+    errors.InvalidRequest: (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        ErrorReason.ERROR_REASON_INVALID_FIELD,
+    ),
+    errors.PageTokenInvalid: (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        ErrorReason.ERROR_REASON_PAGE_TOKEN_INVALID,
+    ),
+    errors.ResumeTokenInvalid: (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        ErrorReason.ERROR_REASON_RESUME_TOKEN_INVALID,
+    ),
+    errors.ActivityNotFound: (
+        grpc.StatusCode.NOT_FOUND,
+        ErrorReason.ERROR_REASON_ACTIVITY_NOT_FOUND,
+    ),
+    errors.NotTheActor: (
+        grpc.StatusCode.PERMISSION_DENIED,
+        ErrorReason.ERROR_REASON_NOT_THE_ACTOR,
+    ),
+    errors.ActivityDeleted: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_ACTIVITY_DELETED,
+    ),
+    errors.ExternalIdConflict: (
+        grpc.StatusCode.ALREADY_EXISTS,
+        ErrorReason.ERROR_REASON_EXTERNAL_ID_CONFLICT,
+    ),
+    errors.RequestIdReused: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
+    ),
+    errors.BeforeRetention: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_BEFORE_RETENTION,
+    ),
+    errors.TooManyFollowees: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_TOO_MANY_FOLLOWEES,
+    ),
+    errors.StoreUnavailable: (
+        grpc.StatusCode.UNAVAILABLE,
+        ErrorReason.ERROR_REASON_STORE_UNAVAILABLE,
+    ),
+    errors.Draining: (grpc.StatusCode.UNAVAILABLE, ErrorReason.ERROR_REASON_DRAINING),
+}
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def status_of(error: Exception) -> Status:
+    """The status that a caller is answered with."""
+    found = _CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
+    if found is None:
+        log.error("a defect: %s", type(error).__name__, exc_info=error)
+        return _status(
+            grpc.StatusCode.INTERNAL,
+            "internal error",
+            [_info(ErrorReason.ERROR_REASON_INTERNAL, {})],
+        )
+    code, reason = found
+    metadata: dict[str, str] = {}
+    details: list[Message] = []
+    match error:
+        case errors.InvalidRequest(violations=violations):
+            details.append(
+                BadRequest(
+                    field_violations=[
+                        BadRequest.FieldViolation(field=one.field, description=one.rule)
+                        for one in violations
+                    ]
+                )
+            )
+        case errors.PageTokenInvalid():
+            details.append(_violation("page_token", str(error)))
+        case errors.ResumeTokenInvalid():
+            details.append(_violation("resume_token", str(error)))
+        case errors.ExternalIdConflict(activity_id=activity_id):
+            metadata["activity_id"] = str(activity_id)
+        case errors.TooManyFollowees(limit=limit):
+            metadata["limit"] = str(limit)
+        case errors.StoreUnavailable() | errors.Draining():
+            details.append(RetryInfo(retry_delay=Duration(nanos=RETRY_MS * 1_000_000)))
+    return _status(code, str(error), [_info(reason, metadata), *details])
+
+
+def code_of(status: Status) -> grpc.StatusCode:
+    """The status' code as gRPC's enum."""
+    return _BY_NUMBER[status.code]
+
+
+def _info(reason: ErrorReason, metadata: dict[str, str]) -> ErrorInfo:
+    name = ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
+    return ErrorInfo(reason=name, domain=DOMAIN, metadata=metadata)
+
+
+def _violation(field: str, rule: str) -> BadRequest:
+    violation = BadRequest.FieldViolation(field=field, description=rule)
+    return BadRequest(field_violations=[violation])
+
+
+def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> Status:
+    status = Status(code=code.value[0], message=message)
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status

@@ -1,0 +1,265 @@
+"""What a request may hold: the rules of the contract, checked before anything is done.
+
+``check`` finds the rules by the type of the request and raises InvalidRequest with every violation.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from activityfeed.v1 import (
+    activity_pb2,
+    activity_service_pb2,
+    admin_service_pb2,
+    feed_service_pb2,
+    follow_service_pb2,
+    subscription_service_pb2,
+)
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+
+from feedsvc.core import ids
+from feedsvc.errors import InvalidRequest, Violation
+
+ENTITY_BYTES = 256
+REQUEST_ID_BYTES = 128
+ACTIVITY_BYTES = 32_768
+TEXT_BYTES = 16_384
+EXTRA_DEPTH = 16
+ADDRESSED = 32
+ATTACHMENTS = 16
+BATCH_PUBLISH = 500
+BATCH_FOLLOW = 1_000
+BATCH_READ = 100
+TOKEN_BYTES = 512
+LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last that a Timestamp may hold
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class _Check:
+    """Collects violations."""
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+
+    def add(self, field: str, rule: str) -> None:
+        self.violations.append(Violation(field, rule))
+
+    def text(
+        self, field: str, value: str, most: int, *, required: bool = False, control: bool = False
+    ) -> None:
+        """A text of at most ``most`` bytes; ``control`` allows control characters."""
+        if not value:
+            if required:
+                self.add(field, "is required")
+        elif len(value) * 4 > most and len(value.encode()) > most:
+            self.add(field, f"must have at most {most} bytes of UTF-8")
+        elif not control and _CONTROL.search(value):
+            self.add(field, "must not contain control characters")
+
+    def entity(self, field: str, value: str, *, required: bool = True) -> None:
+        self.text(field, value, ENTITY_BYTES, required=required)
+
+    def entities(self, field: str, values: Iterable[str], most: int) -> None:
+        names = list(values)
+        if len(names) > most:
+            self.add(field, f"must have at most {most} entries")
+            return
+        seen: set[str] = set()
+        for number, name in enumerate(names):
+            self.entity(f"{field}[{number}]", name)
+            if name in seen:
+                self.add(f"{field}[{number}]", "must not repeat an earlier entry")
+            seen.add(name)
+
+    def request_id(self, field: str, value: str) -> None:
+        self.text(field, value, REQUEST_ID_BYTES, control=True)
+
+    def activity_id(self, field: str, value: str) -> None:
+        if ids.parse(value) is None:
+            self.add(field, "must be an activity id: 19 decimal digits")
+
+    def page(self, request: Any) -> None:
+        if request.page_size < 0:
+            self.add("page_size", "must not be negative")
+        self.text("page_token", request.page_token, TOKEN_BYTES, control=True)
+
+    def count(self, field: str, values: Any, most: int) -> None:
+        if not values:
+            self.add(field, "must have at least one entry")
+        elif len(values) > most:
+            self.add(field, f"must have at most {most} entries")
+
+
+def _activity(check: _Check, activity: activity_pb2.Activity) -> None:
+    check.entity("activity.actor", activity.actor)
+    check.text("activity.verb", activity.verb, 64, required=True)
+    check.text("activity.external_id", activity.external_id, 256)
+    for name in ("object", "target"):
+        if activity.HasField(name):
+            _ref(check, f"activity.{name}", getattr(activity, name))
+    if activity.to:
+        check.entities("activity.to", activity.to, ADDRESSED)
+    if activity.mentions:
+        check.entities("activity.mentions", activity.mentions, ADDRESSED)
+    if activity.audience not in activity_pb2.Audience.values():
+        check.add("activity.audience", "must be a value of Audience")
+    if activity.audience == activity_pb2.AUDIENCE_TO_ONLY and not activity.to:
+        check.add("activity.to", "is required with AUDIENCE_TO_ONLY")
+    check.text("activity.content", activity.content, TEXT_BYTES, control=True)
+    if len(activity.attachments) > ATTACHMENTS:
+        check.add("activity.attachments", f"must have at most {ATTACHMENTS} entries")
+    for number, attachment in enumerate(activity.attachments[:ATTACHMENTS]):
+        place = f"activity.attachments[{number}]"
+        check.text(f"{place}.type", attachment.type, 64)
+        check.text(f"{place}.url", attachment.url, 2_048, required=True)
+        check.text(f"{place}.media_type", attachment.media_type, 255)
+        check.text(f"{place}.name", attachment.name, 512)
+    if activity.HasField("extra"):
+        if activity.extra.ByteSize() > TEXT_BYTES:
+            check.add("activity.extra", f"must have at most {TEXT_BYTES} bytes serialised")
+        elif _depth(activity.extra) > EXTRA_DEPTH:
+            check.add("activity.extra", f"must be at most {EXTRA_DEPTH} levels deep")
+    if activity.HasField("publish_time"):
+        time = activity.publish_time
+        if not 0 <= time.nanos < 1_000_000_000 or time.seconds > LAST_SECOND:
+            check.add("activity.publish_time", "must be a valid timestamp")
+        elif time.seconds * 1000 + time.nanos // 1_000_000 < ids.FIRST_MS:
+            check.add("activity.publish_time", "must not be before 1985-02-09T22:45:58.204Z")
+    if not check.violations and activity.ByteSize() > ACTIVITY_BYTES:
+        check.add("activity", f"must have at most {ACTIVITY_BYTES} bytes serialised")
+
+
+def _ref(check: _Check, field: str, ref: activity_pb2.Ref) -> None:
+    check.text(f"{field}.id", ref.id, 1_024, required=True)
+    check.text(f"{field}.type", ref.type, 64)
+    check.text(f"{field}.name", ref.name, 512)
+    check.text(f"{field}.url", ref.url, 2_048)
+
+
+def _depth(value: Struct | ListValue | Value) -> int:
+    if isinstance(value, Struct):
+        return 1 + max((_depth(one) for one in value.fields.values()), default=0)
+    if isinstance(value, ListValue):
+        return 1 + max((_depth(one) for one in value.values), default=0)
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return _depth(value.struct_value)
+    return _depth(value.list_value) if kind == "list_value" else 0
+
+
+def _publish(check: _Check, request: activity_service_pb2.PublishActivityRequest) -> None:
+    if request.HasField("activity"):
+        _activity(check, request.activity)
+    else:
+        check.add("activity", "is required")
+    check.request_id("request_id", request.request_id)
+
+
+def _batch_publish(
+    check: _Check, request: activity_service_pb2.BatchPublishActivitiesRequest
+) -> None:
+    check.count("requests", request.requests, BATCH_PUBLISH)
+
+
+def _get_activity(check: _Check, request: activity_service_pb2.GetActivityRequest) -> None:
+    check.activity_id("id", request.id)
+    check.entity("viewer", request.viewer, required=False)
+
+
+def _batch_get(check: _Check, request: activity_service_pb2.BatchGetActivitiesRequest) -> None:
+    check.count("ids", request.ids, BATCH_READ)
+    check.entity("viewer", request.viewer, required=False)
+
+
+def _delete(check: _Check, request: activity_service_pb2.DeleteActivityRequest) -> None:
+    check.activity_id("id", request.id)
+    check.entity("actor", request.actor)
+    check.request_id("request_id", request.request_id)
+
+
+def _list(check: _Check, request: Any) -> None:
+    check.entity("entity", request.entity)
+    check.entity("viewer", request.viewer, required=False)
+    check.page(request)
+
+
+def _follow(check: _Check, request: follow_service_pb2.FollowRequest) -> None:
+    check.entity("follower", request.follower)
+    check.entity("followee", request.followee)
+    if request.follower == request.followee and request.follower:
+        check.add("followee", "must be another entity than follower")
+    check.request_id("request_id", request.request_id)
+
+
+def _unfollow(check: _Check, request: follow_service_pb2.UnfollowRequest) -> None:
+    check.entity("follower", request.follower)
+    check.entity("followee", request.followee)
+    check.request_id("request_id", request.request_id)
+
+
+def _batch_follow(check: _Check, request: follow_service_pb2.BatchFollowRequest) -> None:
+    check.count("requests", request.requests, BATCH_FOLLOW)
+
+
+def _relationships(check: _Check, request: follow_service_pb2.BatchGetRelationshipsRequest) -> None:
+    check.entity("entity", request.entity)
+    check.count("others", request.others, BATCH_READ)
+    for number, other in enumerate(request.others[:BATCH_READ]):
+        check.entity(f"others[{number}]", other)
+    check.entity("viewer", request.viewer, required=False)
+
+
+def _counts(check: _Check, request: follow_service_pb2.GetFollowCountsRequest) -> None:
+    check.entity("entity", request.entity)
+    check.entity("viewer", request.viewer, required=False)
+
+
+def _feed(check: _Check, request: feed_service_pb2.GetFeedRequest) -> None:
+    check.entity("user", request.user)
+    check.entity("viewer", request.viewer, required=False)
+    check.page(request)
+
+
+def _subscribe(check: _Check, request: subscription_service_pb2.SubscribeFeedRequest) -> None:
+    check.entity("user", request.user)
+    check.entity("viewer", request.viewer, required=False)
+    check.text("resume_token", request.resume_token, TOKEN_BYTES, control=True)
+
+
+def _admin(check: _Check, request: Any) -> None:
+    check.entity("user", request.user)
+
+
+_RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
+    activity_service_pb2.PublishActivityRequest: _publish,
+    activity_service_pb2.BatchPublishActivitiesRequest: _batch_publish,
+    activity_service_pb2.GetActivityRequest: _get_activity,
+    activity_service_pb2.BatchGetActivitiesRequest: _batch_get,
+    activity_service_pb2.DeleteActivityRequest: _delete,
+    activity_service_pb2.ListActivitiesRequest: _list,
+    follow_service_pb2.FollowRequest: _follow,
+    follow_service_pb2.UnfollowRequest: _unfollow,
+    follow_service_pb2.BatchFollowRequest: _batch_follow,
+    follow_service_pb2.ListFollowersRequest: _list,
+    follow_service_pb2.ListFollowingRequest: _list,
+    follow_service_pb2.BatchGetRelationshipsRequest: _relationships,
+    follow_service_pb2.GetFollowCountsRequest: _counts,
+    feed_service_pb2.GetFeedRequest: _feed,
+    subscription_service_pb2.SubscribeFeedRequest: _subscribe,
+    admin_service_pb2.VerifyFeedRequest: _admin,
+    admin_service_pb2.RebuildFeedRequest: _admin,
+    admin_service_pb2.GetFeedStatsRequest: _admin,
+}
+
+
+def check(request: Message) -> None:
+    """Raises InvalidRequest if a field of the request breaks its rule."""
+    rules = _RULES.get(type(request))
+    if rules is None:  # another package's: health, reflection
+        return
+    found = _Check()
+    rules(found, request)
+    if found.violations:
+        raise InvalidRequest(found.violations)
