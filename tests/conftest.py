@@ -10,6 +10,8 @@ import pytest
 
 from tests.stores import KINDS, Store, Stores
 
+pytest_plugins = ["tests.serving"]
+
 
 def _kinds(option: str) -> list[str]:
     kinds = option.split(",")

@@ -1,0 +1,33 @@
+"""The command line: one file a command, or a small group of them."""
+
+import click
+
+from feedsvc.cli.demo import demo
+from feedsvc.cli.load import load
+from feedsvc.cli.read import feed, tail
+from feedsvc.cli.serve import serve
+from feedsvc.cli.write import follow, publish, unfollow
+
+_COMMANDS = (serve, demo, publish, follow, unfollow, feed, tail, load)
+
+
+class _AsListed(click.Group):
+    """Lists its commands in the order in which one meets them, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.commands)
+
+
+@click.group(
+    cls=_AsListed,
+    commands={str(command.name): command for command in _COMMANDS},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="feedsvc")
+def cli() -> None:
+    """An activity-feed service: gRPC in front, Redis behind.
+
+    `feedsvc demo` shows what it does, in 20 seconds. `feedsvc serve` starts a server; the other
+    commands are its clients.
+    """

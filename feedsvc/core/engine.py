@@ -31,3 +31,11 @@ class Engine:
         return cls(
             store, fanout, activities, edges, Feeds(store, activities, edges, fanout), Live(store)
         )
+
+    async def start_log(self, user: str) -> str:
+        """Makes a user live; the place at the end of its log.
+
+        The feed is warmed first: what it holds is then known to a new log, and never told as new.
+        """
+        await self.feeds.warm(user)
+        return await self.live.open(user)

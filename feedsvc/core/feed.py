@@ -271,6 +271,11 @@ class Feeds:
             task.add_done_callback(lambda _: self._builds.pop(user, None))
         return await asyncio.shield(task)
 
+    async def warm(self, user: str) -> None:
+        """Materialises a feed unless it is; best effort."""
+        if (await self._stored(user, Cursor(), 1)).state == "cold":
+            await self._build_once(user)
+
     async def rebuild(self, user: str) -> int:
         """Throws away what is stored and materialises it anew. The number of entries; -1: it stays cold."""
         return await self._fanout.finish(self._build(user, force=True))

@@ -22,7 +22,7 @@ class FeedService(FeedServiceServicer):
         bound = ("feed", user, viewer)
         cursor = self._tokens.read_page(request.page_token, *bound)
         if request.start_log:
-            await self._engine.live.open(user)
+            await self._engine.start_log(user)
         page = await self._engine.feeds.page(user, cursor, convert.page_size(request.page_size))
         older, newer = convert.page_tokens(page, self._tokens, *bound)
         items = await feed_items(self._engine, user, page.items)

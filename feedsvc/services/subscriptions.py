@@ -53,14 +53,14 @@ class SubscriptionService(SubscriptionServiceServicer):
             if request.resume_token:
                 place = self._tokens.read_log(request.resume_token, *bound)
             else:
-                place = await live.open(user)
+                place = await self._engine.start_log(user)
                 await send(place, pb.FeedEvent(created=pb.FeedEvent.Created()))
             while True:
                 woken.clear()  # before the read: what comes during it wakes us again
                 try:
                     entries = await live.read(user, place)
                 except LogLost:
-                    place = await live.open(user)
+                    place = await self._engine.start_log(user)
                     await send(place, pb.FeedEvent(reset=pb.FeedEvent.Reset()))
                     continue
                 if entries:

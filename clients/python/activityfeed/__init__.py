@@ -1,4 +1,4 @@
-"""The activityfeed.v1 client: messages and stubs in ``activityfeed.v1``, a thin layer over them here."""
+"""The activity feed's client: a thin layer over the messages and stubs of ``activityfeed.v1``."""
 
 from activityfeed.client import FeedClient, reason, violations
 

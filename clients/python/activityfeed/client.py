@@ -6,7 +6,7 @@
         async for page in client.pages("bob"):
             ...
 
-Calls raise ``grpc.aio.AioRpcError``; ``reason`` and ``violations`` read what the service says about it.
+Calls raise ``grpc.aio.AioRpcError``; ``reason`` and ``violations`` read what the service says of it.
 """
 
 import json
@@ -34,7 +34,7 @@ from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceStu
 
 #: Seconds that a unary call may take, retries included, unless it is given a `timeout` of its own.
 DEFAULT_SECONDS = 10.0
-#: Bytes that an answer may have: 100 activities of the greatest size are more than gRPC's own 4 MiB.
+#: Bytes that an answer may have: 100 activities of the greatest size are more than gRPC's 4 MiB.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 #: gRPC itself repeats a call that found no server, or one that cannot answer now.
@@ -81,9 +81,9 @@ class FeedClient:
     ) -> Self:
         """A client for the server at ``target``, ``host:port``. Connects with the first call.
 
-        ``timeout`` is the seconds that a unary call may take if it names no ``timeout`` itself; streams have
-        none. With ``request_ids`` each mutation without a ``request_id`` is sent with a new one, so that
-        gRPC's retries, which happen inside one call, never do a thing twice.
+        ``timeout`` is the seconds that a unary call may take if it names no ``timeout`` itself;
+        streams have none. With ``request_ids`` each mutation without a ``request_id`` is sent with
+        a new one, so that gRPC's retries, which happen inside one call, never do a thing twice.
         """
         options = [
             ("grpc.service_config", json.dumps(RETRIES)),
@@ -140,14 +140,14 @@ class FeedClient:
 def reason(error: grpc.RpcError | Status) -> str:
     """Why a call, or an entry of a batch, failed: a name of ErrorReason without its prefix.
 
-    Such as ``ACTIVITY_NOT_FOUND``. Empty if the error does not come from the service: when there is no
-    connection, for example.
+    Such as ``ACTIVITY_NOT_FOUND``. Empty if the error does not come from the service: when there is
+    no connection, for example.
     """
     return next((info.reason for info in _details(error, ErrorInfo)), "")
 
 
 def violations(error: grpc.RpcError | Status) -> list[BadRequest.FieldViolation]:
-    """The bad fields of a request: ``field`` is the path, ``description`` the rule that it breaks."""
+    """The bad fields of a request: ``field`` is the path, ``description`` the broken rule."""
     return [v for bad in _details(error, BadRequest) for v in bad.field_violations]
 
 

@@ -1,0 +1,123 @@
+"""``feedsvc feed`` and ``feedsvc tail``."""
+
+import click
+import grpc
+import grpc.aio
+from activityfeed import FeedClient
+from activityfeed.v1.feed_pb2 import PAGE_END_RETENTION
+from activityfeed.v1.subscription_service_pb2 import FeedEvent
+from google.protobuf.json_format import MessageToJson
+from rich.text import Text
+
+from feedsvc.cli.connection import explain, json_option, server_option, talk
+from feedsvc.cli.show import console, entity, item_line
+
+
+@click.command()
+@click.argument("user")
+@click.option("--all", "whole", is_flag=True, help="All of it, page by page, not only the newest.")
+@click.option("--page-size", type=click.IntRange(1, 100), default=20, show_default=True)
+@json_option("Print each FeedItem as one line of JSON.")
+@server_option
+def feed(*, user: str, whole: bool, page_size: int, as_json: bool, server: str) -> None:
+    """Print the feed of USER: what all that USER follows did, newest first."""
+    talk(server, lambda client: _feed(client, user, page_size, whole=whole, as_json=as_json))
+
+
+async def _feed(
+    client: FeedClient, user: str, page_size: int, *, whole: bool, as_json: bool
+) -> None:
+    out = console()
+    shown = 0
+    async for page in client.pages(user, page_size=page_size):
+        for item in page.items:
+            if as_json:
+                click.echo(MessageToJson(item, indent=None))
+            else:
+                out.print(item_line(item))
+        shown += len(page.items)
+        if as_json:
+            pass
+        elif page.next_page_token and not whole:
+            if shown:
+                out.print("There may be more: --all", style="dim")
+        elif page.end == PAGE_END_RETENTION:
+            out.print("What was older has been trimmed.", style="dim")
+        elif not page.next_page_token and not shown:
+            out.print(
+                Text("Nothing yet. Let it follow something: feedsvc follow ")
+                .append(user)
+                .append(" SOMEONE"),
+                style="dim",
+            )
+        if shown and not whole:  # a page may be empty and not be the last
+            return
+
+
+@click.command()
+@click.argument("user")
+@click.option(
+    "--resume-token", metavar="TOKEN", default="", help="Go on after the message that had it."
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    help="End after this many events; that the stream begins is none.  [default: never]",
+)
+@json_option("Print each SubscribeFeedResponse, with its resumeToken, as one line of JSON.")
+@server_option
+def tail(*, user: str, resume_token: str, count: int | None, as_json: bool, server: str) -> None:
+    """Print what happens to the feed of USER, as it happens."""
+
+    async def work(client: FeedClient) -> None:
+        await _tail(client, user, resume_token, count, server, as_json=as_json)
+
+    talk(server, work)
+
+
+async def _tail(  # noqa: PLR0913 - they are the command's
+    client: FeedClient,
+    user: str,
+    token: str,
+    count: int | None,
+    server: str,
+    *,
+    as_json: bool,
+) -> None:
+    out = console()
+    seen = 0
+    try:
+        async for message in client.subscribe(user, token):
+            if as_json:
+                click.echo(MessageToJson(message, indent=None))
+            for event in message.events:
+                if not as_json:
+                    out.print(event_line(user, event))
+                seen += event.WhichOneof("event") != "created"
+            token = message.resume_token
+            if count is not None and seen >= count:
+                return
+    except grpc.aio.AioRpcError as error:
+        hint = f"; go on with --resume-token {token}" if token else ""
+        raise click.ClickException(explain(error, server) + hint) from None
+
+
+def event_line(user: str, event: FeedEvent) -> Text:
+    """An event of a live feed in one line."""
+    match event.WhichOneof("event"):
+        case "added":
+            return item_line(event.added)
+        case "created":
+            return Text("Live. Waiting for what happens next.", style="dim")
+        case "removed":
+            return Text(f"{'removed':>12}  {event.removed.activity_id}", style="dim")
+        case "source_changed":
+            how = " now follows " if event.source_changed.following else " no longer follows "
+            source = entity(event.source_changed.entity)
+            return Text(" " * 14).append_text(entity(user)).append(how).append_text(source)
+        case "reset":
+            return Text(
+                "Events are missing: read the feed again, then go on here.", style="bold yellow"
+            )
+        case _:
+            return Text("Something happened that this version does not know.", style="dim")

@@ -1,0 +1,183 @@
+"""``feedsvc publish``, ``follow`` and ``unfollow``."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+from activityfeed import FeedClient
+from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity, Ref
+from activityfeed.v1.activity_service_pb2 import PublishActivityRequest, PublishActivityResponse
+from activityfeed.v1.follow_service_pb2 import (
+    FollowRequest,
+    FollowResponse,
+    UnfollowRequest,
+    UnfollowResponse,
+)
+from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
+
+from feedsvc.cli.connection import json_option, server_option, talk
+from feedsvc.cli.show import activity_line, console, plain
+
+
+class _Time(click.ParamType):
+    """A time by ISO 8601, in UTC if it does not say where."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            when = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time such as 2026-01-31T12:00:00Z", param, ctx)
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+class _Object(click.ParamType):
+    """A JSON object."""
+
+    name = "json"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, object]:
+        try:
+            parsed = json.loads(str(value))
+        except ValueError as error:
+            self.fail(f"not JSON: {error}", param, ctx)
+        if not isinstance(parsed, dict):
+            self.fail("not a JSON object", param, ctx)
+        return parsed
+
+
+@click.command()
+@click.argument("actor")
+@click.argument("verb")
+@click.argument("object_id", metavar="[OBJECT]", required=False)
+@click.option("--object-name", help="A name to show for the object.")
+@click.option("--target", metavar="ID", help="Where it was done, or towards what.")
+@click.option("--content", metavar="TEXT", help="Text to show.")
+@click.option(
+    "--to", multiple=True, metavar="ENTITY", help="Its followers get it as well. Repeatable."
+)
+@click.option("--to-only", is_flag=True, help="Only the followers of --to get it.")
+@click.option("--mention", multiple=True, metavar="ENTITY", help="Named in it. Repeatable.")
+@click.option("--time", "when", type=_Time(), help="When it was done (ISO 8601).  [default: now]")
+@click.option("--external-id", metavar="ID", help="Your id: publishing it again changes nothing.")
+@click.option("--request-id", metavar="ID", help="Sending it again changes nothing, for 24 hours.")
+@click.option("--extra", type=_Object(), help="Anything else to keep with it, a JSON object.")
+@json_option("Print the PublishActivityResponse as one line of JSON.")
+@server_option
+def publish(  # noqa: PLR0913 - an activity has that many parts
+    *,
+    actor: str,
+    verb: str,
+    object_id: str | None,
+    object_name: str | None,
+    target: str | None,
+    content: str | None,
+    to: Sequence[str],
+    to_only: bool,
+    mention: Sequence[str],
+    when: datetime | None,
+    external_id: str | None,
+    request_id: str | None,
+    extra: dict[str, object] | None,
+    as_json: bool,
+    server: str,
+) -> None:
+    """Publish that ACTOR did VERB (to OBJECT).
+
+    ACTOR is an entity: alice, repo:linux. VERB is any word: push, star, Create. OBJECT is your id
+    of the thing: issue:4711.
+
+    \b
+    feedsvc publish alice star repo:linux --to repo:linux --content "Neat!"
+    """
+    activity = Activity(
+        actor=actor,
+        verb=verb,
+        object=Ref(id=object_id or "", name=object_name or "")
+        if object_id or object_name
+        else None,
+        target=Ref(id=target) if target else None,
+        to=to,
+        mentions=mention,
+        content=content or "",
+        external_id=external_id or "",
+        audience=AUDIENCE_TO_ONLY if to_only else None,
+    )
+    if when is not None:
+        activity.publish_time.FromDatetime(when)
+    if extra is not None:
+        try:
+            ParseDict(extra, activity.extra)
+        except ParseError as error:
+            raise click.BadParameter(str(error), param_hint="--extra") from None
+    request = PublishActivityRequest(activity=activity, request_id=request_id or "")
+
+    async def work(client: FeedClient) -> PublishActivityResponse:
+        return await client.activities.PublishActivity(request)
+
+    response = talk(server, work)
+    if as_json:
+        click.echo(MessageToJson(response, indent=None))
+        return
+    out = console()
+    out.print(activity_line(response.activity))
+    before = ", was there already" if response.already_published else ""
+    delivery = response.delivery
+    out.print(
+        f"id {response.activity.id}{before}; delivered to {delivery.delivered} warm "
+        f"{'feed' if delivery.delivered == 1 else 'feeds'}, "
+        f"{delivery.skipped_cold} cold ones will find it",
+        style="dim",
+    )
+
+
+@click.command()
+@click.argument("follower")
+@click.argument("followee")
+@json_option("Print the FollowResponse as one line of JSON.")
+@server_option
+def follow(*, follower: str, followee: str, as_json: bool, server: str) -> None:
+    """Make FOLLOWER follow FOLLOWEE.
+
+    The feed of FOLLOWER then holds all that FOLLOWEE's outbox holds.
+    """
+
+    async def work(client: FeedClient) -> FollowResponse:
+        return await client.follows.Follow(FollowRequest(follower=follower, followee=followee))
+
+    response = talk(server, work)
+    if as_json:
+        click.echo(MessageToJson(response, indent=None))
+        return
+    how = "already follows" if response.already_following else "now follows"
+    click.echo(f"{plain(follower)} {how} {plain(followee)}")
+
+
+@click.command()
+@click.argument("follower")
+@click.argument("followee")
+@json_option("Print the UnfollowResponse as one line of JSON.")
+@server_option
+def unfollow(*, follower: str, followee: str, as_json: bool, server: str) -> None:
+    """End that FOLLOWER follows FOLLOWEE.
+
+    What only this brought is gone from the feed of FOLLOWER at once.
+    """
+
+    async def work(client: FeedClient) -> UnfollowResponse:
+        return await client.follows.Unfollow(UnfollowRequest(follower=follower, followee=followee))
+
+    response = talk(server, work)
+    if as_json:
+        click.echo(MessageToJson(response, indent=None))
+        return
+    how = "no longer follows" if response.was_following else "did not follow"
+    click.echo(f"{plain(follower)} {how} {plain(followee)}")

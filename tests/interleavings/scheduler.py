@@ -1,0 +1,136 @@
+"""Runs operations together on a real store in every order of their store calls.
+
+Each operation is stopped before each of its calls; the scheduler lets one call through at a time. Trying every
+sequence of choices tries every interleaving.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from feedsvc.core.store import Arg, Store
+
+Operation = Callable[[], Awaitable[Any]]
+
+#: Turns of the event loop after which an operation that is still not waiting for the store is stuck.
+PATIENCE = 2_000
+
+
+@dataclass(eq=False)
+class Running:
+    """An operation on its way."""
+
+    task: "asyncio.Task[Any] | None" = None
+    pending: deque[tuple[tuple[Arg, ...], "asyncio.Future[Any]"]] = field(default_factory=deque)
+    calls: int = 0
+
+    @property
+    def done(self) -> bool:
+        assert self.task is not None
+        return self.task.done() and not self.pending
+
+
+_current: ContextVar[Running | None] = ContextVar("running", default=None)
+
+
+class GatedStore(Store):
+    """A store whose calls wait for the scheduler, if they come from one of its operations."""
+
+    def call(self, *command: Arg) -> "asyncio.Future[Any]":
+        running = _current.get()
+        if running is None:
+            return super().call(*command)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        running.pending.append((command, answer))
+        return answer
+
+    async def let_through(self, running: Running) -> None:
+        """Sends the oldest call that an operation waits for, and hands it the answer."""
+        command, answer = running.pending.popleft()
+        running.calls += 1
+        try:
+            result = await super().call(*command)
+        except Exception as error:
+            answer.set_exception(error)
+        else:
+            if not answer.done():
+                answer.set_result(result)
+
+
+async def _begin(operation: Operation) -> Running:
+    running = Running()
+    token = _current.set(running)
+    try:
+        running.task = asyncio.ensure_future(operation())  # type: ignore[arg-type]
+    finally:
+        _current.reset(token)
+    return running
+
+
+async def _come_to_rest(all_running: Sequence[Running]) -> None:
+    """Until every operation has ended or waits for the store, and none of its tasks has more to send.
+
+    One may also wait for another, whose build it has joined: then nothing moves for a while.
+    """
+    quiet = 0
+    for _ in range(PATIENCE):
+        before = [(one.done, len(one.pending)) for one in all_running]
+        await asyncio.sleep(0)
+        quiet = quiet + 1 if before == [(one.done, len(one.pending)) for one in all_running] else 0
+        if quiet == 4 and all(one.pending or one.done for one in all_running):
+            return
+        if quiet == 16 and any(one.pending for one in all_running):
+            return
+    raise AssertionError("an operation waits for something that is not the store")
+
+
+async def run(
+    store: GatedStore,
+    operations: Sequence[Operation],
+    choices: Sequence[int],
+    crash: "tuple[int, int] | None" = None,
+) -> tuple[list[tuple[int, int]], list[Any]]:
+    """Runs operations with these first choices, and the first possible one from there on.
+
+    ``crash`` names an operation and the number of calls after which its process dies: it is never let go on.
+    Returns the choices made, each with how many there were, and what the operations returned or raised.
+    """
+    all_running = [await _begin(operation) for operation in operations]
+    made: list[tuple[int, int]] = []
+    try:
+        while True:
+            await _come_to_rest(all_running)
+            ready = [
+                one
+                for number, one in enumerate(all_running)
+                if one.pending and (number, one.calls) != crash
+            ]
+            if not ready:
+                break
+            choice = choices[len(made)] if len(made) < len(choices) else 0
+            made.append((choice, len(ready)))
+            await store.let_through(ready[choice])
+        tasks = [one.task for one in all_running if one.task is not None]
+        results = await asyncio.gather(
+            *(task for task in tasks if task.done()), return_exceptions=True
+        )
+        return made, list(results)
+    finally:
+        for one in all_running:
+            for _, answer in one.pending:
+                answer.cancel()
+            if one.task is not None and not one.task.done():
+                one.task.cancel()
+        await asyncio.sleep(0)
+
+
+def next_choices(made: Sequence[tuple[int, int]]) -> list[int] | None:
+    """The choices of the next interleaving in order, or None after the last."""
+    for last in range(len(made) - 1, -1, -1):
+        choice, options = made[last]
+        if choice + 1 < options:
+            return [one for one, _ in made[:last]] + [choice + 1]
+    return None

@@ -1,0 +1,311 @@
+"""Every pair of operations, in every order of their store calls: afterwards the feed equals the query.
+
+The world: bob follows alice, who did two things, and may follow dave, who did two as well. It is set up anew for
+each interleaving, with bob's feed warm or cold, and with bob live.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+
+import pytest
+import pytest_asyncio
+from tests.interleavings.scheduler import GatedStore, next_choices, run
+from tests.interleavings.truth import Truth
+
+from feedsvc.config import Limits
+from feedsvc.core import keys
+from feedsvc.core.activities import NewActivity, digest
+from feedsvc.core.edges import NewEdge
+from feedsvc.core.engine import Engine
+from feedsvc.core.feed import Cursor, End, Page
+from feedsvc.core.live import Entry
+from feedsvc.errors import ActivityNotFound
+
+LIMITS = Limits(shards=1, feed_cap=10, feed_slack=2, outbox_cap=20)
+PEOPLE = {"alice", "bob", "dave"}
+BASE_MS = int(time.time() * 1000) - 60_000
+
+
+@dataclass
+class World:
+    """The engine under test, and what the test knows of the store."""
+
+    store: GatedStore
+    engine: Engine
+    truth: Truth
+    acts: dict[str, int] = field(default_factory=dict)
+    serial: int = 0
+
+    async def reset(self, *, warm: bool) -> None:
+        """Makes the world anew."""
+        self.serial += 1
+        await self.store.redis.flushall()
+        self.engine = Engine.on(self.store)
+        self.acts = {}
+        for number, name in enumerate(["a1", "d1", "a2", "d2"]):
+            await self.publish(name, "alice" if name[0] == "a" else "dave", number * 1000)
+        await self.engine.edges.follow([NewEdge("bob", "alice")])
+        if warm:
+            await self.engine.start_log("bob")
+        else:
+            await self.engine.live.open("bob")
+
+    async def publish(self, name: str, actor: str, after_ms: int) -> int:
+        """An activity, placed a while after the world began."""
+        new = NewActivity(
+            actor, (), True, BASE_MS + after_ms, name, name.encode(), digest(name.encode())
+        )
+        self.acts[name] = (await self.engine.activities.publish(new, "")).id
+        return self.acts[name]
+
+    async def log(self) -> list[Entry]:
+        first = await self.store.redis.xrange(f"{self.store.tags[0]}l:bob", count=1)
+        return await self.engine.live.read("bob", first[0][0].decode())
+
+
+Act = Callable[[World], Awaitable[object]]
+
+
+async def publish_by_followee(world: World) -> object:
+    return await world.publish("a3", "alice", 5_000)
+
+
+async def publish_by_stranger(world: World) -> object:
+    return await world.publish("d3", "dave", 6_000)
+
+
+async def publish_old(world: World) -> object:
+    return await world.publish("a0", "alice", 500)
+
+
+async def publish_own(world: World) -> object:
+    return await world.publish("b1", "bob", 4_000)
+
+
+async def push_again(world: World) -> object:
+    return await world.engine.fanout.deliver(world.acts["a1"], "alice", b"\x80", ())
+
+
+async def rebuild(world: World) -> object:
+    return await world.engine.feeds.rebuild("bob")
+
+
+async def read(world: World) -> Page:
+    return await world.engine.feeds.page("bob", Cursor(), 10)
+
+
+async def follow(world: World) -> object:
+    return await world.engine.edges.follow([NewEdge("bob", "dave")])
+
+
+async def follow_again(world: World) -> object:
+    return await world.engine.edges.follow([NewEdge("bob", "alice")])
+
+
+async def unfollow(world: World) -> object:
+    return await world.engine.edges.unfollow(NewEdge("bob", "alice"))
+
+
+async def refollow(world: World) -> object:
+    await world.engine.edges.unfollow(NewEdge("bob", "alice"))
+    return await world.engine.edges.follow([NewEdge("bob", "alice")])
+
+
+async def unfollow_new(world: World) -> object:
+    return await world.engine.edges.unfollow(NewEdge("bob", "dave"))
+
+
+async def delete(world: World) -> object:
+    with suppress(ActivityNotFound):  # the other one was first
+        await world.engine.activities.delete(world.acts["a1"], "alice", (), b"", "")
+    return None
+
+
+async def expire(world: World) -> object:
+    return await world.store.call("DEL", keys.feed(world.store.tags[0], "bob"))
+
+
+async def start_log(world: World) -> object:
+    return await world.engine.start_log("bob")
+
+
+OPERATIONS: list[Act] = [
+    publish_by_followee,
+    publish_by_stranger,
+    publish_old,
+    publish_own,
+    push_again,
+    rebuild,
+    read,
+    follow,
+    follow_again,
+    unfollow,
+    refollow,
+    unfollow_new,
+    delete,
+    expire,
+    start_log,
+]
+PAIRS = list(combinations_with_replacement(OPERATIONS, 2))
+TRIPLES = [
+    (publish_by_followee, unfollow, expire),
+    (publish_by_stranger, follow, expire),
+    (publish_by_stranger, follow, unfollow_new),
+    (publish_by_followee, delete, expire),
+    (publish_old, unfollow, follow_again),
+    (follow, unfollow_new, expire),
+]
+LONG_TRIPLES = [
+    (publish_by_followee, rebuild, unfollow),
+    (publish_by_stranger, rebuild, follow),
+    (publish_by_followee, read, expire),
+    (publish_by_stranger, follow, refollow),
+    (rebuild, follow, expire),
+    (rebuild, rebuild, publish_old),
+]
+
+
+@pytest_asyncio.fixture
+async def world(store_url: str) -> AsyncIterator[World]:
+    store = GatedStore.at(store_url, LIMITS)
+    await store.open()
+    yield World(store, Engine.on(store), Truth(store.redis, store.tags[0]))
+    await store.close()
+
+
+async def check(world: World, what: str) -> None:
+    """At rest the feed equals the query, in whatever state the cache was left, and after reading it."""
+    await world.truth.check_edges(PEOPLE)
+    expected = await world.truth.feed("bob")
+    for look in ("first", "second"):
+        walked: list[int] = []
+        cursor = Cursor()
+        while True:
+            page = await world.engine.feeds.page("bob", cursor, 2)
+            walked += [one for one, _ in page.items]
+            if page.older is None:
+                break
+            cursor = Cursor(older=True, id=page.older)
+        assert page.end is End.FEED, what
+        assert walked == expected, f"{what}: {look} read"
+    verified = await world.engine.feeds.verify("bob")
+    assert not verified.differences, what
+    await check_log(world, what, set(expected))
+
+
+async def check_log(world: World, what: str, expected: set[int]) -> None:
+    """The log tells each thing once, and all that came or went."""
+    told = [(entry.kind, entry.what) for entry in await world.log()]
+    once = [event for event in told if event[0] in ("added", "removed")]
+    assert len(once) == len(set(once)), f"{what}: told twice: {told}"
+    if any(kind in ("followed", "unfollowed") for kind, _ in told):
+        return  # the client reads the feed again
+    begun_with = {world.acts["a1"], world.acts["a2"]}
+    known = begun_with | {int(one) for kind, one in told if kind == "added"}
+    known -= {int(one) for kind, one in told if kind == "removed"}
+    assert known == expected, f"{what}: told {told}"
+
+
+async def explore(world: World, operations: tuple[Act, ...]) -> int:
+    """Tries every interleaving; says how many there were."""
+    tried = 0
+    for warm in (True, False):
+        choices: list[int] | None = []
+        while choices is not None:
+            await world.reset(warm=warm)
+            before = set(await world.truth.feed("bob"))
+            made, results = await run(
+                world.store, [lambda act=act: act(world) for act in operations], choices
+            )
+            what = f"{[act.__name__ for act in operations]} warm={warm} {[one for one, _ in made]}"
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise AssertionError(what) from result
+                if isinstance(result, Page):
+                    check_read(world, operations, result, before, what)
+            await check(world, what)
+            choices = next_choices(made)
+            tried += 1
+    return tried
+
+
+def check_read(
+    world: World, operations: tuple[Act, ...], page: Page, before: set[int], what: str
+) -> None:
+    """A read among other things: what nobody touched, and nothing that never was in the feed."""
+    found = {one for one, _ in page.items}
+    removing = {unfollow, refollow, delete} & set(operations)
+    assert removing or before <= found, f"{what}: the read lacks something"
+    assert found <= set(world.acts.values()), what
+    if follow not in operations:
+        strange = {one for name, one in world.acts.items() if name[0] == "d"}
+        assert not found & strange, f"{what}: the read shows a stranger's"
+
+
+def _name(operations: tuple[Act, ...]) -> str:
+    return "+".join(act.__name__ for act in operations)
+
+
+@pytest.mark.parametrize("operations", PAIRS, ids=_name)
+async def test_pair(world: World, operations: tuple[Act, ...]) -> None:
+    assert await explore(world, operations) > 2
+
+
+@pytest.mark.parametrize("operations", TRIPLES, ids=_name)
+async def test_triple(world: World, operations: tuple[Act, ...]) -> None:
+    assert await explore(world, operations) > 6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("operations", LONG_TRIPLES, ids=_name)
+async def test_long_triple(world: World, operations: tuple[Act, ...]) -> None:
+    assert await explore(world, operations) > 6
+
+
+@pytest.mark.parametrize("survivor", [publish_by_followee, unfollow, read, follow], ids=str)
+@pytest.mark.parametrize("victim", [follow, refollow, rebuild, read, delete, start_log])
+async def test_process_dies_between_any_two_calls(
+    world: World, victim: Act, survivor: Act
+) -> None:
+    """A process that dies leaves the feed right: slower at the most."""
+    for warm in (True, False):
+        for calls in range(20):
+            await world.reset(warm=warm)
+            made, results = await run(
+                world.store,
+                [lambda: victim(world), lambda: survivor(world)],
+                [0] * calls,
+                crash=(0, calls),
+            )
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+            what = f"{victim.__name__} dies after {calls}, then {survivor.__name__}"
+            await world.truth.check_edges(PEOPLE)
+            expected = await world.truth.feed("bob")
+            for _ in range(2):
+                page = await world.engine.feeds.page("bob", Cursor(), 10)
+                assert [one for one, _ in page.items] == expected, what
+            if len(results) == 2:  # it was not killed: it has no more calls
+                break
+        else:
+            raise AssertionError("never ran to its end")
+
+
+async def test_publish_that_dies_is_completed_by_its_retry(world: World) -> None:
+    """The retry of a publish with the same external id delivers what the dead process did not."""
+    for calls in range(1, 10):
+        await world.reset(warm=True)
+        _, results = await run(
+            world.store, [lambda: publish_by_followee(world)], [], crash=(0, calls)
+        )
+        await publish_by_followee(world)
+        await check(world, f"publish dies after {calls}")
+        if results:
+            return
+    raise AssertionError("never ran to its end")
