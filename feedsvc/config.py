@@ -77,8 +77,8 @@ class Config(_Validated):
     """Where the store is; may hold a password. None: an embedded store in ``data_dir``."""
     data_dir: Path = Path("data")
     """Where the embedded store keeps its files."""
-    checkpoint_seconds: int = _bounded(
-        15, 1, 3_600, "seconds between checkpoints of a quiet stream"
+    checkpoint_seconds: float = _bounded(
+        15, 0.01, 3_600, "seconds between checkpoints of a quiet stream"
     )
     max_request_bytes: int = _bounded(
         4 * 1024 * 1024, 65_536, 64 * 1024 * 1024, "bytes that a request message may have"

@@ -9,7 +9,7 @@ class FeedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One bad field: its path as in the request (``activity.to[3]``), and the rule that it breaks."""
+    """One bad field: its path as in the request (``activity.to[3]``; empty: the whole), and the rule it breaks."""
 
     field: str
     rule: str
@@ -19,7 +19,9 @@ class InvalidRequest(FeedError):
     """Fields of the request break their rules."""
 
     def __init__(self, violations: list[Violation]) -> None:
-        super().__init__("; ".join(f"{v.field}: {v.rule}" for v in violations[:3]))
+        super().__init__(
+            "; ".join(f"{v.field or 'the request'}: {v.rule}" for v in violations[:3])
+        )
         self.violations = violations
 
 

@@ -27,6 +27,7 @@ from feedsvc.config import Config
 from feedsvc.core.engine import Engine
 from feedsvc.core.store import Store
 from feedsvc.embedded import EmbeddedStore
+from feedsvc.interceptors.decoding import DecodingInterceptor
 from feedsvc.interceptors.errors import ErrorInterceptor
 from feedsvc.interceptors.validation import ValidationInterceptor
 from feedsvc.services.activities import ActivityService
@@ -98,7 +99,7 @@ class Server:
     async def _listen(self, tokens: Tokens) -> None:
         config, engine = self.config, self.engine
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(), ValidationInterceptor()],
+            interceptors=[ErrorInterceptor(), DecodingInterceptor(), ValidationInterceptor()],
             options=[
                 # A second server on the port must fail, not share it in silence.
                 ("grpc.so_reuseport", 0),

@@ -7,10 +7,14 @@ all of them on these kinds instead.
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import Phase, settings
 
 from tests.stores import KINDS, Store, Stores
 
 pytest_plugins = ["tests.serving"]
+
+# For `--hypothesis-profile unshrunk`: shrinking a state machine takes minutes.
+settings.register_profile("unshrunk", phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
 def _kinds(option: str) -> list[str]:

@@ -198,7 +198,7 @@ class Service:
 
     @classmethod
     async def start(cls, url: str, limits: Limits | None = None, **config: Any) -> "Service":
-        """Starts a server on the store at `url`; `stop` it. Unless told otherwise it cuts streams."""
+        """Starts a server on a store; `stop` it. Unless told otherwise it cuts streams."""
         settings: dict[str, Any] = {"port": 0, "redis_url": url, "drain_seconds": 0} | config
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(
@@ -397,7 +397,10 @@ class Service:
     async def dump(self) -> dict[bytes, bytes]:
         """Every key of the store with all that it holds."""
         names = sorted([name async for name in self.store.scan_iter(count=1000)])
-        return {name: await self.store.dump(name) or b"" for name in names}
+        pipeline = self.store.pipeline(transaction=False)
+        for name in names:
+            pipeline.dump(name)
+        return dict(zip(names, await pipeline.execute(), strict=True))
 
 
 def ids_of(page: FeedPage) -> list[str]:

@@ -34,7 +34,7 @@ ACTIVITIES_A_BATCH = 200
 #: Well below what a server takes by default, 4 MiB.
 BATCH_BYTES = 1 << 20
 #: Feeds that are warmed at once.
-WARMING = 32
+WARMING = 64
 #: How often a feed is warmed that changes while it is being warmed.
 WARM_TRIES = 3
 #: Seconds that a call may take. A batch may be delivered to millions of feeds.
@@ -221,8 +221,8 @@ class Import:
         call: Callable[[list[_Request]], Awaitable[Sequence[_Result]]],
         entries: list[Entry[_Request]],
     ) -> list[_Result]:
-        """The results of the entries that were not refused. What cannot be done now is sent again."""
-        accepted = []
+        """The results of what was not refused. What cannot be done now is sent again."""
+        accepted: list[_Result] = []
         pauses = iter(PAUSES)
         while True:
             try:
@@ -258,7 +258,8 @@ class Import:
         async def work() -> None:
             nonlocal done, warmed
             for user in waiting:
-                warmed += await self._rebuild(user)
+                if await self._rebuild(user):
+                    warmed += 1
                 done += 1
                 if done % ROWS_A_TURN == 0:
                     self._watcher.advance(done, done)

@@ -50,7 +50,7 @@ COMPLAINTS = 20
 @json_option("Print the result as one JSON object, and no progress.")
 @server_option
 def load(*, files: Sequence[str], preset: str, warm: bool, as_json: bool, server: str) -> None:
-    """Import follows and activities from FILES, of which - is standard input.
+    r"""Import follows and activities from FILES, of which - is standard input.
 
     Plain or gzip. All follows are made before the first activity is published. A line that is
     malformed or refused is reported, and the import goes on.

@@ -21,7 +21,7 @@ class Malformed(ValueError):
 
 
 class Pending(NamedTuple):
-    """An activity's row. Its message is built when it is sent: a first pass only looks for follows."""
+    """An activity's row. Its message is built when it is sent, not in the first pass."""
 
     actor: str
     build: Callable[[], Activity]
@@ -154,7 +154,7 @@ def _tweet(actor: str, target: bytes, when: bytes, kind: bytes) -> Activity:
 
 
 def _event(  # noqa: PLR0913, PLR0917 - an event has that many parts
-    event: str, actor: str, verb: str, thing: str, repo: str, when: str, others: dict[str, Any]
+    event: str, actor: str, verb: str, thing: str, repo: str, when: str, others: Mapping[Any, Any]
 ) -> Activity:
     try:
         activity = Activity(

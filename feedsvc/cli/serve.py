@@ -30,7 +30,7 @@ HELP = {
 def _store_url(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value:
         try:
-            parse_url(value)
+            parse_url(value)  # type: ignore[no-untyped-call]
         except ValueError:
             # Not the error's own text, which may quote the password.
             raise click.BadParameter(
@@ -45,7 +45,7 @@ def _settings() -> Iterator[tuple["dataclasses.Field[Any]", dict[str, Any]]]:
     for setting in (*dataclasses.fields(Config), *dataclasses.fields(Limits)):
         rules = setting.metadata
         if "low" in rules:
-            kind: click.ParamType = click.IntRange(rules["low"], rules["high"])
+            kind: Any = click.IntRange(rules["low"], rules["high"])
         elif setting.name in HELP:
             kind = click.Path(path_type=Path) if setting.name == "data_dir" else click.STRING
         else:  # `limits` itself

@@ -3,7 +3,7 @@
 import sys
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from activityfeed.v1.activity_pb2 import Activity, Ref
 from activityfeed.v1.feed_pb2 import FeedItem
@@ -66,7 +66,7 @@ AGES = ((86_400, "d", 86_400), (3_600, "h", 3_600), (60, "min", 60), (1, "s", 2)
 OLD = 30 * 86_400
 
 #: Control characters, which could do things to a terminal, and what is shown for them.
-_HARMLESS = {code: " " for code in (*range(0x20), *range(0x7F, 0xA0))}
+_HARMLESS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 
 
 def console() -> Console:
@@ -94,8 +94,8 @@ def entity(name: str) -> Text:
     return Text(plain(name), style=f"bold {COLOURS[zlib.crc32(name.encode()) % len(COLOURS)]}")
 
 
-def activity_line(activity: Activity, via: Iterable[str] = ()) -> Text:
-    """An activity in one line. ``via`` says which followed entities brought it."""
+def activity_line(activity: Activity, via: Collection[str] = ()) -> Text:
+    """An activity in one line, with what brought it (``via``) unless that is its actor."""
     when = activity.publish_time
     line = Text()
     line.append(f"{age(time.time() - when.seconds - when.nanos / 1e9):>12}  ", style="dim")
@@ -107,8 +107,8 @@ def activity_line(activity: Activity, via: Iterable[str] = ()) -> Text:
         line.append(" in ").append(_name(activity.target), style="bold")
     if activity.content:
         line.append(f" “{plain(activity.content)}”", style="italic")
-    if others := [source for source in via if source != activity.actor]:
-        line.append(f"  via {', '.join(map(plain, others))}", style="dim")
+    if via and activity.actor not in via:
+        line.append(f"  via {', '.join(map(plain, via))}", style="dim")
     return line
 
 

@@ -31,9 +31,9 @@ class Source:
         self.name = "<stdin>" if path == "-" else path
         raw: IO[bytes] = sys.stdin.buffer
         if path != "-":
-            raw = resources.enter_context(Path(path).open("rb"))
+            raw = resources.enter_context(Path(path).open("rb"))  # noqa: SIM115
         if path == "-" or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
-            copy = resources.enter_context(tempfile.TemporaryFile())
+            copy = resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             shutil.copyfileobj(raw, copy, 1 << 20)
             raw = copy
         self._raw = raw

@@ -1,6 +1,5 @@
 """``feedsvc publish``, ``follow`` and ``unfollow``."""
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -14,44 +13,30 @@ from activityfeed.v1.follow_service_pb2 import (
     UnfollowRequest,
     UnfollowResponse,
 )
-from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
+from google.protobuf.json_format import MessageToJson, Parse, ParseError
+from google.protobuf.struct_pb2 import Struct
 
 from feedsvc.cli.connection import json_option, server_option, talk
 from feedsvc.cli.show import activity_line, console, plain
 
 
-class _Time(click.ParamType):
+def _time(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
     """A time by ISO 8601, in UTC if it does not say where."""
-
-    name = "time"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            when = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no time such as 2026-01-31T12:00:00Z", param, ctx)
-        return when if when.tzinfo else when.replace(tzinfo=UTC)
+    if value is None:
+        return None
+    try:
+        when = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no time such as 2026-01-31T12:00:00Z") from None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-class _Object(click.ParamType):
+def _struct(_: click.Context, __: click.Parameter, value: str | None) -> Struct | None:
     """A JSON object."""
-
-    name = "json"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, object]:
-        try:
-            parsed = json.loads(str(value))
-        except ValueError as error:
-            self.fail(f"not JSON: {error}", param, ctx)
-        if not isinstance(parsed, dict):
-            self.fail("not a JSON object", param, ctx)
-        return parsed
+    try:
+        return None if value is None else Parse(value, Struct())
+    except ParseError as error:
+        raise click.BadParameter(f"not a JSON object: {error}") from None
 
 
 @click.command()
@@ -66,10 +51,21 @@ class _Object(click.ParamType):
 )
 @click.option("--to-only", is_flag=True, help="Only the followers of --to get it.")
 @click.option("--mention", multiple=True, metavar="ENTITY", help="Named in it. Repeatable.")
-@click.option("--time", "when", type=_Time(), help="When it was done (ISO 8601).  [default: now]")
+@click.option(
+    "--time",
+    "when",
+    callback=_time,
+    metavar="TIME",
+    help="When it was done (ISO 8601).  [default: now]",
+)
 @click.option("--external-id", metavar="ID", help="Your id: publishing it again changes nothing.")
 @click.option("--request-id", metavar="ID", help="Sending it again changes nothing, for 24 hours.")
-@click.option("--extra", type=_Object(), help="Anything else to keep with it, a JSON object.")
+@click.option(
+    "--extra",
+    callback=_struct,
+    metavar="JSON",
+    help="Anything else to keep with it, a JSON object.",
+)
 @json_option("Print the PublishActivityResponse as one line of JSON.")
 @server_option
 def publish(  # noqa: PLR0913 - an activity has that many parts
@@ -86,11 +82,11 @@ def publish(  # noqa: PLR0913 - an activity has that many parts
     when: datetime | None,
     external_id: str | None,
     request_id: str | None,
-    extra: dict[str, object] | None,
+    extra: Struct | None,
     as_json: bool,
     server: str,
 ) -> None:
-    """Publish that ACTOR did VERB (to OBJECT).
+    r"""Publish that ACTOR did VERB (to OBJECT).
 
     ACTOR is an entity: alice, repo:linux. VERB is any word: push, star, Create. OBJECT is your id
     of the thing: issue:4711.
@@ -109,15 +105,11 @@ def publish(  # noqa: PLR0913 - an activity has that many parts
         mentions=mention,
         content=content or "",
         external_id=external_id or "",
+        extra=extra,
         audience=AUDIENCE_TO_ONLY if to_only else None,
     )
     if when is not None:
         activity.publish_time.FromDatetime(when)
-    if extra is not None:
-        try:
-            ParseDict(extra, activity.extra)
-        except ParseError as error:
-            raise click.BadParameter(str(error), param_hint="--extra") from None
     request = PublishActivityRequest(activity=activity, request_id=request_id or "")
 
     async def work(client: FeedClient) -> PublishActivityResponse:

@@ -21,7 +21,6 @@ from feedsvc.errors import (
     ActivityNotFound,
     BeforeRetention,
     ExternalIdConflict,
-    NotTheActor,
     RequestIdReused,
     StoreUnavailable,
 )
@@ -29,6 +28,8 @@ from feedsvc.errors import (
 #: Seconds for which a mutation without a request id is remembered, in case its reply is lost between the store
 #: and us, and the connection repeats it.
 REPLAY_SECONDS = 60
+#: Milliseconds by which ids of now may run ahead of the clock to keep their order.
+ORDERED_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Activities:
     def __init__(self, store: Store, fanout: Fanout) -> None:
         self._store = store
         self._fanout = fanout
+        self._latest: dict[int, int] = {}
+        """By shard, the last id that was proposed for an activity of now."""
 
     def shard(self, entity: str) -> int:
         return ids.shard_for(entity, self._store.limits.shards)
@@ -100,6 +103,12 @@ class Activities:
             ids.sequence_for(new.actor, unique),
             shard,
         )
+        if new.publish_ms is None:
+            # Those of one millisecond keep their order, in outboxes of others too.
+            last = self._latest.get(shard, 0)
+            if proposed <= last < ids.make(now + ORDERED_MS, 0, shard):
+                proposed = last + ids.STEP
+            self._latest[shard] = proposed
         name, seconds = self._request("p", new.actor, request_id)
         while True:
             outcome, found, bitmap = await self._store.script(
@@ -170,7 +179,7 @@ class Activities:
     ) -> None:
         """Deletes an activity of an actor. ``to`` is whom it was published to.
 
-        Raises ActivityNotFound, NotTheActor, RequestIdReused.
+        Raises ActivityNotFound, RequestIdReused.
         """
         await self._fanout.finish(self._delete(activity_id, actor, to, request_digest, request_id))
 
@@ -183,8 +192,8 @@ class Activities:
         request_id: str,
     ) -> None:
         shard = self.shard(actor)
-        if ids.shard_of(activity_id) != shard:
-            raise NotTheActor("only its actor may delete an activity")
+        if ids.shard_of(activity_id) != shard:  # nor can the actor have deleted it before
+            raise ActivityNotFound("there is no such activity")
         name, seconds = self._request("d", actor, request_id)
         outcome, bitmap = await self._store.script(
             "delete", shard, activity_id, actor, request_digest, name, seconds

@@ -94,7 +94,7 @@ class Edges:
                     self._store.limits.request_ttl,
                 )
             answers = await self._store.script("follow", shard, *arguments)
-            for number, (outcome, position, mode, _) in zip(numbers, answers, strict=True):
+            for number, (outcome, position, mode) in zip(numbers, answers, strict=True):
                 results[number] = result = self._result(wanted[number], outcome, position)
                 if mode == b"pull" and isinstance(result, Edge):
                     pulled.append(result)
@@ -139,7 +139,13 @@ class Edges:
             count=limits.feed_cap + limits.feed_slack + 1,
         )
         await self._store.script(
-            "settle", self._shard(follower), follower, followee, position, *reversed(newest.ids)
+            "settle",
+            self._shard(follower),
+            follower,
+            followee,
+            position,
+            newest.floor,
+            *reversed(newest.ids),
         )
 
     async def settle(self, follower: str, followees: Collection[str]) -> None:

@@ -155,7 +155,8 @@ async def collect(
     start = cursor.id or 0
     if cursor.older:
         older = at.id if end is End.MORE else None
-        newer = items[0][0] if items else (start - 1 if start else 0)
+        top = first.ids[0] if first and first.ids else 0
+        newer = items[0][0] if items else (start - 1 if start else top)
     else:
         older = items[-1][0] if items else start + 1
         newer = at.id or 0
@@ -165,7 +166,7 @@ async def collect(
         older,
         newer,
         end,
-        floor if floor and (end is not End.MORE or lowest <= floor) else None,
+        floor if floor and (lowest <= floor or end in (End.FEED, End.RETENTION)) else None,
         first.log_tail if first else "",
     )
 
@@ -220,11 +221,10 @@ class Feeds:
         if stored.state != "warm" or (not at.older and (at.id or 0) < stored.floor):
             truth = await self._query(user, at, count)
             return Slice(truth.ids, truth.exhausted, truth.floor, stored.log_tail)
-        found = stored.ids
+        found, floor = stored.ids, 0
         if stored.pulled:
-            found = await self._with_pulled(user, stored, at, count)
+            found, floor = await self._with_pulled(user, stored, at, count)
         exhausted = len(found) < count
-        floor = 0
         if at.older and exhausted and stored.floor:
             # Below the floor only the outboxes know.
             below = stored.floor + 1 if at.id is None else min(at.id, stored.floor + 1)
@@ -232,12 +232,14 @@ class Feeds:
             found, exhausted, floor = found + rest.ids, rest.exhausted, rest.floor
         return Slice(found, exhausted, floor, stored.log_tail)
 
-    async def _with_pulled(self, user: str, stored: _Stored, at: Cursor, count: int) -> list[int]:
-        """The slice of the stored feed merged with the outboxes of those whose edge is PULL."""
+    async def _with_pulled(
+        self, user: str, stored: _Stored, at: Cursor, count: int
+    ) -> tuple[list[int], int]:
+        """The slice of the stored feed merged with the outboxes of those whose edge is PULL, and their floor."""
         pulled = await merge(self._store, stored.pulled, older=at.older, cursor=at.id, count=count)
         both = {one for one in (*stored.ids, *pulled.ids) if one > stored.floor}
         await self._edges.settle(user, stored.pulled[:SETTLED_A_READ])
-        return sorted(both, reverse=at.older)[:count]
+        return sorted(both, reverse=at.older)[:count], pulled.floor
 
     async def _stored(self, user: str, at: Cursor, count: int) -> _Stored:
         state, head, _, log_tail, pulled, found = await self._store.script(

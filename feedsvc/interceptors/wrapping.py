@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
+Decoder = Callable[[bytes], Any]
 
 PREFIX = "/activityfeed.v1."
 
@@ -19,6 +20,10 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         """The handler to call instead."""
         raise NotImplementedError
 
+    def decoder(self, decode: Decoder) -> Decoder:
+        """What makes the request from its bytes, before ``around`` sees it."""
+        return decode
+
     async def intercept_service(
         self,
         continuation: Callable[
@@ -29,14 +34,11 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(PREFIX):
             return handler  # type: ignore[no-any-return]
+        decode = self.decoder(handler.request_deserializer)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self.around(handler.unary_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
+                self.around(handler.unary_stream), decode, handler.response_serializer
             )
         return grpc.unary_unary_rpc_method_handler(
-            self.around(handler.unary_unary),
-            handler.request_deserializer,
-            handler.response_serializer,
+            self.around(handler.unary_unary), decode, handler.response_serializer
         )

@@ -269,9 +269,7 @@ async def test_long_triple(world: World, operations: tuple[Act, ...]) -> None:
 
 @pytest.mark.parametrize("survivor", [publish_by_followee, unfollow, read, follow], ids=str)
 @pytest.mark.parametrize("victim", [follow, refollow, rebuild, read, delete, start_log])
-async def test_process_dies_between_any_two_calls(
-    world: World, victim: Act, survivor: Act
-) -> None:
+async def test_process_dies_between_any_two_calls(world: World, victim: Act, survivor: Act) -> None:
     """A process that dies leaves the feed right: slower at the most."""
     for warm in (True, False):
         for calls in range(20):

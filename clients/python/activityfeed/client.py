@@ -6,12 +6,12 @@
         async for page in client.pages("bob"):
             ...
 
-Calls raise ``grpc.aio.AioRpcError``; ``reason`` and ``violations`` read what the service says of it.
+Calls raise ``grpc.aio.AioRpcError``; ``reason`` and ``violations`` tell what the service says.
 """
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -113,7 +113,7 @@ class FeedClient:
 
     async def pages(
         self, user: str, *, viewer: str = "", page_size: int = 0
-    ) -> AsyncIterator[FeedPage]:
+    ) -> AsyncGenerator[FeedPage, None]:
         """Walks a feed from its newest page to its end. Pages may be empty before the last one."""
         request = GetFeedRequest(user=user, viewer=viewer, page_size=page_size)
         while True:
@@ -125,7 +125,7 @@ class FeedClient:
 
     async def subscribe(
         self, user: str, resume_token: str = "", *, viewer: str = ""
-    ) -> AsyncIterator[SubscribeFeedResponse]:
+    ) -> AsyncGenerator[SubscribeFeedResponse, None]:
         """The messages of SubscribeFeed, until the stream ends or fails. It does not reconnect."""
         call = self.subscriptions.SubscribeFeed(
             SubscribeFeedRequest(user=user, viewer=viewer, resume_token=resume_token)

@@ -2,8 +2,8 @@
 -- Makes edges of one shard's followers. The bitmaps of the followees must name this shard already.
 -- KEYS  the tag of the followers' shard
 -- ARGV  for each: follower, followee, digest, request name, seconds to keep it
--- Returns for each {outcome, position, 'pull' or 'push', floor of the warm feed}. Outcomes: followed, already,
---         replayed; reused, too_many: refused
+-- Returns for each {outcome, position, 'pull' or 'push'}. Outcomes: followed, already; reused, too_many: refused.
+--         A repeated request has the outcome of the first
 --
 -- The position is unique among the followee's followers here and among the follower's edges, only grows, and
 -- begins with the time: it orders both lists, and it is the epoch of the edge.
@@ -13,9 +13,9 @@ for first = 1, #ARGV, 5 do
   local edges, followers, pulled = key(EDGES, follower), key(FOLLOWERS, followee), key(PULLED, follower)
   local known = request_result(request, digest)
   local position = redis.call('ZSCORE', edges, followee)
-  local outcome, mode, floor = 'followed', 'push', ''
+  local outcome = 'followed'
   if known then
-    outcome, position = 'replayed', known
+    outcome, position = known:match('^(%a+)(%d+)$')
   elseif known == false then
     outcome, position = 'reused', ''
   elseif position then
@@ -33,12 +33,10 @@ for first = 1, #ARGV, 5 do
     redis.call('ZADD', followers, position, follower)
     if is_live(follower) then log_write(follower, 'f', followee) end
   end
-  if outcome ~= 'reused' and outcome ~= 'too_many' then
-    request_keep(request, digest, position, ARGV[first + 4])
-    if redis.call('SISMEMBER', pulled, followee) == 1 then
-      mode, floor = 'pull', redis.call('LINDEX', key(FEED, follower), 0) or ''
-    end
+  if known == nil and outcome ~= 'too_many' then
+    request_keep(request, digest, outcome .. position, ARGV[first + 4])
   end
-  results[#results + 1] = {outcome, position, mode, floor}
+  local mode = redis.call('SISMEMBER', pulled, followee) == 1 and 'pull' or 'push'
+  results[#results + 1] = {outcome, position, mode}
 end
 return results

@@ -32,9 +32,9 @@ if external ~= '' then
   local record = redis.call('GET', key(EXTERNAL, external))
   if record then
     local id = record:sub(1, 19)
-    if record:sub(20) ~= digest then return answer('conflict', id) end
     local frame = redis.call('GET', key(ACTIVITY, id))
-    return answer(frame and frame ~= '' and 'duplicate' or 'deleted', id)
+    if not frame or frame == '' then return answer('deleted', id) end
+    return answer(record:sub(20) == digest and 'duplicate' or 'conflict', id)
   end
 end
 

@@ -2,7 +2,7 @@
 -- Merges what was read of a followee's outbox into the warm feed and flips the edge from PULL to PUSH, unless
 -- the edge has changed since.
 -- KEYS  the tag of the follower's shard
--- ARGV  follower, followee, position of the edge, then the newest ids of the outbox, ascending
+-- ARGV  follower, followee, position of the edge, floor of the outbox, then its newest ids, ascending
 -- Returns 1 if the edge is PUSH now, 0 if it changed meanwhile
 local follower, followee = ARGV[1], ARGV[2]
 local feed, pulled = key(FEED, follower), key(PULLED, follower)
@@ -10,10 +10,11 @@ if redis.call('ZSCORE', key(EDGES, follower), followee) ~= ARGV[3] then return 0
 if redis.call('SISMEMBER', pulled, followee) == 0 then return 1 end
 local stored = redis.call('LRANGE', feed, 0, -1)
 -- Cold or being built: whoever builds it reads the outbox.
-if stored[1] and stored[1]:byte() ~= MARKER and #ARGV > 3 then
-  local floor = table.remove(stored, 1)
-  local merged = packed_merge(stored, arguments(4), floor)
-  if #merged > #stored then
+if stored[1] and stored[1]:byte() ~= MARKER and #ARGV > 4 then
+  local head = table.remove(stored, 1)
+  local floor = ARGV[4] > head and ARGV[4] or head
+  local merged = packed_merge(stored, arguments(5), floor)
+  if #merged > #stored or floor ~= head then
     local ttl = redis.call('PTTL', feed)
     redis.call('DEL', feed)
     redis.call('RPUSH', feed, floor)

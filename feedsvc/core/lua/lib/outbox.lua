@@ -22,7 +22,8 @@ local function let_go(outbox, id)
   end
 end
 
--- Inserts an id into an outbox and lets go what is over the cap, which becomes the floor.
+-- Inserts an id into an outbox and lets go what is over the cap, which becomes the floor. Says whether the outbox
+-- holds the id now.
 local function outbox_insert(entity, id)
   local list = key(OUTBOX, entity)
   if redis.call('EXISTS', list) == 0 then redis.call('RPUSH', list, '0') end
@@ -32,4 +33,5 @@ local function outbox_insert(entity, id)
     redis.call('LPOP', list)
     let_go(entity, redis.call('LINDEX', list, 0))
   end
+  return redis.call('LINDEX', list, 0) < id
 end

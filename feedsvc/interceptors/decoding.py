@@ -1,0 +1,27 @@
+"""Refuses what is no message of its type: broken wire format, strings that are not UTF-8."""
+
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from feedsvc.errors import InvalidRequest, Violation
+from feedsvc.interceptors.wrapping import Behaviour, Decoder, WrappingInterceptor
+
+
+class DecodingInterceptor(WrappingInterceptor):
+    """Decodes requests within the error interceptor: gRPC would send the decoder's text to the caller."""
+
+    def decoder(self, decode: Decoder) -> Decoder:
+        return lambda raw: partial(decode, raw)
+
+    def around(self, behaviour: Behaviour) -> Behaviour:
+        async def decoded(request: Any, context: Any) -> Any:
+            try:
+                message = request()
+            except DecodeError:
+                rule = "must be a well-formed message of its type, with strings in UTF-8"
+                raise InvalidRequest([Violation("", rule)]) from None
+            return await behaviour(message, context)
+
+        return decoded
