@@ -12,7 +12,8 @@ from activityfeed.v1.feed_pb2 import FeedItem, PageEnd
 from activityfeed.v1.follow_service_pb2 import FollowEdge
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from feedsvc.core.activities import NewActivity, Published, digest, now_ms
+from feedsvc.core import ids
+from feedsvc.core.activities import NewActivity, Published, digest
 from feedsvc.core.edges import Edge
 from feedsvc.core.feed import Cursor, End, Page
 from feedsvc.tokens import Tokens
@@ -39,7 +40,7 @@ def timestamp_ms(ms: int) -> Timestamp:
 
 
 def new_activity(request: PublishActivityRequest) -> tuple[NewActivity, Activity]:
-    """What to publish, and the activity as it will be stored: without its id, times and defaults filled in."""
+    """What to publish, and the activity as it will be stored: defaults filled in, but for what its id says."""
     activity = Activity()
     activity.CopyFrom(request.activity)
     activity.ClearField("id")
@@ -50,8 +51,6 @@ def new_activity(request: PublishActivityRequest) -> tuple[NewActivity, Activity
     if activity.HasField("publish_time"):
         time = activity.publish_time
         publish_ms = time.seconds * 1000 + time.nanos // 1_000_000
-    else:
-        activity.publish_time.CopyFrom(timestamp_ms(now_ms()))
     new = NewActivity(
         actor=activity.actor,
         to=tuple(activity.to),
@@ -65,8 +64,14 @@ def new_activity(request: PublishActivityRequest) -> tuple[NewActivity, Activity
 
 
 def stored_activity(activity_id: int, body: bytes) -> Activity:
-    activity = Activity.FromString(body)
+    return identified(activity_id, Activity.FromString(body))
+
+
+def identified(activity_id: int, activity: Activity) -> Activity:
+    """An activity with its id, and the time that the id holds unless it was given one."""
     activity.id = str(activity_id)
+    if not activity.HasField("publish_time"):
+        activity.publish_time.CopyFrom(timestamp_ms(ids.ms_of(activity_id)))
     return activity
 
 

@@ -72,7 +72,7 @@ def told(error: grpc.aio.AioRpcError | Status) -> str:
     """What the service says of a refused call, or of a refused entry of a batch, in one line."""
     message = error.message if isinstance(error, Status) else error.details()
     if bad := violations(error):
-        message = "; ".join(f"{v.field}: {v.description}" for v in bad)
+        message = "; ".join(f"{v.field or 'the request'}: {v.description}" for v in bad)
     return f"{plain(message or 'no message')} ({label(error)})"
 
 

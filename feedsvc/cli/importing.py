@@ -19,7 +19,12 @@ from activityfeed.v1.activity_service_pb2 import (
     PublishActivityResult,
 )
 from activityfeed.v1.admin_service_pb2 import FEED_STATE_WARM, RebuildFeedRequest
-from activityfeed.v1.follow_service_pb2 import BatchFollowRequest, FollowRequest, FollowResult
+from activityfeed.v1.follow_service_pb2 import (
+    BatchFollowRequest,
+    FollowRequest,
+    FollowResult,
+    GetFollowCountsRequest,
+)
 
 from feedsvc.cli.connection import label, told
 from feedsvc.cli.derived_ids import DerivedIds
@@ -44,8 +49,12 @@ PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, *repeat(5.0, 10))
 #: Rows after which other tasks get their turn, and the progress is told.
 ROWS_A_TURN = 256
 
-#: It passes: the rows are sent again.
-_PASSES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+#: It passes: the rows are sent again. A server that is stopping may cancel what it has not begun.
+_PASSES = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
 _PASSES_NUMBERS = {code.value[0] for code in _PASSES}
 #: It is the batch, not the connection: its rows are refused, and the import goes on.
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -111,7 +120,13 @@ class Import:
         self.report = Report()
 
     async def run(self, sources: Sequence[Source], *, warm: bool) -> Report:
-        """Imports them all. Raises Unavailable, and AioRpcError if a call fails for good."""
+        """Imports them all.
+
+        Raises AioRpcError if there is no server or a call fails for good, and Unavailable if the
+        server went away and did not come back.
+        """
+        # Found out at once, not after a minute of trying.
+        await self._client.follows.GetFollowCounts(GetFollowCountsRequest(entity="import"))
         begun = time.monotonic()
         users: set[str] | None = set() if warm else None
         with_activities = await self._follow(sources, users)

@@ -98,7 +98,8 @@ async def _tail(  # noqa: PLR0913 - they are the command's
             if count is not None and seen >= count:
                 return
     except grpc.aio.AioRpcError as error:
-        hint = f"; go on with --resume-token {token}" if token else ""
+        goes_on = token and error.code() is grpc.StatusCode.UNAVAILABLE
+        hint = f"; go on with --resume-token {token}" if goes_on else ""
         raise click.ClickException(explain(error, server) + hint) from None
 
 

@@ -45,7 +45,8 @@ def _settings() -> Iterator[tuple["dataclasses.Field[Any]", dict[str, Any]]]:
     for setting in (*dataclasses.fields(Config), *dataclasses.fields(Limits)):
         rules = setting.metadata
         if "low" in rules:
-            kind: Any = click.IntRange(rules["low"], rules["high"])
+            bounded: Any = click.FloatRange if setting.type is float else click.IntRange
+            kind = bounded(rules["low"], rules["high"])
         elif setting.name in HELP:
             kind = click.Path(path_type=Path) if setting.name == "data_dir" else click.STRING
         else:  # `limits` itself

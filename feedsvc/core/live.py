@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 ENTRIES_A_READ = 100
 #: Seconds between attempts to listen to the channel again.
 LISTEN_AGAIN_SECONDS = 0.2
+#: Seconds after which a listener that has not ended is cancelled again.
+CANCEL_AGAIN_SECONDS = 0.1
 
 Kind = Literal["created", "added", "removed", "followed", "unfollowed"]
 _KINDS: dict[bytes, Kind] = {
@@ -61,10 +63,10 @@ class Live:
         self._listener = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
-        if self._listener is not None:
+        # Again and again: while it connects, redis-py may swallow a cancellation.
+        while self._listener is not None and not self._listener.done():
             self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
+            await asyncio.wait([self._listener], timeout=CANCEL_AGAIN_SECONDS)
 
     def _shard(self, user: str) -> int:
         return ids.shard_for(user, self._store.limits.shards)

@@ -33,8 +33,7 @@ class ActivityService(ActivityServiceServicer):
             (body,) = await self._engine.activities.bodies([published.id])
             if body is not None:  # else it was deleted since: what was sent says what it was
                 activity = Activity.FromString(body)
-        activity.id = str(published.id)
-        return convert.publish_response(published, activity)
+        return convert.publish_response(published, convert.identified(published.id, activity))
 
     async def BatchPublishActivities(
         self, request: pb.BatchPublishActivitiesRequest, context: Any

@@ -111,6 +111,7 @@ async def run(
             if not ready:
                 break
             choice = choices[len(made)] if len(made) < len(choices) else 0
+            choice = min(choice, len(ready) - 1)
             made.append((choice, len(ready)))
             await store.let_through(ready[choice])
         tasks = [one.task for one in all_running if one.task is not None]

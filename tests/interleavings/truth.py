@@ -12,33 +12,34 @@ class Truth:
         self._redis = redis
         self._tag = tag
 
-    async def followees(self, user: str) -> set[str]:
-        members = await self._redis.zrange(f"{self._tag}e:{user}", 0, -1)
-        return {name.decode() for name in members if name}
-
     async def feed(self, user: str) -> list[int]:
         """The feed by its definition: live ids of the outboxes of all followees and the user's own."""
-        found: set[int] = set()
-        for entity in {user, *await self.followees(user)}:
-            found |= {int(one) for one in await self._redis.lrange(f"{self._tag}o:{entity}", 1, -1)}
-        alive = [one for one in found if await self._redis.get(f"{self._tag}a:{one}")]
+        members = await self._redis.zrange(f"{self._tag}e:{user}", 0, -1)
+        pipeline = self._redis.pipeline(transaction=False)
+        for entity in {user, *(name.decode() for name in members if name)}:
+            pipeline.lrange(f"{self._tag}o:{entity}", 1, -1)
+        found = {int(one) for outbox in await pipeline.execute() for one in outbox}
+        if not found:
+            return []
+        bodies = await self._redis.mget([f"{self._tag}a:{one}" for one in found])
+        alive = [one for one, body in zip(found, bodies, strict=True) if body]
         return sorted(alive, reverse=True)
 
     async def check_edges(self, users: set[str]) -> None:
         """Both ends of every edge agree, and the bitmaps name its shard."""
         edges: dict[tuple[str, str], Any] = {}
         index: dict[tuple[str, str], Any] = {}
+        pipeline = self._redis.pipeline(transaction=False)
         for user in users:
-            for name, position in await self._redis.zrange(
-                f"{self._tag}e:{user}", 0, -1, withscores=True
-            ):
-                if name:
-                    edges[user, name.decode()] = position
-                    assert await self._redis.getbit(f"{self._tag}b:{name.decode()}", 0) == 1
-            for name, position in await self._redis.zrange(
-                f"{self._tag}w:{user}", 0, -1, withscores=True
-            ):
-                index[name.decode(), user] = position
-            pulled = {one.decode() for one in await self._redis.smembers(f"{self._tag}p:{user}")}
-            assert pulled <= await self.followees(user)
+            pipeline.zrange(f"{self._tag}e:{user}", 0, -1, withscores=True)
+            pipeline.zrange(f"{self._tag}w:{user}", 0, -1, withscores=True)
+            pipeline.smembers(f"{self._tag}p:{user}")
+            pipeline.getbit(f"{self._tag}b:{user}", 0)
+        found = await pipeline.execute()
+        for number, user in enumerate(users):
+            following, followers, pulled, bit = found[4 * number : 4 * number + 4]
+            edges |= {(user, name.decode()): at for name, at in following if name}
+            index |= {(name.decode(), user): at for name, at in followers}
+            assert pulled <= {name for name, _ in following}
+            assert bit or not followers
         assert edges == index

@@ -37,7 +37,8 @@ DEFAULT_SECONDS = 10.0
 #: Bytes that an answer may have: 100 activities of the greatest size are more than gRPC's 4 MiB.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
-#: gRPC itself repeats a call that found no server, or one that cannot answer now.
+#: gRPC itself repeats a call that found no server, or one that cannot answer now. A server that is
+#: stopping may cancel a call that it has not begun, instead of refusing it.
 RETRIES = {
     "methodConfig": [
         {
@@ -47,7 +48,7 @@ RETRIES = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ]

@@ -1,0 +1,75 @@
+"""The command line as a shell runs it: `feedsvc(...)` beside the test's own server."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from activityfeed import FeedClient
+
+from tests.serving import SECONDS, Service
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> list[Any]:
+        """What it printed, line by line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Feedsvc:
+    """Runs commands against one server."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+
+    async def start(self, *arguments: object) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "feedsvc",
+            *map(str, arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"FEEDSVC_SERVER": self.server},
+        )
+
+    async def __call__(self, *arguments: object, stdin: bytes = b"") -> Ran:
+        """Runs a command to its end."""
+        process = await self.start(*arguments)
+        return await ended(process, stdin)
+
+
+async def ended(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ran:
+    try:
+        async with asyncio.timeout(2 * SECONDS):
+            out, err = await process.communicate(stdin)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+def feedsvc(service: Service) -> Feedsvc:
+    return Feedsvc(f"127.0.0.1:{service.server.port}")
+
+
+@pytest.fixture
+async def client(service: Service) -> AsyncIterator[FeedClient]:
+    async with FeedClient.connect(f"127.0.0.1:{service.server.port}") as client:
+        yield client

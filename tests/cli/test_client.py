@@ -1,0 +1,104 @@
+import grpc
+import pytest
+from activityfeed import FeedClient, reason, violations
+from activityfeed import client as layer
+from activityfeed.v1.activity_pb2 import Activity
+from activityfeed.v1.activity_service_pb2 import (
+    BatchPublishActivitiesRequest,
+    DeleteActivityRequest,
+    GetActivityRequest,
+    PublishActivityRequest,
+)
+from activityfeed.v1.follow_service_pb2 import BatchFollowRequest, FollowRequest
+from google.rpc.status_pb2 import Status
+
+from tests.serving import Service
+
+
+async def test_reason_and_violations_of_a_call(client: FeedClient) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.activities.PublishActivity(
+            PublishActivityRequest(activity=Activity(actor="a\n"))
+        )
+    assert reason(caught.value) == "INVALID_FIELD"
+    assert [(v.field, v.description) for v in violations(caught.value)] == [
+        ("activity.actor", "must not contain control characters"),
+        ("activity.verb", "is required"),
+    ]
+
+
+async def test_reason_and_violations_of_an_entry(client: FeedClient) -> None:
+    answer = await client.follows.BatchFollow(
+        BatchFollowRequest(requests=[FollowRequest(follower="a", followee="a")])
+    )
+    error = answer.results[0].error
+    assert reason(error) == "INVALID_FIELD"
+    assert [v.field for v in violations(error)] == ["followee"]
+
+
+async def test_other_errors_have_no_reason() -> None:
+    async with FeedClient.connect("127.0.0.1:1", timeout=5) as client:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.activities.GetActivity(GetActivityRequest(id="1"))
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert (reason(caught.value), violations(caught.value)) == ("", [])
+    assert (reason(Status(code=5)), violations(Status(code=5))) == ("", [])
+
+
+async def test_a_call_ends_in_time() -> None:
+    async with FeedClient.connect("127.0.0.1:1", timeout=0.05) as client:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.activities.GetActivity(GetActivityRequest(id="1"), wait_for_ready=True)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_mutations_get_request_ids_of_their_own() -> None:
+    for request in (PublishActivityRequest(), DeleteActivityRequest(), FollowRequest()):
+        first, second = layer._identified(request), layer._identified(request)
+        assert len(first.request_id) == 32
+        assert first.request_id != second.request_id
+        # It may be sent again, and mean a second call.
+        assert request.request_id == ""
+    batch = BatchPublishActivitiesRequest(
+        requests=[PublishActivityRequest(), PublishActivityRequest()]
+    )
+    one, two = layer._identified(batch).requests
+    assert len({one.request_id, two.request_id, ""}) == 3
+
+
+def test_what_is_given_is_kept() -> None:
+    request = PublishActivityRequest(request_id="mine")
+    assert layer._identified(request).request_id == "mine"
+    batch = BatchFollowRequest(requests=[FollowRequest(request_id="mine"), FollowRequest()])
+    assert layer._identified(batch).requests[0].request_id == "mine"
+    read = GetActivityRequest(id="1")
+    assert layer._identified(read) is read
+
+
+async def test_the_same_message_twice_is_two_activities(
+    service: Service, client: FeedClient
+) -> None:
+    request = PublishActivityRequest(activity=Activity(actor="alice", verb="post"))
+    for _ in range(2):
+        answer = await client.activities.PublishActivity(request)
+        assert not answer.already_published
+    assert len(await service.outbox("alice")) == 2
+
+
+async def test_pages_walk_the_whole_feed(service: Service, client: FeedClient) -> None:
+    posted = await service.posts("alice", 25)
+    pages = [page async for page in client.pages("alice", page_size=10)]
+    assert [item.activity.id for page in pages for item in page.items] == posted[::-1]
+    assert len(pages) >= 3
+
+
+async def test_subscribe_begins_and_goes_on(service: Service, client: FeedClient) -> None:
+    messages = client.subscribe("alice")
+    message = await anext(messages)
+    assert message.events[0].HasField("created")
+    await messages.aclose()
+    posted = await service.post("alice")
+    messages = client.subscribe("alice", message.resume_token)
+    message = await anext(messages)
+    assert [event.added.activity.id for event in message.events] == [posted]
+    await messages.aclose()

@@ -1,0 +1,216 @@
+import asyncio
+import json
+import os
+import signal
+import sys
+
+import pytest
+from activityfeed.v1.activity_pb2 import Activity, Ref
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from feedsvc.cli.show import activity_line, age, plain
+from tests.serving import Service
+
+from .conftest import Feedsvc, ended
+
+
+async def test_a_person_can_read_it(service: Service, feedsvc: Feedsvc) -> None:
+    assert (await feedsvc("follow", "bob", "repo:kettle")).out == "bob now follows repo:kettle\n"
+    assert (await feedsvc("follow", "bob", "repo:kettle")).out == (
+        "bob already follows repo:kettle\n"
+    )
+    ran = await feedsvc(
+        "publish", "alice", "push", "branch:main", "--target", "repo:kettle",
+        "--to", "repo:kettle", "--content", "It whistles", "--time", "2020-01-01T12:00",
+    )  # fmt: skip
+    assert "2020-01-01  alice pushed to branch:main in repo:kettle “It whistles”" in ran.out
+    assert "delivered to 0 warm feeds, 1 cold ones will find it" in ran.out
+    ran = await feedsvc("feed", "bob")
+    assert ran.out == (
+        "  2020-01-01  alice pushed to branch:main in repo:kettle “It whistles”  via repo:kettle\n"
+    )
+    assert (await feedsvc("unfollow", "bob", "repo:kettle")).out == (
+        "bob no longer follows repo:kettle\n"
+    )
+    assert "Nothing yet" in (await feedsvc("feed", "bob")).out
+
+
+async def test_all_of_an_activity_can_be_given(service: Service, feedsvc: Feedsvc) -> None:
+    ran = await feedsvc(
+        "publish", "alice", "review", "pull:1", "--object-name", "pull request 1",
+        "--to", "repo:a", "--to", "repo:b", "--to-only", "--mention", "bob",
+        "--external-id", "e1", "--request-id", "r1", "--extra", '{"score": [1, 2]}',
+        "--time", "2020-01-01T12:00:00+02:00", "--json",
+    )  # fmt: skip
+    (answer,) = ran.json
+    published = answer["activity"]
+    assert published.pop("id") == (await service.outbox("repo:a"))[0]
+    assert published == {
+        "actor": "alice",
+        "verb": "review",
+        "object": {"id": "pull:1", "name": "pull request 1"},
+        "to": ["repo:a", "repo:b"],
+        "audience": "AUDIENCE_TO_ONLY",
+        "mentions": ["bob"],
+        "externalId": "e1",
+        "extra": {"score": [1, 2]},
+        "publishTime": "2020-01-01T10:00:00Z",
+    }
+
+
+async def test_scripts_get_json_lines(service: Service, feedsvc: Feedsvc) -> None:
+    (edge,) = (await feedsvc("follow", "bob", "alice", "--json")).json
+    assert edge["edge"]["followee"] == "alice"
+    ids = await service.posts("alice", 45)
+    assert len((await feedsvc("feed", "bob", "--json")).json) == 20
+    assert len((await feedsvc("feed", "bob", "--json", "--page-size", 7)).json) == 7
+    items = (await feedsvc("feed", "bob", "--json", "--all")).json
+    assert [item["activity"]["id"] for item in items] == ids[::-1]
+    (ended,) = (await feedsvc("unfollow", "bob", "alice", "--json")).json
+    assert ended == {"wasFollowing": True}
+
+
+async def test_a_feed_says_that_there_is_more(service: Service, feedsvc: Feedsvc) -> None:
+    await service.posts("alice", 25)
+    some = (await feedsvc("feed", "alice")).out.splitlines()
+    assert (len(some), some[-1]) == (21, "There may be more: --all")
+    assert len((await feedsvc("feed", "alice", "--all")).out.splitlines()) == 25
+
+
+async def test_tail_shows_what_happens(service: Service, feedsvc: Feedsvc) -> None:
+    process = await feedsvc.start("tail", "bob", "--count", 4)
+    assert process.stdout is not None
+    assert b"Live" in await process.stdout.readline()
+    await service.follow("bob", "alice")
+    posted = await service.post("alice", content="hello")
+    await service.delete(posted, "alice")
+    await service.unfollow("bob", "alice")
+    ran = await ended(process)
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        "              bob now follows alice",
+        "    just now  alice posted “hello”",
+        f"     removed  {posted}",
+        "              bob no longer follows alice",
+    ]
+
+
+async def test_tail_goes_on_from_a_token(service: Service, feedsvc: Feedsvc) -> None:
+    process = await feedsvc.start("tail", "alice", "--json")
+    assert process.stdout is not None
+    token = json.loads(await process.stdout.readline())["resumeToken"]
+    first, second = await service.post("alice"), await service.post("alice")
+    process.send_signal(signal.SIGINT)
+    assert (await ended(process)).code == 130
+    ran = await feedsvc("tail", "alice", "--json", "--count", 2, "--resume-token", token)
+    events = [event for message in ran.json for event in message["events"]]
+    assert [event["added"]["activity"]["id"] for event in events] == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["follow", "bob", "bob"],
+            "followee: must be another entity than follower (INVALID_FIELD)",
+        ),
+        (["publish", "a\nb", ""], "activity.actor: must not contain control characters; "),
+        (["tail", "bob", "--resume-token", "x"], "(RESUME_TOKEN_INVALID)"),
+        (["feed", "bob", "--server", "127.0.0.1:1"], "no server answers at 127.0.0.1:1"),
+    ],
+)
+async def test_an_error_is_one_line(feedsvc: Feedsvc, arguments: list[str], says: str) -> None:
+    ran = await feedsvc(*arguments)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("Error: ")
+    assert says in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["publish", "a", "b", "--time", "soon"], "'soon' is no time"),
+        (["publish", "a", "b", "--extra", "[1]"], "not a JSON object"),
+        (["feed", "a", "--page-size", "101"], "1<=x<=100"),
+        (["import", "/no/such/file"], "does not exist"),
+        (["import", "--preset", "other", "-"], "canonical"),
+    ],
+)
+async def test_a_wrong_option_is_told_before_anything_is_called(
+    feedsvc: Feedsvc, arguments: list[str], says: str
+) -> None:
+    ran = await feedsvc(*arguments, "--server", "127.0.0.1:1")
+    assert ran.code == 2
+    assert says in ran.err
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+async def test_a_reader_that_goes_is_no_error(
+    service: Service, feedsvc: Feedsvc, form: list[str]
+) -> None:
+    await service.posts("alice", 1_000, content="x" * 1_000)
+    command = f"{sys.executable} -m feedsvc feed alice --all {' '.join(form)} | head -1"
+    process = await asyncio.create_subprocess_shell(
+        command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"FEEDSVC_SERVER": feedsvc.server},
+    )
+    ran = await ended(process)
+    assert ran.out.count("\n") == 1
+    assert ran.err == ""
+
+
+async def test_ctrl_c_is_quiet(feedsvc: Feedsvc) -> None:
+    process = await feedsvc.start("tail", "bob")
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    ran = await ended(process)
+    assert (ran.code, ran.out, ran.err) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "command", ["", "serve", "demo", "publish", "follow", "unfollow", "feed", "tail", "import"]
+)
+async def test_every_command_has_help(feedsvc: Feedsvc, command: str) -> None:
+    ran = await feedsvc(*command.split(), "--help")
+    assert ran.code == 0
+    assert ran.out.startswith(f"Usage: feedsvc {command}".rstrip())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (-3600, "in the future"),
+        (-1, "just now"),
+        (0, "just now"),
+        (1.99, "just now"),
+        (2, "2 s ago"),
+        (59.9, "59 s ago"),
+        (60, "1 min ago"),
+        (3_600, "1 h ago"),
+        (86_400, "1 d ago"),
+        (29 * 86_400, "29 d ago"),
+    ],
+)
+def test_age(seconds: float, says: str) -> None:
+    assert age(seconds) == says
+
+
+def test_nothing_in_an_activity_can_reach_the_terminal() -> None:
+    bad = "a\x1b[2J\x9b1m\r\n\x07"
+    line = activity_line(
+        Activity(
+            actor=bad,
+            verb=bad,
+            object=Ref(id=bad),
+            target=Ref(id="x", name=bad),
+            content=bad,
+            publish_time=Timestamp(seconds=1),
+        ),
+        [bad],
+    )
+    assert line.plain == plain(line.plain)

@@ -1,0 +1,117 @@
+import asyncio
+import dataclasses
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from activityfeed import FeedClient
+
+from feedsvc.cli.serve import serve
+from feedsvc.config import Config, Limits
+from tests.serving import SECONDS, Service
+
+from .conftest import Feedsvc, ended
+
+
+@pytest.fixture
+def feedsvc() -> Feedsvc:
+    return Feedsvc("127.0.0.1:1")
+
+
+@pytest.fixture
+async def running(
+    feedsvc: Feedsvc, tmp_path: Path
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """A server with a store of its own, and its port."""
+    process = await feedsvc.start("serve", "--port", 0, "--data-dir", tmp_path / "data")
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(SECONDS):
+            said = await process.stderr.readline()
+        yield process, int(said.rpartition(b":")[2])
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await ended(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_serves_until_it_is_told_to_stop(
+    running: tuple[asyncio.subprocess.Process, int], number: signal.Signals
+) -> None:
+    process, port = running
+    async with FeedClient.connect(f"127.0.0.1:{port}") as client:
+        assert [page.items async for page in client.pages("alice")] == [[]]
+    process.send_signal(number)
+    ran = await ended(process)
+    assert (ran.code, ran.out) == (0, "")
+    assert "stopping" in ran.err
+
+
+async def test_a_busy_port_is_one_line(
+    feedsvc: Feedsvc, tmp_path: Path, running: tuple[asyncio.subprocess.Process, int]
+) -> None:
+    _, port = running
+    ran = await feedsvc("serve", "--port", port, "--data-dir", tmp_path / "other")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == (
+        f"Error: cannot listen on 127.0.0.1:{port}: is another server there? Give another --port\n"
+    )
+
+
+async def test_a_busy_directory_is_one_line(
+    feedsvc: Feedsvc, tmp_path: Path, running: tuple[asyncio.subprocess.Process, int]
+) -> None:
+    ran = await feedsvc("serve", "--port", 0, "--data-dir", tmp_path / "data")
+    assert ran.code == 1
+    assert ran.err.startswith("Error: another server is running on ")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--redis-url", "redis://:s3cret@127.0.0.1:1"], 1, "the store cannot be reached"),
+        (["--redis-url", "redis://:s3cret/x@host"], 2, "not an address such as redis://"),
+        (["--redis-url", "http://:s3cret@host"], 2, "not an address such as redis://"),
+        (["--shards", 3], 1, "shards must be a power of two, not 3"),
+        (["--feed-cap", 1000], 1, "outbox_cap (1000) must be at least"),
+        (["--port", 70_000], 2, "0<=x<=65535"),
+    ],
+)
+async def test_a_wrong_setting_is_told_without_secrets(
+    feedsvc: Feedsvc, arguments: list[object], code: int, says: str
+) -> None:
+    ran = await feedsvc("serve", *arguments)
+    assert ran.code == code
+    assert says in ran.err.replace("\n", " ")
+    assert "s3cret" not in ran.err
+    assert "Traceback" not in ran.err
+
+
+async def test_a_store_of_another_make_is_told(feedsvc: Feedsvc, service: Service) -> None:
+    url = service.server.config.redis_url
+    ran = await feedsvc("serve", "--port", 0, "--redis-url", url, "--shards", 8)
+    assert ran.code == 1
+    assert ran.err == ("Error: the store was made with 16 shards, not 8: start with --shards 16\n")
+
+
+def test_every_setting_is_an_option_and_a_variable() -> None:
+    options = {option.name: option for option in serve.params}
+    settings = {field.name for field in (*dataclasses.fields(Config), *dataclasses.fields(Limits))}
+    assert settings - {"limits"} == set(options) - {"log_level"}
+    for name, option in options.items():
+        assert option.envvar == f"FEEDSVC_{str(name).upper()}"
+
+
+async def test_nobody_answers_after_it_has_stopped(
+    running: tuple[asyncio.subprocess.Process, int],
+) -> None:
+    process, port = running
+    process.terminate()
+    await ended(process)
+    async with FeedClient.connect(f"127.0.0.1:{port}") as client:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await anext(client.pages("alice"))
