@@ -8,7 +8,7 @@ from feedsvc.cli.read import feed, tail
 from feedsvc.cli.serve import serve
 from feedsvc.cli.write import follow, publish, unfollow
 
-_COMMANDS = (serve, demo, publish, follow, unfollow, feed, tail, load)
+_COMMANDS = (demo, serve, publish, follow, unfollow, feed, tail, load)
 
 
 class _AsListed(click.Group):
@@ -28,6 +28,5 @@ class _AsListed(click.Group):
 def cli() -> None:
     """An activity-feed service: gRPC in front, Redis behind.
 
-    `feedsvc demo` shows what it does, in 20 seconds. `feedsvc serve` starts a server; the other
-    commands are its clients.
+    Begin with `feedsvc demo`. `feedsvc serve` starts a server; the commands below it are clients.
     """

@@ -63,7 +63,7 @@ NEXT = (
 NEXT_WIDTH = 36
 
 
-@click.command()
+@click.command(short_help="Show what it does, in 20 seconds.")
 @click.option("--fast", is_flag=True, help="Without pauses, for tests.")
 def demo(*, fast: bool) -> None:
     """Show what this is: a server, its store and some traffic, on this machine.
@@ -76,6 +76,8 @@ def demo(*, fast: bool) -> None:
         raise click.ClickException(str(error)) from None
     except grpc.aio.AioRpcError as error:
         raise click.ClickException(explain(error, "the demo's own address")) from None
+    except TimeoutError:
+        raise click.ClickException(f"nothing came through the stream for {ARRIVES:g} s") from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -83,7 +83,11 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class Report:
-    """What an import came to. Follows and activities that were there are duplicates only."""
+    """What an import came to.
+
+    Follows and activities that were there are duplicates only. So are those that the server made
+    without its answer arriving, which have been sent again.
+    """
 
     follows: int = 0
     activities: int = 0
@@ -195,7 +199,7 @@ class Import:
                             self._malformed(f"{source.name}:{number}", error)
                         continue
                     if row is not None:
-                        count += first != isinstance(row, Pending)
+                        count += first != isinstance(row, Pending)  # those of this time
                         yield source, f"{source.name}:{number}", line, row
             except Damaged as error:
                 if first:

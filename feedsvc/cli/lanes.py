@@ -21,8 +21,9 @@ class Entry(NamedTuple, Generic[_Request]):
 class Lanes(Generic[_Request]):
     """Each lane sends one batch at a time, and what has the same key takes the same lane.
 
-    ``put`` waits when a lane has one batch on its way and the next one is full: so memory is
-    bounded by two batches a lane. Leaving the context sends what is left and waits for it.
+    For one task that puts. ``put`` waits when a lane has one batch on its way and the next one is
+    full: so memory is bounded by two batches a lane. Leaving the context sends what is left and
+    waits for it.
     """
 
     def __init__(

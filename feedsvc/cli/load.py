@@ -31,7 +31,7 @@ from feedsvc.cli.sources import Source
 COMPLAINTS = 20
 
 
-@click.command("import")
+@click.command("import", short_help="Import follows and activities from files.")
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True)
 )
@@ -50,7 +50,7 @@ COMPLAINTS = 20
 @json_option("Print the result as one JSON object, and no progress.")
 @server_option
 def load(*, files: Sequence[str], preset: str, warm: bool, as_json: bool, server: str) -> None:
-    r"""Import follows and activities from FILES, of which - is standard input.
+    """Import follows and activities from FILES, of which - is standard input.
 
     Plain or gzip. All follows are made before the first activity is published. A line that is
     malformed or refused is reported, and the import goes on.
@@ -70,7 +70,7 @@ def load(*, files: Sequence[str], preset: str, warm: bool, as_json: bool, server
     With --json: follows and activities that were new, deliveries to warm feeds, followers
     skipped_cold, duplicates (was there before), refused by reason, malformed, seconds, and
     with --warm the feeds warmed.
-    """
+    """  # noqa: D301 (click's mark: keep these lines)
     with ExitStack() as resources:
         try:
             sources = [Source(path, resources) for path in files]

@@ -4,16 +4,16 @@ import click
 import grpc
 import grpc.aio
 from activityfeed import FeedClient
-from activityfeed.v1.feed_pb2 import PAGE_END_RETENTION
+from activityfeed.v1.feed_pb2 import PAGE_END_RETENTION, FeedPage
 from activityfeed.v1.subscription_service_pb2 import FeedEvent
 from google.protobuf.json_format import MessageToJson
 from rich.text import Text
 
 from feedsvc.cli.connection import explain, json_option, server_option, talk
-from feedsvc.cli.show import console, entity, item_line
+from feedsvc.cli.show import console, entity, item_line, plain
 
 
-@click.command()
+@click.command(short_help="Print the feed of USER.")
 @click.argument("user")
 @click.option("--all", "whole", is_flag=True, help="All of it, page by page, not only the newest.")
 @click.option("--page-size", type=click.IntRange(1, 100), default=20, show_default=True)
@@ -29,6 +29,7 @@ async def _feed(
 ) -> None:
     out = console()
     shown = 0
+    page = FeedPage()
     async for page in client.pages(user, page_size=page_size):
         for item in page.items:
             if as_json:
@@ -36,22 +37,21 @@ async def _feed(
             else:
                 out.print(item_line(item))
         shown += len(page.items)
-        if as_json:
-            pass
-        elif page.next_page_token and not whole:
-            if shown:
-                out.print("There may be more: --all", style="dim")
-        elif page.end == PAGE_END_RETENTION:
-            out.print("What was older has been trimmed.", style="dim")
-        elif not page.next_page_token and not shown:
-            out.print(
-                Text("Nothing yet. Let it follow something: feedsvc follow ")
-                .append(user)
-                .append(" SOMEONE"),
-                style="dim",
-            )
         if shown and not whole:  # a page may be empty and not be the last
-            return
+            break
+    if not as_json and (note := _note(page, user, shown)):
+        out.print(Text(note), style="dim")
+
+
+def _note(last: FeedPage, user: str, shown: int) -> str:
+    """What is to be said below the items."""
+    if last.next_page_token:
+        return "There may be more: --all"
+    if last.end == PAGE_END_RETENTION:
+        return "What was older has been trimmed."
+    if not shown:
+        return f"Nothing yet. Let it follow something: feedsvc follow {plain(user)} SOMEONE"
+    return ""
 
 
 @click.command()

@@ -86,14 +86,14 @@ def publish(  # noqa: PLR0913 - an activity has that many parts
     as_json: bool,
     server: str,
 ) -> None:
-    r"""Publish that ACTOR did VERB (to OBJECT).
+    """Publish that ACTOR did VERB (to OBJECT).
 
     ACTOR is an entity: alice, repo:linux. VERB is any word: push, star, Create. OBJECT is your id
     of the thing: issue:4711.
 
     \b
     feedsvc publish alice star repo:linux --to repo:linux --content "Neat!"
-    """
+    """  # noqa: D301 (click's mark: keep this line)
     activity = Activity(
         actor=actor,
         verb=verb,

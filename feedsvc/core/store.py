@@ -17,10 +17,14 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -41,6 +45,10 @@ ANSWER_SECONDS = 5.0
 OLDEST = (7, 0)
 
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
+#: Out of memory, a failing disk, a slot on the move: an operator has to act, and then it works again.
+_NOT_NOW = (OutOfMemoryError, ClusterDownError, TryAgainError, MasterDownError)
+#: The same, for which redis-py has no class.
+_NOT_NOW_CODES = ("MISCONF", "NOREPLICAS")
 
 
 class Store:
@@ -84,10 +92,6 @@ class Store:
                 self.limits.shards,
                 secrets.token_hex(32),
             )
-        except AuthenticationError as error:
-            raise StoreUnfit(
-                "the store refuses the user or password: give the right ones in --redis-url"
-            ) from error
         except ReadOnlyError as error:
             raise StoreUnfit(
                 "the store is read-only (a replica?): give the primary's address in --redis-url"
@@ -95,11 +99,22 @@ class Store:
         except BusyLoadingError as error:
             raise StoreUnfit("the store is still loading its data: try again in a while") from error
         except (*_UNAVAILABLE, OSError) as error:
+            # redis-py wraps it on some kinds of connection.
+            if isinstance(error, AuthenticationError) or isinstance(
+                error.__context__, AuthenticationError
+            ):
+                raise StoreUnfit(
+                    "the store refuses the user or password: give the right ones in --redis-url"
+                ) from error
             raise StoreUnfit(
                 "the store cannot be reached: is it running, and is --redis-url right?"
             ) from error
         except ResponseError as error:
             raise StoreUnfit(f"the store does not let us work: {error}") from error
+        except RedisError as error:
+            raise StoreUnfit(
+                "what answers is no Redis or Valkey: give the store's address in --redis-url"
+            ) from error
         if int(schema) != keys.SCHEMA:
             raise StoreUnfit(
                 f"the store's data has schema {int(schema)}, this version needs {keys.SCHEMA}: "
@@ -197,9 +212,6 @@ def _translated(error: BaseException) -> BaseException:
         return StoreUnavailable("the store is not available")
     if isinstance(error, RedisError):
         log.error("the store refused a command: %s", error)
-        # Out of memory, a failing disk, a slot on the move: an operator has to act, and then it works again.
-        if str(error).startswith(
-            ("OOM", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MASTERDOWN")
-        ):
+        if isinstance(error, _NOT_NOW) or str(error).startswith(_NOT_NOW_CODES):
             return StoreUnavailable("the store is not available")
     return error

@@ -179,6 +179,9 @@ async def test_every_command_has_help(feedsvc: Feedsvc, command: str) -> None:
     ran = await feedsvc(*command.split(), "--help")
     assert ran.code == 0
     assert ran.out.startswith(f"Usage: feedsvc {command}".rstrip())
+    assert "\\b" not in ran.out  # click's mark for lines to be kept
+    if not command:
+        assert ran.out.count("...") == 1, "a command's line is cut"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ async def mixed_outbox(service: Service) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.every_store
-@pytest.mark.parametrize("size", [1, 2, 7, 10, 30, 100])
+@pytest.mark.parametrize("size", [1, 7, 10, 100])
 async def test_outbox_is_walked_in_both_directions(service: Service, size: int) -> None:
     everything, own = await mixed_outbox(service)
     for own_only, expected in ((False, everything), (True, own)):
@@ -115,7 +115,7 @@ async def test_outbox_of_nobody(service: Service) -> None:
 
 
 @pytest.mark.every_store
-@pytest.mark.parametrize("size", [1, 7, 100, 1_000, 5_000])
+@pytest.mark.parametrize("size", [1, 7, 100, 5_000])
 async def test_followers_of_all_shards_newest_first_each_once(service: Service, size: int) -> None:
     count = 60 if size == 1 else 250
     names = [f"f{number}" for number in range(count)]
@@ -130,7 +130,7 @@ async def test_followers_of_all_shards_newest_first_each_once(service: Service, 
 
 
 @pytest.mark.every_store
-@pytest.mark.parametrize("size", [1, 7, 100, 1_000, 5_000])
+@pytest.mark.parametrize("size", [1, 7, 100, 5_000])
 async def test_followed_of_all_shards_newest_first_each_once(service: Service, size: int) -> None:
     names = [f"a{number}" for number in range(120)]
     for name in names[:60]:

@@ -39,7 +39,7 @@ class World:
     engine: Engine
     truth: Truth
     acts: dict[str, int] = field(default_factory=dict)
-    copies: dict[bool, tuple[dict[str, int], dict[bytes, bytes]]] = field(default_factory=dict)
+    copies: dict[bool, tuple[dict[str, int], dict[bytes, tuple[int, bytes]]]] = field(default_factory=dict)
 
     async def reset(self, *, warm: bool) -> None:
         """Makes the world anew: the first time by living it, then from a copy."""
@@ -48,8 +48,8 @@ class World:
         pipeline.flushall()
         if warm in self.copies:
             self.acts, copy = dict(self.copies[warm][0]), self.copies[warm][1]
-            for name, content in copy.items():
-                pipeline.restore(name, 0, content)
+            for name, (ttl, content) in copy.items():
+                pipeline.restore(name, max(0, ttl), content)
             await pipeline.execute()
             return
         await pipeline.execute()
@@ -65,7 +65,10 @@ class World:
         names = await self.store.redis.keys()
         self.copies[warm] = (
             dict(self.acts),
-            {name: await self.store.redis.dump(name) for name in names},
+            {
+                name: (await self.store.redis.pttl(name), await self.store.redis.dump(name))
+                for name in names
+            },
         )
 
     async def publish(self, name: str, actor: str, after_ms: int) -> int:
@@ -295,14 +298,17 @@ async def test_long_triple(world: World, operations: tuple[Act, ...]) -> None:
 
 
 async def test_an_older_edge_does_not_flip_a_newer_one(world: World) -> None:
-    """A follow that is overtaken, at any point, by the end of its edge and a new one."""
-    for calls in range(20):
-        await world.reset(warm=True)
-        operations = [lambda: follow(world), lambda: follow_and_all_that(world)]
-        # The first waits after so many calls until the other has done all that it has to.
-        made, _ = await run(world.store, operations, [0] * calls + [1] * 20)
-        await check(world, f"overtaken after {calls}: {made}")
-        if calls and made[calls - 1][1] == 1:  # the first had ended: there was no choice left
+    """A follow is overtaken, at any point, by the end of its edge and a new one, and goes on at any point."""
+    operations = [lambda: follow(world), lambda: follow_and_all_that(world)]
+    for waits in range(20):
+        for goes_on in range(30):
+            await world.reset(warm=True)
+            choices = [0] * waits + [1] * goes_on + [0] * 20
+            made, _ = await run(world.store, operations, choices)
+            await check(world, f"waits after {waits}, goes on after {goes_on} more: {made}")
+            if len(made) <= waits + goes_on:
+                break
+        if waits and made[waits - 1][1] == 1:  # it had ended: there was no choice left
             return
     raise AssertionError("never ran to its end")
 

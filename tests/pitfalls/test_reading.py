@@ -15,7 +15,7 @@ from tests.serving import Serve, Service, at_ms, ids_of, refused
 
 #: Caps that a test can fill, and pages that end early.
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40, read_work=100)
-SIZES = (1, 2, 3, 7, 100)
+SIZES = (1, 3, 100)
 
 FEED_END, RETENTION, NEWEST = (
     PageEnd.PAGE_END_FEED_END,
@@ -253,7 +253,7 @@ async def test_once_the_capped_part_runs_out_older_pages_lack_authors(
 
 
 @pytest.mark.every_store
-@pytest.mark.parametrize("place", range(0, 34, 3))
+@pytest.mark.parametrize("place", [0, 1, 8, 9, 10, 20, 33])
 async def test_pivot_of_the_cursor_was_deleted(serve: Serve, place: int) -> None:
     service = await serve(limits=SMALL)
     posted = await follows_three(service, 12)

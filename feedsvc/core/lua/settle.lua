@@ -20,7 +20,7 @@ if stored[1] and stored[1]:byte() ~= MARKER and #ARGV > 4 then
     redis.call('RPUSH', feed, floor)
     packed_append(feed, merged)
     if #merged > FEED_MOST then packed_trim(feed, FEED_CAP) end
-    redis.call('PEXPIRE', feed, ttl)
+    redis.call('PEXPIRE', feed, ttl > 0 and ttl or FEED_TTL_MS)
   end
 end
 redis.call('SREM', pulled, followee)

@@ -1,0 +1,308 @@
+"""Two servers on one store, the importer, and what is stored, all as an operator has them.
+
+Each is a process of its own: reading 65,560 feeds takes more than one processor gives.
+"""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import cycle
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from activityfeed.v1.activity_service_pb2 import (
+    GetActivityRequest,
+    ListActivitiesRequest,
+    ListActivitiesResponse,
+)
+from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
+from activityfeed.v1.admin_service_pb2 import (
+    GetFeedStatsRequest,
+    GetFeedStatsResponse,
+    VerifyFeedRequest,
+    VerifyFeedResponse,
+)
+from activityfeed.v1.admin_service_pb2_grpc import AdminServiceStub
+from activityfeed.v1.feed_pb2 import FeedPage
+from activityfeed.v1.feed_service_pb2 import GetFeedRequest
+from activityfeed.v1.feed_service_pb2_grpc import FeedServiceStub
+from activityfeed.v1.follow_service_pb2 import (
+    BatchFollowRequest,
+    FollowRequest,
+    GetFollowCountsRequest,
+    ListFollowersRequest,
+)
+from activityfeed.v1.follow_service_pb2_grpc import FollowServiceStub
+from redis import Redis
+
+from feedsvc.config import Limits
+from feedsvc.core import ids, keys
+from tests.serving import SECONDS, Refusal, refused
+
+log = logging.getLogger("feedsvc.tests.data")
+
+SERVERS = 2
+#: Calls at once, of all that read many things.
+WORKERS = 48
+#: Keys asked for at once.
+KEYS = 2_000
+#: The importer may take this long.
+IMPORT_SECONDS = 200
+#: What expires within this time is no part of what is stored: records of requests, for example.
+PASSING_MS = 2 * 3_600_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What `feedsvc import --json` came to."""
+
+    report: dict[str, Any]
+    complaints: str
+
+    def __getitem__(self, name: str) -> Any:
+        return self.report[name]
+
+
+class Readers:
+    """Stubs of all servers. Calls take turns, also the pages of one walk."""
+
+    def __init__(self, channels: Iterable[grpc.aio.Channel]) -> None:
+        channels = list(channels)
+        self._activities = cycle([ActivityServiceStub(channel) for channel in channels])
+        self._admin = cycle([AdminServiceStub(channel) for channel in channels])
+        self._feeds = cycle([FeedServiceStub(channel) for channel in channels])
+        self._follows = cycle([FollowServiceStub(channel) for channel in channels])
+
+    async def feed(self, user: str, size: int = 100) -> list[FeedPage]:
+        """All pages of a feed."""
+        pages: list[FeedPage] = []
+        token = ""
+        while token or not pages:
+            request = GetFeedRequest(user=user, page_size=size, page_token=token)
+            answer = await next(self._feeds).GetFeed(request, timeout=SECONDS)
+            pages.append(answer.page)
+            token = answer.page.next_page_token
+        return pages
+
+    async def outbox(
+        self, entity: str, *, own_only: bool = False, size: int = 100
+    ) -> list[ListActivitiesResponse]:
+        """All pages of an outbox."""
+        pages: list[ListActivitiesResponse] = []
+        token = ""
+        while token or not pages:
+            request = ListActivitiesRequest(
+                entity=entity, own_only=own_only, page_size=size, page_token=token
+            )
+            page = await next(self._activities).ListActivities(request, timeout=SECONDS)
+            pages.append(page)
+            token = page.next_page_token
+        return pages
+
+    async def followers(self, entity: str) -> list[str]:
+        """All followers. Their edges must come newest first."""
+        found: list[str] = []
+        times: list[int] = []
+        token = ""
+        while token or not found:
+            request = ListFollowersRequest(entity=entity, page_size=1_000, page_token=token)
+            page = await next(self._follows).ListFollowers(request, timeout=SECONDS)
+            assert all(edge.followee == entity for edge in page.edges)
+            found += (edge.follower for edge in page.edges)
+            times += (edge.follow_time.ToNanoseconds() for edge in page.edges)
+            token = page.next_page_token
+        assert times == sorted(times, reverse=True)
+        return found
+
+    async def counts(self, entity: str) -> tuple[int, int]:
+        """Followers, following."""
+        request = GetFollowCountsRequest(entity=entity)
+        found = await next(self._follows).GetFollowCounts(request, timeout=SECONDS)
+        return found.followers, found.following
+
+    async def follow_all(self, edges: Iterable[tuple[str, str]]) -> None:
+        """Makes new edges (follower, followee)."""
+        entries = [FollowRequest(follower=a, followee=b) for a, b in edges]
+        batches = [entries[first : first + 500] for first in range(0, len(entries), 500)]
+
+        async def send(batch: list[FollowRequest]) -> None:
+            request = BatchFollowRequest(requests=batch)
+            answer = await next(self._follows).BatchFollow(request, timeout=SECONDS)
+            for entry, result in zip(batch, answer.results, strict=True):
+                assert result.HasField("response"), (entry, result.error)
+                assert not result.response.already_following, entry
+
+        await for_each(batches, send, workers=4)
+
+    async def verify(self, user: str) -> VerifyFeedResponse:
+        return await next(self._admin).VerifyFeed(VerifyFeedRequest(user=user), timeout=SECONDS)
+
+    async def stats(self, user: str) -> GetFeedStatsResponse:
+        return await next(self._admin).GetFeedStats(GetFeedStatsRequest(user=user), timeout=SECONDS)
+
+    async def refusal_to_get(self, activity_id: str) -> Refusal:
+        request = GetActivityRequest(id=activity_id)
+        return await refused(next(self._activities).GetActivity(request, timeout=SECONDS))
+
+
+class Serving:
+    """Two servers on a store, which must end well and without a word of complaint in their logs."""
+
+    def __init__(self, url: str, limits: Limits, folder: Path) -> None:
+        self.url = url
+        self.limits = limits
+        self._logs = [folder / f"server{number}.log" for number in range(SERVERS)]
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.addresses: list[str] = []
+
+    def __enter__(self) -> Self:
+        try:
+            for path in self._logs:
+                self._processes.append(self._start(path))
+            self.addresses += map(self._address, self._logs)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        codes = self._stop()
+        for path in self._logs:
+            text = path.read_text()
+            assert not re.search(r"^(?!\S+ \S+ INFO )", text.rstrip("\n"), re.MULTILINE), text
+        assert codes == [0] * SERVERS
+
+    def _start(self, path: Path) -> "subprocess.Popen[bytes]":
+        options = [
+            part
+            for setting in dataclasses.fields(self.limits)
+            for part in (
+                "--" + setting.name.replace("_", "-"),
+                str(getattr(self.limits, setting.name)),
+            )
+        ]
+        command = [sys.executable, "-m", "feedsvc", "serve", "--port", "0", *options]
+        with path.open("wb") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | {"FEEDSVC_REDIS_URL": self.url},
+            )
+
+    def _address(self, path: Path) -> str:
+        deadline = time.monotonic() + SECONDS
+        while not (found := re.search(r"serving on (\S+:\d+)\n", path.read_text())):
+            assert time.monotonic() < deadline, path.read_text()
+            time.sleep(0.05)
+        return found[1]
+
+    def _stop(self) -> list[int]:
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        try:
+            return [process.wait(SECONDS) for process in self._processes]
+        finally:
+            for process in self._processes:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+    def load(self, preset: str, *files: Path, warm: bool = False) -> Imported:
+        """Runs `feedsvc import`."""
+        options = ["--warm"] if warm else []
+        ran = subprocess.run(
+            [
+                *(sys.executable, "-m", "feedsvc", "import", "--json", "--preset", preset),
+                *("--server", self.addresses[0], *options, *map(str, files)),
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=IMPORT_SECONDS,
+        )
+        assert ran.returncode == 0, ran.stderr
+        report = json.loads(ran.stdout)
+        log.info("import of %s: %s", ", ".join(file.name for file in files), report)
+        return Imported(report, ran.stderr)
+
+    @asynccontextmanager
+    async def readers(self) -> AsyncIterator[Readers]:
+        async with AsyncExitStack() as stack:
+            channels = [
+                await stack.enter_async_context(grpc.aio.insecure_channel(address))
+                for address in self.addresses
+            ]
+            yield Readers(channels)
+
+    # What is stored.
+
+    @contextmanager
+    def _store(self) -> Iterator["Redis"]:
+        with Redis.from_url(self.url, protocol=2) as store:
+            yield store
+
+    def chill(self, users: Iterable[str]) -> None:
+        """Makes all these feeds cold, as their expiry would."""
+        tags = keys.tags(self.limits.shards)
+        names = [keys.feed(tags[ids.shard_for(user, self.limits.shards)], user) for user in users]
+        with self._store() as store:
+            pipeline = store.pipeline(transaction=False)
+            for name in names:
+                pipeline.delete(name)
+            log.info("%d of %d feeds were warm", sum(pipeline.execute()), len(names))
+
+    def stored(self) -> dict[bytes, bytes]:
+        """All that is stored for long: a digest of each key's content."""
+        found: dict[bytes, bytes] = {}
+        with self._store() as store:
+            cursor = 0
+            while True:
+                cursor, names = store.scan(cursor, count=KEYS)
+                pipeline = store.pipeline(transaction=False)
+                for name in names:
+                    pipeline.pttl(name)
+                    pipeline.dump(name)
+                answers = pipeline.execute()
+                for name, ttl, dump in zip(names, answers[::2], answers[1::2], strict=True):
+                    if dump is not None and not 0 <= ttl <= PASSING_MS:
+                        found[name] = blake2b(dump, digest_size=16).digest()
+                if cursor == 0:
+                    return found
+
+
+async def for_each(
+    items: Iterable[T], work: Callable[[T], Awaitable[object]], *, workers: int = WORKERS
+) -> None:
+    """Does the work for each item, several at once."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(worker())

@@ -1,0 +1,91 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedsvc.config import Config, ConfigError, Limits
+
+BOUNDED = [
+    (kind, setting.name, setting.metadata["low"], setting.metadata["high"])
+    for kind in (Limits, Config)
+    for setting in dataclasses.fields(kind)
+    if "low" in setting.metadata
+]
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    limits, config = Limits(), Config()
+    assert (limits.shards, limits.feed_cap, limits.outbox_cap) == (16, 800, 1_000)
+    assert (limits.max_followees, limits.request_ttl) == (10_000, 86_400)
+    assert (limits.log_lease, limits.log_cap) == (900, 1_000)
+    assert (config.checkpoint_seconds, config.max_request_bytes) == (15, 4 << 20)
+    assert config.host == "127.0.0.1", "there is no authentication"
+
+
+@pytest.mark.parametrize(("kind", "name", "low", "high"), BOUNDED)
+@pytest.mark.parametrize("over", [1, 1_000_000])
+def test_out_of_bounds_is_refused_by_name(
+    kind: Any, name: str, low: int, high: int, over: int
+) -> None:
+    for value in (low - over, high + over):
+        with pytest.raises(ConfigError, match=f"^{name} must be {low} to {high}, not {value}$"):
+            kind(**{name: value})
+
+
+@pytest.mark.parametrize(("kind", "name", "low", "high"), BOUNDED)
+def test_bounds_themselves_are_taken(kind: Any, name: str, low: int, high: int) -> None:
+    # What has to go together is given together.
+    others = {
+        "outbox_cap": {"feed_cap": 10, "feed_slack": 0},
+        "feed_cap": {"outbox_cap": 20_000},
+        "feed_slack": {"outbox_cap": 20_000},
+    }
+    for value in (low, high):
+        made = kind(**(others.get(name, {}) | {name: value}))
+        assert getattr(made, name) == value
+
+
+@given(st.integers(1, 256))
+def test_shards_are_a_power_of_two(shards: int) -> None:
+    if shards.bit_count() == 1:
+        assert Limits(shards=shards).shards == shards
+    else:
+        with pytest.raises(ConfigError, match=f"shards must be a power of two, not {shards}"):
+            Limits(shards=shards)
+
+
+@given(st.integers(10, 10_000), st.integers(0, 1_000), st.integers(10, 20_000))
+def test_outbox_holds_what_a_feed_may_hold(feed: int, slack: int, outbox: int) -> None:
+    if outbox >= feed + slack:
+        Limits(feed_cap=feed, feed_slack=slack, outbox_cap=outbox)
+    else:
+        with pytest.raises(ConfigError, match=r"outbox_cap .* feed_cap \+ feed_slack"):
+            Limits(feed_cap=feed, feed_slack=slack, outbox_cap=outbox)
+
+
+def test_password_is_in_no_repr() -> None:
+    config = Config(redis_url="redis://user:hunter2@store:6379")
+    assert "hunter2" not in repr(config)
+    assert "hunter2" not in str(config)
+    assert "hunter2" not in f"{config!r:>500}"
+
+
+def test_configuration_cannot_be_changed() -> None:
+    config = Config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.port = 1  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.limits.shards = 1  # type: ignore[misc]
+
+
+def test_every_bounded_setting_says_what_it_is() -> None:
+    for kind in (Limits, Config):
+        for setting in dataclasses.fields(kind):
+            if "low" in setting.metadata:
+                assert setting.metadata["help"]
+                low, high = setting.metadata["low"], setting.metadata["high"]
+                assert low <= setting.default <= high
+    assert isinstance(Config().data_dir, Path)

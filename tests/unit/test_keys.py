@@ -1,0 +1,98 @@
+import inspect
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+from feedsvc.config import Limits
+from feedsvc.core import keys, scripts
+
+SHARDS = [1 << power for power in range(9)]
+#: Entity ids as the contract allows them, with all that means something to a store.
+ENTITY = st.text(
+    st.characters(exclude_categories=("Cc", "Cs")) | st.sampled_from("{}:*[]?-+ \u00e9"), min_size=1
+)
+BUILDERS = {
+    "b": keys.bitmap,
+    "e": keys.edges,
+    "w": keys.followers,
+    "p": keys.pulled,
+    "f": keys.feed,
+}
+
+
+@pytest.mark.parametrize("shards", SHARDS)
+def test_tags_spread_the_slots_evenly(shards: int) -> None:
+    tags = keys.tags(shards)
+    assert len(set(tags)) == shards
+    width = REDIS_CLUSTER_HASH_SLOTS // shards
+    for shard, tag in enumerate(tags):
+        assert re.fullmatch(r"\{\d+\}", tag)
+        assert key_slot(tag.encode()) // width == shard
+
+
+@given(ENTITY, st.sampled_from(SHARDS))
+def test_all_keys_of_a_shard_share_its_slot(entity: str, shards: int) -> None:
+    """Whatever braces an id holds."""
+    for tag in keys.tags(shards):
+        slot = key_slot(tag.encode())
+        for build in BUILDERS.values():
+            assert key_slot(build(tag, entity).encode()) == slot
+        assert key_slot(keys.activity(tag, 1).encode()) == slot
+        for key in (keys.live(tag), keys.let_go(tag), keys.wake(tag)):
+            assert key_slot(key.encode()) == slot
+
+
+@given(ENTITY, ENTITY)
+def test_no_two_names_share_a_key(one: str, other: str) -> None:
+    tag = keys.tags(16)[3]
+    found = [build(tag, name) for build in BUILDERS.values() for name in {one, other}]
+    found += [keys.live(tag), keys.let_go(tag), keys.wake(tag), keys.META]
+    assert len(set(found)) == len(found)
+
+
+@given(ENTITY, st.text(min_size=1), ENTITY, st.text(min_size=1))
+def test_no_two_requests_share_a_name(one: str, first: str, other: str, second: str) -> None:
+    """The NUL between them is in no entity id."""
+    if (one, first) != (other, second):
+        assert keys.request("p", one, first) != keys.request("p", other, second)
+    assert keys.request("p", one, first) != keys.request("d", one, first)
+
+
+def test_request_without_an_id_has_no_name() -> None:
+    assert keys.request("p", "alice", "") == ""
+
+
+def test_kinds_have_a_letter_each_and_are_all_described() -> None:
+    letters = list(keys._KINDS.values())
+    assert len(set(letters)) == len(letters)
+    described = set(re.findall(r"^``(\w)``", keys.__doc__ or "", re.MULTILINE))
+    assert described == set(letters)
+
+
+def test_scripts_and_core_build_the_same_keys() -> None:
+    for letter, build in BUILDERS.items():
+        assert build("{0}", "x") == f"{{0}}{letter}:x"
+    defined = dict(re.findall(r"local (\w+) = '(\w)'", keys.LUA_PREAMBLE))
+    for name, letter in keys._KINDS.items():
+        if name not in {"LIVE", "LET_GO"}:
+            assert defined[name] == letter
+
+
+def test_no_script_builds_a_key_by_itself() -> None:
+    """All of them go through key(), LIVE, LET_GO and WAKE: the schema stands in one place."""
+    for script in scripts.load(Limits()).values():
+        if script.name in scripts.SHARDLESS:
+            continue
+        body = script.source.removeprefix(keys.LUA_PREAMBLE)
+        assert not re.search(r"TAG|KEYS\[", body), script.name
+
+
+def test_every_script_says_what_it_takes_and_returns() -> None:
+    folder = inspect.getsourcefile(scripts)
+    assert folder is not None
+    for script in scripts.load(Limits()).values():
+        assert re.search(r"^-- KEYS  ", script.source, re.MULTILINE), script.name
+        assert re.search(r"^-- ARGV  ", script.source, re.MULTILINE), script.name

@@ -1,0 +1,121 @@
+"""merge() against sorted(set(...)), on real outboxes."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feedsvc.config import Limits
+from feedsvc.core import ids
+from feedsvc.core.outbox import Merged, merge
+from feedsvc.core.store import Store
+
+#: Examples share one store: each begins with lists of its own.
+QUICK = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+#: Places: near to one another, so that outboxes share some and cursors hit them.
+PLACES = st.integers(1, 60)
+#: An outbox: how much of it was trimmed, and what it holds.
+OUTBOX = st.tuples(st.just(0) | PLACES, st.lists(PLACES, max_size=25))
+OUTBOXES = st.lists(OUTBOX, max_size=6)
+
+
+def activity_id(place: int) -> int:
+    return ids.make(1_700_000_000_000, place, 0)
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    opened = Store.at(store_url, Limits())
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def fill(store: Store, outboxes: list[tuple[int, list[int]]]) -> dict[str, list[int]]:
+    """Writes outboxes as they are stored; returns what each holds, its floor first."""
+    await store.redis.flushall()
+    held: dict[str, list[int]] = {}
+    for number, (trimmed, places) in enumerate(outboxes):
+        entity = f"entity {number}"
+        floor = activity_id(trimmed) if trimmed else 0
+        held[entity] = [floor, *sorted({activity_id(one) for one in places if one > trimmed})]
+        if len(held[entity]) > 1 or trimmed:
+            tag = store.tags[ids.shard_for(entity, store.limits.shards)]
+            await store.call("RPUSH", f"{tag}o:{entity}", *held[entity])
+        else:
+            held[entity] = [0]
+    return held
+
+
+def expected(
+    held: dict[str, list[int]], cursor: int | None, count: int, *, older: bool
+) -> tuple[list[int], bool]:
+    everything = {one for _, *some in held.values() for one in some}
+    if older:
+        beyond = sorted((one for one in everything if cursor is None or one < cursor), reverse=True)
+    else:
+        beyond = sorted(one for one in everything if cursor is not None and one > cursor)
+    return beyond[:count], len(beyond) < count
+
+
+@pytest.mark.every_store
+@QUICK
+@given(OUTBOXES, st.booleans(), st.none() | st.integers(0, 61), st.integers(1, 80))
+async def test_merge_is_the_nearest_of_the_union(
+    store: Store,
+    outboxes: list[tuple[int, list[int]]],
+    older: bool,  # noqa: FBT001 (drawn)
+    place: int | None,
+    count: int,
+) -> None:
+    held = await fill(store, outboxes)
+    cursor = None if place is None and older else activity_id(place or 0)
+    merged = await merge(store, held, older=older, cursor=cursor, count=count)
+    found, exhausted = expected(held, cursor, count, older=older)
+    assert merged.ids == found
+    assert merged.exhausted == exhausted
+    floors = [floor for floor, *_ in held.values()]
+    assert merged.floor == max(floors, default=0)
+
+
+@QUICK
+@given(OUTBOXES, st.booleans(), st.integers(1, 7))
+async def test_walk_of_merges_finds_everything_once(
+    store: Store,
+    outboxes: list[tuple[int, list[int]]],
+    older: bool,  # noqa: FBT001 (drawn)
+    count: int,
+) -> None:
+    held = await fill(store, outboxes)
+    found: list[int] = []
+    cursor = None if older else 0
+    merged = Merged([], exhausted=False, floor=0)
+    while not merged.exhausted:
+        merged = await merge(store, held, older=older, cursor=cursor, count=count)
+        found += merged.ids
+        cursor = merged.ids[-1] if merged.ids else cursor
+    assert found == sorted({one for _, *some in held.values() for one in some}, reverse=older)
+
+
+@pytest.mark.every_store
+@pytest.mark.parametrize("older", [True, False])
+async def test_merge_of_many_outboxes(store: Store, *, older: bool) -> None:
+    """More than one script call reads, most of them empty, one with all that is nearest."""
+    outboxes = [(0, list(range(1, 1_000, 2)))]
+    outboxes += [(0, [number]) for number in range(2, 400, 2)]
+    outboxes += [(0, []) for _ in range(200)]
+    held = await fill(store, outboxes)
+    cursor = None if older else 0
+    for count in (1, 100, 5_000):
+        merged = await merge(store, held, older=older, cursor=cursor, count=count)
+        found, exhausted = expected(held, cursor, count, older=older)
+        assert (merged.ids, merged.exhausted) == (found, exhausted)
+
+
+async def test_merge_of_nothing(store: Store) -> None:
+    for older in (True, False):
+        merged = await merge(store, [], older=older, cursor=None if older else 0, count=5)
+        assert merged == Merged([], exhausted=True, floor=0)
