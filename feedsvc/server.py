@@ -135,6 +135,7 @@ class Server:
 
         async def stop() -> None:
             await healthy.enter_graceful_shutdown()
+            engine.live.drain()
             await server.stop(config.drain_seconds)
 
         self._stack.push_async_callback(stop)

@@ -57,10 +57,17 @@ class Live:
         self._store = store
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
         self._listener: asyncio.Task[None] | None = None
+        self.draining = False
+        """The server is stopping: whoever waits is to leave."""
 
     def start(self) -> None:
         """Begins to listen for wake-ups."""
         self._listener = asyncio.create_task(self._listen())
+
+    def drain(self) -> None:
+        """Wakes all who wait, for the last time."""
+        self.draining = True
+        self._wake_all()
 
     async def close(self) -> None:
         # Again and again: while it connects, redis-py may swallow a cancellation.
@@ -111,11 +118,14 @@ class Live:
                             self._wake(message["data"])
                         elif message["type"] == "subscribe":
                             # New or again: what was said before it was not heard.
-                            for name in list(self._waiting):
-                                self._wake(name)
+                            self._wake_all()
             except (RedisError, OSError) as error:
                 log.warning("not listening for wake-ups: %s", type(error).__name__)
                 await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+
+    def _wake_all(self) -> None:
+        for name in self._waiting:
+            self._wake(name)
 
     def _wake(self, name: bytes) -> None:
         for event in self._waiting.get(name, ()):

@@ -9,6 +9,7 @@ from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceSer
 
 from feedsvc.core.engine import Engine
 from feedsvc.core.live import Entry, LogLost
+from feedsvc.errors import Draining
 from feedsvc.services.items import feed_items, resume_bound
 from feedsvc.tokens import Tokens
 
@@ -56,6 +57,8 @@ class SubscriptionService(SubscriptionServiceServicer):
                 place = await self._engine.start_log(user)
                 await send(place, pb.FeedEvent(created=pb.FeedEvent.Created()))
             while True:
+                if live.draining:
+                    raise Draining("this server is stopping")
                 woken.clear()  # before the read: what comes during it wakes us again
                 try:
                     entries = await live.read(user, place)
