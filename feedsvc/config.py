@@ -33,10 +33,10 @@ class Limits(_Validated):
     shards: int = _bounded(
         16, 1, 256, "groups of entities; a power of two, recorded in the store at creation"
     )
-    feed_cap: int = _bounded(800, 10, 10_000, "ids that a warm feed keeps")
+    feed_cap: int = _bounded(800, 10, 4_000, "ids that a warm feed keeps")
     feed_slack: int = _bounded(50, 0, 1_000, "ids over feed_cap before a warm feed is trimmed")
     outbox_cap: int = _bounded(
-        1_000, 10, 20_000, "activities an outbox keeps; at least feed_cap + feed_slack"
+        1_000, 10, 10_000, "activities an outbox keeps; at least feed_cap + feed_slack"
     )
     feed_ttl: int = _bounded(
         30 * 86_400, 1, 366 * 86_400, "seconds after its last read until a feed goes cold"
@@ -45,7 +45,7 @@ class Limits(_Validated):
     request_ttl: int = _bounded(86_400, 1, 30 * 86_400, "seconds that a request_id is remembered")
     build_ttl: int = _bounded(10, 1, 300, "seconds after which an unfinished rebuild is given up")
     push_chunk: int = _bounded(
-        500, 1, 2_000, "followers that one script call delivers to at the most"
+        500, 1, 1_000, "followers that one script call delivers to at the most"
     )
     read_work: int = _bounded(
         2_000, 100, 100_000, "ids that one page may look at before it is cut short"

@@ -19,9 +19,7 @@ class InvalidRequest(FeedError):
     """Fields of the request break their rules."""
 
     def __init__(self, violations: list[Violation]) -> None:
-        super().__init__(
-            "; ".join(f"{v.field or 'the request'}: {v.rule}" for v in violations[:3])
-        )
+        super().__init__("; ".join(f"{v.field or 'the request'}: {v.rule}" for v in violations[:3]))
         self.violations = violations
 
 

@@ -5,7 +5,7 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from activityfeed.v1 import (
@@ -64,6 +64,7 @@ class Server:
         self.config = config
         self.port = 0
         self.engine: Engine
+        self._embedded: EmbeddedStore | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -77,14 +78,20 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    async def watch(self) -> None:
+        """Raises EmbeddedStoreError if the embedded store, where there is one, ends by itself."""
+        if self._embedded is not None:
+            await self._embedded.watch()
+        else:
+            await asyncio.Event().wait()
+
     async def _start(self) -> None:
         """Starts from the store up; the stack stops in the opposite order."""
         config = self.config
         url = config.redis_url
         if url is None:
-            embedded = EmbeddedStore(config.data_dir)
-            await self._stack.enter_async_context(embedded)
-            url = embedded.url
+            self._embedded = await self._stack.enter_async_context(EmbeddedStore(config.data_dir))
+            url = self._embedded.url
         store = Store.at(url, config.limits)
         self._stack.push_async_callback(store.close)
         await store.open()
@@ -151,7 +158,7 @@ class Server:
                 log.exception("forgetting what outboxes have let go failed; trying again")
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def _cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -160,7 +167,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 async def run(config: Config, ready: Callable[[int], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains. ``ready`` is called with the port once it serves.
 
-    Raises StoreUnfit, EmbeddedStoreError and PortBusy if it cannot start.
+    Raises StoreUnfit, EmbeddedStoreError and PortBusy if it cannot start, and EmbeddedStoreError if its store ends.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -169,5 +176,10 @@ async def run(config: Config, ready: Callable[[int], None] | None = None) -> Non
     async with Server(config) as server:
         if ready is not None:
             ready(server.port)
-        await stopping.wait()
+        waiting = {asyncio.create_task(stopping.wait()), asyncio.create_task(server.watch())}
+        done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            await _cancelled(task)
         log.info("stopping")
+        for task in done:
+            task.result()

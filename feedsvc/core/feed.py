@@ -268,7 +268,7 @@ class Feeds:
         """Materialises a cold feed; joins a build of this process that is under way."""
         task = self._builds.get(user)
         if task is None:
-            task = asyncio.create_task(self._build(user, force=False))
+            task = asyncio.create_task(self._fanout.finish(self._build(user, force=False)))
             self._builds[user] = task
             task.add_done_callback(lambda _: self._builds.pop(user, None))
         return await asyncio.shield(task)
