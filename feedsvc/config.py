@@ -10,7 +10,7 @@ class ConfigError(ValueError):
 
 
 def _bounded(default: float, low: float, high: float, why: str) -> int:
-    """A whole number between ``low`` and ``high``; ``why`` says what it is, its unit and its use."""
+    """A number between ``low`` and ``high``; ``why`` says what it is, its unit and its use."""
     bounded: int = field(default=int(default), metadata={"low": low, "high": high, "help": why})
     return bounded
 
@@ -62,7 +62,8 @@ class Limits(_Validated):
         if self.outbox_cap < self.feed_cap + self.feed_slack:
             raise ConfigError(
                 f"outbox_cap ({self.outbox_cap}) must be at least feed_cap + feed_slack "
-                f"({self.feed_cap + self.feed_slack}): a warm feed may hold no id that its outbox has let go"
+                f"({self.feed_cap + self.feed_slack}): a warm feed "
+                "may hold no id that its outbox has let go"
             )
 
 

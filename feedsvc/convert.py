@@ -40,7 +40,7 @@ def timestamp_ms(ms: int) -> Timestamp:
 
 
 def new_activity(request: PublishActivityRequest) -> tuple[NewActivity, Activity]:
-    """What to publish, and the activity as it will be stored: defaults filled in, but for what its id says."""
+    """What to publish, and the activity as it will be stored: without its id, defaults in."""
     activity = Activity()
     activity.CopyFrom(request.activity)
     activity.ClearField("id")

@@ -1,4 +1,4 @@
-"""The domain's errors: what can be wrong with a call, in one tree. ``status.py`` turns them into gRPC's."""
+"""The domain's errors, in one tree. ``status.py`` turns them into gRPC's."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ class FeedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One bad field: its path as in the request (``activity.to[3]``; empty: the whole), and the rule it breaks."""
+    """One bad field: its path, like ``activity.to[3]`` (empty: the whole), and the broken rule."""
 
     field: str
     rule: str
@@ -76,4 +76,4 @@ class Draining(FeedError):
 
 
 class StoreUnfit(Exception):
-    """The store cannot be used as it is; the message says what is wrong and what to do. Ends the server."""
+    """The store cannot be used; the message says what is wrong and what to do. Ends the server."""

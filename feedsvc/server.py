@@ -165,9 +165,10 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
 
 
 async def run(config: Config, ready: Callable[[int], None] | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. ``ready`` is called with the port once it serves.
+    """Serves until SIGTERM or SIGINT, then drains. Once it serves, ``ready`` gets the port.
 
-    Raises StoreUnfit, EmbeddedStoreError and PortBusy if it cannot start, and EmbeddedStoreError if its store ends.
+    Raises StoreUnfit, EmbeddedStoreError and PortBusy if it cannot start, and EmbeddedStoreError if
+    its store ends.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
 """Turns the domain's errors into google.rpc.Status: the only place that knows both.
 
-What a caller is told is the text of a FeedError and nothing else. Any other exception is a defect: it is logged
-here, and the caller learns only that it happened.
+What a caller is told is the text of a FeedError and nothing else. Any other exception is a defect:
+it is logged here, and the caller learns only that it happened.
 """
 
 import logging

@@ -1,8 +1,9 @@
 """Page and resume tokens: opaque, versioned, bound to what they were given for, and authenticated.
 
-A token is the base64url of: one byte of version, the payload, twelve bytes of BLAKE2b keyed with the store's
-secret over the version, the payload and all that the token is bound to: what kind of list it continues, whose,
-and for which viewer. A damaged, foreign or old one fails that check and can never lead to a wrong page.
+A token is the base64url of: one byte of version, the payload, twelve bytes of BLAKE2b keyed with
+the store's secret over the version, the payload and all that the token is bound to: what kind of
+list it continues, whose, and for which viewer. A damaged, foreign or old one fails that check and
+can never lead to a wrong page.
 """
 
 import binascii

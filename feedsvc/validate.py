@@ -31,6 +31,7 @@ ATTACHMENTS = 16
 BATCH_PUBLISH = 500
 BATCH_FOLLOW = 1_000
 BATCH_READ = 100
+LAST_NANO = 999_999_999
 LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last that a Timestamp may hold
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -109,24 +110,37 @@ def _activity(check: _Check, activity: activity_pb2.Activity) -> None:
     if len(activity.attachments) > ATTACHMENTS:
         check.add("activity.attachments", f"must have at most {ATTACHMENTS} entries")
     for number, attachment in enumerate(activity.attachments[:ATTACHMENTS]):
-        place = f"activity.attachments[{number}]"
-        check.text(f"{place}.type", attachment.type, 64, control=True)
-        check.text(f"{place}.url", attachment.url, 2_048, required=True, control=True)
-        check.text(f"{place}.media_type", attachment.media_type, 255, control=True)
-        check.text(f"{place}.name", attachment.name, 512, control=True)
-    if activity.HasField("extra"):
-        if activity.extra.ByteSize() > TEXT_BYTES:
-            check.add("activity.extra", f"must have at most {TEXT_BYTES} bytes serialised")
-        elif _depth(activity.extra) > EXTRA_DEPTH:
-            check.add("activity.extra", f"must be at most {EXTRA_DEPTH} levels deep")
-    if activity.HasField("publish_time"):
-        time = activity.publish_time
-        if not 0 <= time.nanos < 1_000_000_000 or time.seconds > LAST_SECOND:
-            check.add("activity.publish_time", "must be a valid timestamp")
-        elif time.seconds * 1000 + time.nanos // 1_000_000 < ids.FIRST_MS:
-            check.add("activity.publish_time", "must not be before 1985-02-09T22:45:58.204Z")
+        _attachment(check, f"activity.attachments[{number}]", attachment)
+    _extra(check, activity)
+    _publish_time(check, activity)
     if not check.violations and activity.ByteSize() > ACTIVITY_BYTES:
         check.add("activity", f"must have at most {ACTIVITY_BYTES} bytes serialised")
+
+
+def _attachment(check: _Check, place: str, attachment: activity_pb2.Attachment) -> None:
+    check.text(f"{place}.type", attachment.type, 64)
+    check.text(f"{place}.url", attachment.url, 2_048, required=True)
+    check.text(f"{place}.media_type", attachment.media_type, 255)
+    check.text(f"{place}.name", attachment.name, 512)
+
+
+def _extra(check: _Check, activity: activity_pb2.Activity) -> None:
+    if not activity.HasField("extra"):
+        return
+    if activity.extra.ByteSize() > TEXT_BYTES:
+        check.add("activity.extra", f"must have at most {TEXT_BYTES} bytes serialised")
+    elif _depth(activity.extra) > EXTRA_DEPTH:
+        check.add("activity.extra", f"must be at most {EXTRA_DEPTH} levels deep")
+
+
+def _publish_time(check: _Check, activity: activity_pb2.Activity) -> None:
+    if not activity.HasField("publish_time"):
+        return
+    time = activity.publish_time
+    if not 0 <= time.nanos <= LAST_NANO or time.seconds > LAST_SECOND:
+        check.add("activity.publish_time", "must be a valid timestamp")
+    elif time.seconds * 1000 + time.nanos // 1_000_000 < ids.FIRST_MS:
+        check.add("activity.publish_time", "must not be before 1985-02-09T22:45:58.204Z")
 
 
 def _ref(check: _Check, field: str, ref: activity_pb2.Ref) -> None:

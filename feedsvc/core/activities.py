@@ -1,8 +1,8 @@
 """Activities: publishing, reading and deleting them.
 
-A stored activity is a frame: two bytes of length, the name of its external id record, and its body, which the
-core does not look into. The empty frame is the tombstone. Whether a body is there is the one truth of an
-activity's existence: feeds, outboxes and logs hold ids only.
+A stored activity is a frame: two bytes of length, the name of its external id record, and its body,
+which the core does not look into. The empty frame is the tombstone. Whether a body is there is the
+one truth of an activity's existence: feeds, outboxes and logs hold ids only.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from feedsvc.errors import (
     StoreUnavailable,
 )
 
-#: Seconds for which a mutation without a request id is remembered, in case its reply is lost between the store
-#: and us, and the connection repeats it.
+#: Seconds for which a mutation without a request id is remembered, in case its reply is lost
+#: between the store and us, and the connection repeats it.
 REPLAY_SECONDS = 60
 #: Milliseconds by which ids of now may run ahead of the clock to keep their order.
 ORDERED_MS = 1_000
@@ -81,7 +81,7 @@ class Activities:
         return ids.shard_for(entity, self._store.limits.shards)
 
     async def publish(self, new: NewActivity, request_id: str) -> Published:
-        """Publishes and delivers. Doing it again with the same request or external id delivers again.
+        """Publishes and delivers. With the same request or external id it only delivers again.
 
         Raises BeforeRetention, ActivityDeleted, ExternalIdConflict, RequestIdReused.
         """
@@ -148,7 +148,7 @@ class Activities:
         return keys.request(rpc, entity, "\0" + secrets.token_hex(8)), REPLAY_SECONDS
 
     async def bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
-        """The bodies of activities, None where there is none (any more), in the order of the ids."""
+        """The bodies of activities in the order of the ids, None where there is none any more."""
         by_shard: dict[int, list[int]] = {}
         for activity_id in wanted:
             by_shard.setdefault(ids.shard_of(activity_id), []).append(activity_id)
@@ -194,18 +194,21 @@ class Activities:
         shard = self.shard(actor)
         if ids.shard_of(activity_id) != shard:  # nor can the actor have deleted it before
             raise ActivityNotFound("there is no such activity")
+        to = tuple(to)
         name, seconds = self._request("d", actor, request_id)
-        outcome, bitmap = await self._store.script(
-            "delete", shard, activity_id, actor, request_digest, name, seconds
+        outcome, bitmap, known = await self._store.script(
+            "delete", shard, activity_id, actor, request_digest, name, seconds, *to
         )
         if outcome == b"reused":
             raise RequestIdReused("this request_id was sent before to delete another activity")
         if outcome == b"absent":
             raise ActivityNotFound("there is no such activity")
+        if outcome == b"replayed" and known:
+            to = known.decode().split("\0")
         await self._fanout.retract(activity_id, actor, bitmap, to)
 
     async def forget_let_go(self) -> None:
-        """Tells activities' shards which outboxes of other shards have let them go. Can run any number of times."""
+        """Tells activities' shards which outboxes elsewhere let them go; as often as one likes."""
         with contextlib.suppress(StoreUnavailable):
             for tag in self._store.tags:
                 while entries := await self._store.call("LRANGE", keys.let_go(tag), 0, 99):

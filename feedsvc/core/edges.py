@@ -1,7 +1,8 @@
 """Edges: who follows whom.
 
-All of an edge is in the follower's shard, so that it changes in one step with the feed beside it. The followee's
-shard only knows in which shards there are followers, and knows it before the first edge is there.
+All of an edge is in the follower's shard, so that it changes in one step with the feed beside it.
+The followee's shard only knows in which shards there are followers, and knows it before the first
+edge is there.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class Edge:
     follower: str
     followee: str
     position: int
-    """Orders edges, newest greatest; the microseconds of the store's clock at which it was made, or more."""
+    """Orders edges, newest greatest: when it was made, by the store's clock, in microseconds."""
     already: bool = False
 
 
@@ -64,13 +65,16 @@ class Edges:
         return self._store.tags[self._shard(entity)]
 
     async def follow(self, wanted: Sequence[NewEdge]) -> list[Edge | FeedError]:
-        """Makes edges; answers for each, in order: the edge, or why not (TooManyFollowees, RequestIdReused)."""
+        """Makes edges; answers for each, in order.
+
+        The edge, or why not: TooManyFollowees, RequestIdReused.
+        """
         return await self._fanout.finish(self._follow(wanted))
 
     async def _follow(self, wanted: Sequence[NewEdge]) -> list[Edge | FeedError]:
         shards = [self._shard(new.follower) for new in wanted]
-        # Before the edge: a publisher that does not see the bit committed before the edge was made, and the
-        # follower reads the outbox after that.
+        # Before the edge: a publisher that does not see the bit committed before the edge was made,
+        # and the follower reads the outbox after that.
         await asyncio.gather(
             *(
                 self._store.call("SETBIT", keys.bitmap(self._tag(followee), followee), shard, 1)
@@ -128,7 +132,8 @@ class Edges:
     async def _settle(self, follower: str, followee: str, position: int) -> None:
         """Merges an outbox into a warm feed and flips the edge to PUSH.
 
-        Dying before leaves the edge PULL: every read merges the outbox, which is slower and as right.
+        Dying before leaves the edge PULL: every read merges the outbox, which is slower and as
+        right.
         """
         limits = self._store.limits
         newest = await merge(

@@ -1,7 +1,7 @@
 """Fan-out: brings what was published to the outboxes and warm feeds that it belongs in.
 
-One script call per shard and chunk of followers works beside the data. What was begun is finished even if the
-caller goes away: the activity is published, and only its delivery is left.
+One script call per shard and chunk of followers works beside the data. What was begun is finished
+even if the caller goes away: the activity is published, and only its delivery is left.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class Delivered:
 
 
 def shards_in(bitmap: bytes) -> list[int]:
-    """The shards that a bitmap of the store names; its bit 0 is the highest bit of the first byte."""
+    """The shards that a bitmap of the store names; bit 0 is the highest of the first byte."""
     return [
         8 * index + bit
         for index, byte in enumerate(bitmap)
@@ -61,7 +61,7 @@ class Fanout:
     async def deliver(
         self, activity_id: int, actor: str | None, bitmap: bytes, to: Iterable[str]
     ) -> Delivered:
-        """Brings an activity to the outboxes of ``to``, then to the followers of these and of its actor.
+        """Brings an activity to the outboxes of ``to``, then to their followers and its actor's.
 
         ``actor`` is None if its own followers are not addressed; ``bitmap`` says where they are.
         """

@@ -1,12 +1,13 @@
 """Feeds: reading pages, materialising, verifying.
 
-A feed is a query: the merge of the outboxes of all that a user follows, and its own. What is stored of it, the
-packed list of its newest ids, is a cache. Every read is right in whatever state the cache is.
+A feed is a query: the merge of the outboxes of all that a user follows, and its own. What is stored
+of it, the packed list of its newest ids, is a cache. Every read is right in whatever state the
+cache is.
 """
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -116,61 +117,6 @@ class _Stored:
     ids: list[int]
 
 
-async def collect(
-    next_slice: Callable[[Cursor, int], Awaitable[Slice]],
-    bodies: Callable[[Sequence[int]], Awaitable[list[bytes | None]]],
-    keep: Callable[[bytes], bool],
-    cursor: Cursor,
-    size: int,
-    work: int,
-) -> Page:
-    """A page of ``size`` activities that are still there: slices are read until it is full, or at the end.
-
-    One more than the page is looked for: only a live one means that there is more. After ``work`` ids the page
-    is cut short, with a place to continue from.
-    """
-    items: list[tuple[int, bytes]] = []
-    first: Slice | None = None
-    at, looked, floor, exhausted = cursor, 0, 0, False
-    while len(items) <= size and not exhausted and looked < work:
-        part = await next_slice(at, size + 1 - len(items))
-        first = first or part
-        for activity_id, body in zip(part.ids, await bodies(part.ids), strict=True):
-            if body is not None and keep(body):
-                items.append((activity_id, body))
-        looked += len(part.ids)
-        floor, exhausted = max(floor, part.floor), part.exhausted
-        if part.ids:
-            at = Cursor(cursor.older, part.ids[-1])
-    more = len(items) > size
-    items = items[:size]
-    if more:
-        at = Cursor(cursor.older, items[-1][0])
-    end = End.MORE
-    if exhausted and not more:
-        end = End.NEWEST if not cursor.older else End.RETENTION if floor else End.FEED
-    if not cursor.older:
-        items.reverse()
-    # What a walk in the other direction begins with: the edge of this page that it has not looked beyond.
-    start = cursor.id or 0
-    if cursor.older:
-        older = at.id if end is End.MORE else None
-        top = first.ids[0] if first and first.ids else 0
-        newer = items[0][0] if items else (start - 1 if start else top)
-    else:
-        older = items[-1][0] if items else start + 1
-        newer = at.id or 0
-    lowest = items[-1][0] if items else at.id or 0
-    return Page(
-        items,
-        older,
-        newer,
-        end,
-        floor if floor and (lowest <= floor or end in (End.FEED, End.RETENTION)) else None,
-        first.log_tail if first else "",
-    )
-
-
 class Feeds:
     """The feeds of a store."""
 
@@ -186,13 +132,8 @@ class Feeds:
 
     async def page(self, user: str, cursor: Cursor, size: int) -> Page:
         """A page of a user's feed."""
-        return await collect(
-            lambda at, count: self._slice(user, at, count),
-            self._activities.bodies,
-            lambda _: True,
-            cursor,
-            size,
-            self._store.limits.read_work,
+        return await self._collect(
+            lambda at, count: self._slice(user, at, count), lambda _: True, cursor, size
         )
 
     async def outbox_page(
@@ -204,13 +145,61 @@ class Feeds:
             found = await merge(self._store, [entity], older=at.older, cursor=at.id, count=count)
             return Slice(found.ids, found.exhausted, found.floor)
 
-        return await collect(
-            outbox_slice,
-            self._activities.bodies,
-            keep,
-            cursor,
-            size,
-            self._store.limits.read_work,
+        return await self._collect(outbox_slice, keep, cursor, size)
+
+    async def _collect(
+        self,
+        next_slice: Callable[[Cursor, int], Awaitable[Slice]],
+        keep: Callable[[bytes], bool],
+        cursor: Cursor,
+        size: int,
+    ) -> Page:
+        """A page of ``size`` activities that are still there; slices are read until it is full.
+
+        One more than the page is looked for: only a live one means that there is more. After
+        ``read_work`` ids the page is cut short, with a place to continue from.
+        """
+        items: list[tuple[int, bytes]] = []
+        first: Slice | None = None
+        at, looked, floor, exhausted = cursor, 0, 0, False
+        while len(items) <= size and not exhausted and looked < self._store.limits.read_work:
+            part = await next_slice(at, size + 1 - len(items))
+            first = first or part
+            for activity_id, body in zip(
+                part.ids, await self._activities.bodies(part.ids), strict=True
+            ):
+                if body is not None and keep(body):
+                    items.append((activity_id, body))
+            looked += len(part.ids)
+            floor, exhausted = max(floor, part.floor), part.exhausted
+            if part.ids:
+                at = Cursor(cursor.older, part.ids[-1])
+        more = len(items) > size
+        items = items[:size]
+        if more:
+            at = Cursor(cursor.older, items[-1][0])
+        end = End.MORE
+        if exhausted and not more:
+            end = End.NEWEST if not cursor.older else End.RETENTION if floor else End.FEED
+        if not cursor.older:
+            items.reverse()
+        # What a walk the other way begins with: the edge that this page has not looked beyond.
+        start = cursor.id or 0
+        if cursor.older:
+            older = at.id if end is End.MORE else None
+            top = first.ids[0] if first and first.ids else 0
+            newer = items[0][0] if items else (start - 1 if start else top)
+        else:
+            older = items[-1][0] if items else start + 1
+            newer = at.id or 0
+        lowest = items[-1][0] if items else at.id or 0
+        return Page(
+            items,
+            older,
+            newer,
+            end,
+            floor if floor and (lowest <= floor or end in (End.FEED, End.RETENTION)) else None,
+            first.log_tail if first else "",
         )
 
     async def _slice(self, user: str, at: Cursor, count: int) -> Slice:
@@ -235,7 +224,7 @@ class Feeds:
     async def _with_pulled(
         self, user: str, stored: _Stored, at: Cursor, count: int
     ) -> tuple[list[int], int]:
-        """The slice of the stored feed merged with the outboxes of those whose edge is PULL, and their floor."""
+        """The stored slice merged with the outboxes of PULL edges, and the floor of these."""
         pulled = await merge(self._store, stored.pulled, older=at.older, cursor=at.id, count=count)
         both = {one for one in (*stored.ids, *pulled.ids) if one > stored.floor}
         await self._edges.settle(user, stored.pulled[:SETTLED_A_READ])
@@ -279,7 +268,7 @@ class Feeds:
             await self._build_once(user)
 
     async def rebuild(self, user: str) -> int:
-        """Throws away what is stored and materialises it anew. The number of entries; -1: it stays cold."""
+        """Materialises a feed anew. The number of entries; -1: it stays cold."""
         return await self._fanout.finish(self._build(user, force=True))
 
     async def _build(self, user: str, *, force: bool) -> int:
@@ -316,7 +305,7 @@ class Feeds:
                 return Verified("building" if stored else "cold")
             floor, *found = (int(one) for one in stored)
             compared = len(found)
-            differences = await self._differences(user, floor, found, bool(pulled))
+            differences = await self._differences(user, floor, found, pulled=bool(pulled))
             persisting = differences if persisting is None else persisting & differences
             if not persisting:
                 break
@@ -324,7 +313,7 @@ class Feeds:
         return Verified("warm", compared, ordered)
 
     async def _differences(
-        self, user: str, floor: int, found: list[int], pulled: bool
+        self, user: str, floor: int, found: list[int], *, pulled: bool
     ) -> set[Difference]:
         count = len(found) + self._store.limits.feed_slack + 1
         truth = await self._query(user, Cursor(), count)

@@ -1,8 +1,9 @@
 """Activity ids: 64 bits that are identity, sort key and address in one.
 
-``unix_ms << 21 | sequence << 8 | shard``: 13 bits of sequence tell the activities of one millisecond and shard
-apart, the low byte is the shard in which the body lives. From 1985-02-09 to 2109 ids have 19 decimal digits, so
-that their strings compare as the numbers do; earlier times are refused.
+``unix_ms << 21 | sequence << 8 | shard``: 13 bits of sequence tell the activities of one
+millisecond and shard apart, the low byte is the shard in which the body lives. From 1985-02-09 to
+2109 ids have 19 decimal digits, so that their strings compare as the numbers do; earlier times are
+refused.
 """
 
 from hashlib import blake2b
@@ -10,6 +11,7 @@ from hashlib import blake2b
 SEQUENCES = 1 << 13
 FIRST_MS = -(-(10**18) // (1 << 21))
 LAST_MS = (1 << 42) - 1
+DIGITS = 19
 STEP = 1 << 8
 """From one id of a shard to the next; overflowing the sequence carries into the millisecond."""
 
@@ -20,7 +22,7 @@ def make(ms: int, sequence: int, shard: int) -> int:
 
 def parse(text: str) -> int | None:
     """The id that ``text`` stands for, or None if it cannot be one."""
-    if len(text) != 19 or not text.isascii() or not text.isdigit():
+    if len(text) != DIGITS or not text.isascii() or not text.isdigit():
         return None
     number = int(text)
     return number if number < 1 << 63 else None
@@ -35,7 +37,7 @@ def shard_of(activity_id: int) -> int:
 
 
 def sequence_for(actor: str, unique: str) -> int:
-    """Where to begin looking for a free sequence: the same for the same actor and request or external id."""
+    """Where to begin looking for a free sequence, for what is unique about an activity."""
     digest = blake2b(f"{actor}\0{unique}".encode(), digest_size=2).digest()
     return int.from_bytes(digest) % SEQUENCES
 

@@ -1,4 +1,4 @@
-"""The whole key schema: every key of the store is built here, and by the Lua preamble made here.
+r"""The whole key schema: every key of the store is built here, and by the Lua preamble made here.
 
 All keys of a shard begin with its hash tag, so that they share one cluster slot and one script may touch them
 all. After the tag comes one letter for the kind and a colon; the entity or activity id comes last, as it is, so
@@ -10,8 +10,8 @@ kind    type    what lives there
 ``a``   string  ``a:<activity id>``: the activity's frame (see ``activities.py``); the empty string is its
                 tombstone. Lives in the actor's shard, which the id's low byte names
 ``h``   set     ``h:<activity id>``: the outboxes that hold it; only for activities that have a ``to``
-``x``   string  ``x:<actor>\\0<external id>``: the activity id and the digest of what was sent
-``q``   string  ``q:<rpc><entity>\\0<request id>``: digest and result of a mutation, for 24 hours
+``x``   string  ``x:<actor>\0<external id>``: the activity id and the digest of what was sent
+``q``   string  ``q:<rpc><entity>\0<request id>``: digest and result of a mutation, for 24 hours
 ``o``   list    ``o:<entity>``: the outbox, a packed list (see ``lua/lib/packed.lua``)
 ``b``   string  ``b:<entity>``: a bitmap of the shards in which the entity has, or had, followers
 ``e``   zset    ``e:<follower>``: the followees by position. The empty name's score is the last position given

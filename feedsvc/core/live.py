@@ -1,7 +1,7 @@
-"""Live feeds: logs that tell in order what happened to a feed, and the wake-ups that say when to read them.
+"""Live feeds: logs that tell in order what happened to a feed, and wake-ups to read them.
 
-The log is the truth; the channel only wakes. Whoever waits reads the log first, and reads it again after every
-wake-up, after every reconnection of the channel, and from time to time.
+The log is the truth; the channel only wakes. Whoever waits reads the log first, and reads it again
+after every wake-up, after every reconnection of the channel, and from time to time.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class Live:
         return place.decode()
 
     async def read(self, user: str, place: str) -> list[Entry]:
-        """What the log holds after a place, oldest first, some of it if there is much. Raises LogLost."""
+        """What the log holds after a place, oldest first; not all if it is much. Raises LogLost."""
         flat = await self._store.script("live_read", self._shard(user), user, place, ENTRIES_A_READ)
         if flat == b"lost":
             raise LogLost

@@ -28,8 +28,9 @@ async def merge(
 ) -> Merged:
     """The next ``count`` ids of the merged outboxes beyond a cursor, towards older or newer ids.
 
-    ``cursor`` is exclusive; None, only when going towards older ids, is the top. Memory is bounded by a few ids
-    an outbox and a few times ``count``: what one outbox holds is read further only as far as it can matter.
+    ``cursor`` is exclusive; None, only when going towards older ids, is the top. Memory is bounded
+    by a few ids an outbox and a few times ``count``: what one outbox holds is read further only as
+    far as it can matter.
     """
     ahead = -1 if older else 1  # sign of the direction: sorted by id * ahead, the nearest is first
     chunk = min(count, 4 + 2 * count // max(1, len(entities)))

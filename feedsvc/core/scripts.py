@@ -1,4 +1,4 @@
-"""Loads the Lua scripts of ``lua/``, each with the key schema, the limits and what it includes before it."""
+"""Loads the scripts of ``lua/``, each behind the key schema, the limits and what it includes."""
 
 from dataclasses import dataclass
 from hashlib import sha1

@@ -1,7 +1,8 @@
 """The connection to the store: coalesced commands, scripts, and what the store was created with.
 
-Commands that are issued while a batch is in flight leave together as the next pipeline: one system call and one
-pass through redis-py for many commands. All that the core asks of the store goes through ``Store.call``.
+Commands that are issued while a batch is in flight leave together as the next pipeline: one system
+call and one pass through redis-py for many commands. All that the core asks of the store goes
+through ``Store.call``.
 """
 
 import asyncio
@@ -45,14 +46,15 @@ ANSWER_SECONDS = 5.0
 OLDEST = (7, 0)
 
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
-#: Out of memory, a failing disk, a slot on the move: an operator has to act, and then it works again.
+#: Out of memory, a failing disk, a slot on the move: an operator has to act, and then it works
+#: again.
 _NOT_NOW = (OutOfMemoryError, ClusterDownError, TryAgainError, MasterDownError)
 #: The same, for which redis-py has no class.
 _NOT_NOW_CODES = ("MISCONF", "NOREPLICAS")
 
 
 class Store:
-    """One store node. ``open`` it before use; then it checked that the store is fit and whose it is."""
+    """One store node. ``open`` checks that it is fit and whose it is, before any use."""
 
     def __init__(self, redis: "Redis", limits: Limits) -> None:
         self.redis = redis
@@ -142,8 +144,8 @@ class Store:
         policy = info.get("maxmemory_policy", "noeviction")
         if str(policy).startswith("allkeys"):
             raise StoreUnfit(
-                f"the store evicts any key when memory is short (maxmemory-policy {policy}), and would "
-                "lose activities: set maxmemory-policy to noeviction"
+                f"the store evicts any key when memory is short (maxmemory-policy {policy}), and "
+                "would lose activities: set maxmemory-policy to noeviction"
             )
 
     async def close(self) -> None:
@@ -154,7 +156,7 @@ class Store:
         await self.redis.aclose()
 
     def call(self, *command: Arg) -> asyncio.Future[Any]:
-        """Sends a command with the next batch. Commands leave in the order in which they were issued.
+        """Sends a command with the next batch. Commands leave in the order they were issued in.
 
         The answer is as the store gave it, in bytes. Raises StoreUnavailable.
         """

@@ -10,7 +10,7 @@ from feedsvc.interceptors.wrapping import Behaviour, Decoder, WrappingIntercepto
 
 
 class DecodingInterceptor(WrappingInterceptor):
-    """Decodes requests within the error interceptor: gRPC would send the decoder's text to the caller."""
+    """Decodes within the error interceptor: gRPC would send the decoder's text to the caller."""
 
     def decoder(self, decode: Decoder) -> Decoder:
         return lambda raw: partial(decode, raw)

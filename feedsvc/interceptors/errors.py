@@ -9,7 +9,7 @@ from feedsvc.status import DETAILS_KEY, code_of, status_of
 
 
 class ErrorInterceptor(WrappingInterceptor):
-    """Turns exceptions into statuses; none reaches gRPC, which would send its text to the caller."""
+    """Turns exceptions into statuses; gRPC would send their text to the caller."""
 
     def around(self, behaviour: Behaviour) -> Behaviour:
         async def guarded(request: Any, context: Any) -> Any:
@@ -19,7 +19,7 @@ class ErrorInterceptor(WrappingInterceptor):
                 raise
             except Exception as error:  # noqa: BLE001 (this is the one place that catches all)
                 status = status_of(error)
-            await context.abort(
+            return await context.abort(
                 code_of(status),
                 status.message,
                 trailing_metadata=((DETAILS_KEY, status.SerializeToString()),),

@@ -1,4 +1,4 @@
-"""What the interceptors have in common: putting something around a handler of the contract's services."""
+"""What the interceptors have in common: putting something around a handler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIX = "/activityfeed.v1."
 
 
 class WrappingInterceptor(grpc.aio.ServerInterceptor):
-    """Puts ``around`` around every handler of the contract; health and reflection are left alone."""
+    """Puts ``around`` around the handlers of the contract; leaves health and reflection alone."""
 
     def around(self, behaviour: Behaviour) -> Behaviour:
         """The handler to call instead."""

@@ -11,7 +11,7 @@ from feedsvc import convert, validate
 from feedsvc.core import ids
 from feedsvc.core.activities import digest
 from feedsvc.core.engine import Engine
-from feedsvc.errors import ActivityNotFound, NotTheActor
+from feedsvc.errors import ActivityNotFound, FeedError, InvalidRequest, NotTheActor
 from feedsvc.status import status_of
 from feedsvc.tokens import Tokens
 
@@ -71,11 +71,12 @@ class ActivityService(ActivityServiceServicer):
                 activity = convert.stored_activity(activity_id, body)
                 results.append(pb.GetActivityResult(activity=activity))
                 continue
+            error: FeedError = ActivityNotFound("there is no such activity")
             try:
                 validate.check(pb.GetActivityRequest(id=text))
-                raise ActivityNotFound("there is no such activity")
-            except Exception as error:  # noqa: BLE001
-                results.append(pb.GetActivityResult(error=status_of(error)))
+            except InvalidRequest as invalid:
+                error = invalid
+            results.append(pb.GetActivityResult(error=status_of(error)))
         return pb.BatchGetActivitiesResponse(results=results)
 
     async def DeleteActivity(

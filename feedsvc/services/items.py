@@ -16,7 +16,7 @@ def resume_bound(user: str, viewer: str) -> tuple[str, ...]:
 async def feed_items(
     engine: Engine, user: str, found: Iterable[tuple[int, bytes]]
 ) -> dict[int, FeedItem]:
-    """The items of a user's feed by activity id, in the order given, with the routes that brought them.
+    """The items of a user's feed by activity id, in the order given, with their routes.
 
     What no route brings any more, because its source was unfollowed meanwhile, is left out.
     """

@@ -37,7 +37,8 @@ class SubscriptionService(SubscriptionServiceServicer):
         self._tokens = tokens
         self._checkpoint_seconds = checkpoint_seconds
 
-    # A coroutine that writes, not a generator: the `finally` of a generator may run in another task.
+    # A coroutine that writes, not a generator: the `finally` of a generator may run in another
+    # task.
     async def SubscribeFeed(  # type: ignore[override]
         self, request: pb.SubscribeFeedRequest, context: Any
     ) -> None:

@@ -140,6 +140,23 @@ async def test_followed_of_all_shards_newest_first_each_once(service: Service, s
     assert await service.counts("bob") == (0, 120)
 
 
+@pytest.mark.parametrize("size", [1, 3, 7])
+async def test_followers_of_one_microsecond_are_listed_once_each(
+    service: Service, size: int
+) -> None:
+    """Shards give out positions without asking each other."""
+    names = [f"f{number}" for number in range(40)]
+    await service.follow_all([(name, "alice") for name in names])
+    assert len({service.tag(name) for name in names}) > 8
+    position: dict[str, int] = {}
+    for name in names:
+        tag = service.tag(name)
+        position[tag] = position.get(tag, 1_700_000_000_000_000) + 1
+        await service.store.zadd(keys.followers(tag, "alice"), {name: position[tag]})
+    found = await service.followers("alice", size)
+    assert sorted(found) == sorted(names)
+
+
 @pytest.mark.every_store
 async def test_lists_while_others_follow_and_unfollow(service: Service) -> None:
     """Who was there for the whole walk is listed once, whoever comes and goes meanwhile."""

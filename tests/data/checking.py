@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import pairwise
 
 from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.activity_service_pb2 import ListActivitiesResponse
@@ -18,7 +19,7 @@ PAGE = 100
 TOLD = 10
 
 Expected = Callable[[Event], Activity]
-"""The activity that an event must have become, but for the id, and the external id if it has none."""
+"""The activity that an event must have become, but for its id (and external id, if it has none)."""
 
 
 class Check:
@@ -91,7 +92,7 @@ class Check:
     def _list(self, where: str, activities: Sequence[Activity], expected: Collection[int]) -> None:
         """Whether these are the expected ones, in the order of their ids."""
         ids = [int(one.id) for one in activities]
-        if any(above <= below for above, below in zip(ids, ids[1:], strict=False)):
+        if any(above <= below for above, below in pairwise(ids)):
             self.differs(where, f"not in order, or twice: {ids}")
         found = {self._number(where, one) for one in activities}
         self.items += len(activities)

@@ -172,9 +172,8 @@ class Serving:
 
     def __enter__(self) -> Self:
         try:
-            for path in self._logs:
-                self._processes.append(self._start(path))
-            self.addresses += map(self._address, self._logs)
+            self._processes += map(self._start, self._logs)
+            self.addresses += map(self._address, self._processes, self._logs)
         except BaseException:
             self._stop()
             raise
@@ -211,9 +210,10 @@ class Serving:
                 env=os.environ | {"FEEDSVC_REDIS_URL": self.url},
             )
 
-    def _address(self, path: Path) -> str:
+    def _address(self, process: "subprocess.Popen[bytes]", path: Path) -> str:
         deadline = time.monotonic() + SECONDS
         while not (found := re.search(r"serving on (\S+:\d+)\n", path.read_text())):
+            assert process.poll() is None, path.read_text()
             assert time.monotonic() < deadline, path.read_text()
             time.sleep(0.05)
         return found[1]
@@ -274,9 +274,9 @@ class Serving:
                 pipeline.delete(name)
             log.info("%d of %d feeds were warm", sum(pipeline.execute()), len(names))
 
-    def stored(self) -> dict[bytes, bytes]:
+    def stored(self) -> dict[Any, bytes]:
         """All that is stored for long: a digest of each key's content."""
-        found: dict[bytes, bytes] = {}
+        found: dict[Any, bytes] = {}
         with self._store() as store:
             cursor = 0
             while True:

@@ -1,7 +1,7 @@
 """Runs operations together on a real store in every order of their store calls.
 
-Each operation is stopped before each of its calls; the scheduler lets one call through at a time. Trying every
-sequence of choices tries every interleaving.
+Each operation is stopped before each of its calls; the scheduler lets one call through at a time.
+Trying every sequence of choices tries every interleaving.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from feedsvc.core.store import Arg, Store
 
 Operation = Callable[[], Awaitable[Any]]
 
-#: Turns of the event loop after which an operation that is still not waiting for the store is stuck.
+#: Turns of the event loop after which an operation that is still not waiting for the store is
+#: stuck.
 PATIENCE = 2_000
 
 
@@ -53,7 +54,7 @@ class GatedStore(Store):
         running.calls += 1
         try:
             result = await super().call(*command)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the operation is to see it)
             answer.set_exception(error)
         else:
             if not answer.done():
@@ -71,7 +72,7 @@ async def _begin(operation: Operation) -> Running:
 
 
 async def _come_to_rest(all_running: Sequence[Running]) -> None:
-    """Until every operation has ended or waits for the store, and none of its tasks has more to send.
+    """Until every operation has ended or waits for the store, with all sent that it has to.
 
     One may also wait for another, whose build it has joined: then nothing moves for a while.
     """
@@ -95,8 +96,9 @@ async def run(
 ) -> tuple[list[tuple[int, int]], list[Any]]:
     """Runs operations with these first choices, and the first possible one from there on.
 
-    ``crash`` names an operation and the number of calls after which its process dies: it is never let go on.
-    Returns the choices made, each with how many there were, and what the operations returned or raised.
+    ``crash`` names an operation and the number of calls after which its process dies: it is never
+    let go on. Returns the choices made, each with how many there were, and what the operations
+    returned or raised.
     """
     all_running = [await _begin(operation) for operation in operations]
     made: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""What a feed must be, read from the bare store by a few lines that share nothing with the code under test."""
+"""What a feed must be, read from the bare store; shares nothing with the code under test."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class Truth:
         self._tag = tag
 
     async def feed(self, user: str) -> list[int]:
-        """The feed by its definition: live ids of the outboxes of all followees and the user's own."""
+        """The feed by its definition: live ids of the outboxes of all sources."""
         members = await self._redis.zrange(f"{self._tag}e:{user}", 0, -1)
         pipeline = self._redis.pipeline(transaction=False)
         for entity in {user, *(name.decode() for name in members if name)}:

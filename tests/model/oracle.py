@@ -150,7 +150,7 @@ class Oracle:
     def check_told(
         self, user: str, events: Sequence[tuple[int, str, str]], told: Sequence[tuple[str, str]]
     ) -> None:
-        """What a reader is told now: all of the events, in order, but for what has been overtaken."""
+        """What a reader is told now: all events, in order, but for what has been overtaken."""
         rest = list(told)
         feed = set(self.feed(user))
         for _, step in groupby(events, key=lambda event: event[0]):

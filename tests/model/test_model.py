@@ -1,7 +1,7 @@
 """The service against the model: whatever is done in whatever order, both agree.
 
-A hypothesis state machine drives a real server over gRPC on a real store. One step at a time: what may happen at
-the same time is the business of tests/interleavings.
+A hypothesis state machine drives a real server over gRPC on a real store. One step at a time: what
+may happen at the same time is the business of tests/interleavings.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.model.oracle import Act, Oracle
-from tests.serving import Refusal, Service, at_ms, ids_of, refusal_of
 
 from feedsvc.config import Limits
+from tests.model.oracle import Act, Oracle
+from tests.serving import Refusal, Service, at_ms, ids_of, refusal_of
 
 T = TypeVar("T")
 
@@ -49,7 +49,8 @@ USUAL = Limits()
 
 names = st.sampled_from(NAMES)
 sizes = st.integers(1, 7)
-#: Old times are few, so that many activities share a millisecond, and far in the future is like now.
+#: Old times are few, so that many activities share a millisecond, and far in the future is like
+#: now.
 times = st.one_of(
     st.none(),
     st.integers(OLD_MS, OLD_MS + 12),
@@ -226,7 +227,8 @@ class FeedMachine(RuleBasedStateMachine):
         answer = self.run(self._publish_batch(activities))
         assert len(answer.results) == len(activities)
         made = []
-        # Concurrent entries take effect in any order; the model takes them so that none is unwelcome.
+        # Concurrent entries take effect in any order; the model takes them so that none is
+        # unwelcome.
         for activity, result in sorted(
             zip(activities, answer.results, strict=True),
             key=lambda pair: int(pair[1].response.activity.id or 0),

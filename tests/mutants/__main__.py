@@ -1,7 +1,8 @@
 """Puts known bugs back, one at a time, and shows that the tests notice each.
 
-``python tests/mutants [NAME ...]``: for each bug a copy of the project is made, the bug is put in, and the tests
-that should notice are run. Exits 1 if a bug went unnoticed. First they must pass without any bug.
+``python tests/mutants [NAME ...]``: for each bug a copy of the project is made, the bug is put in,
+and the tests that should notice are run. Exits 1 if a bug went unnoticed. First they must pass
+without any bug.
 """
 
 import shutil
@@ -78,7 +79,7 @@ def run(project: Path, tests: list[str] | tuple[str, ...]) -> tuple[int, str]:
         *("-m", "not slow", "--hypothesis-profile", "unshrunk", *tests),
     ]
     try:
-        done = subprocess.run(  # noqa: S603 (our own command)
+        done = subprocess.run(
             command, cwd=project, capture_output=True, text=True, timeout=HANGS, check=False
         )
     except subprocess.TimeoutExpired:

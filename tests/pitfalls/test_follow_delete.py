@@ -224,6 +224,29 @@ async def test_delete_and_a_fan_out_in_flight_brings_it_back(serve: Serve) -> No
 
 
 @pytest.mark.every_store
+async def test_delete_reaches_only_some_if_the_process_dies_in_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent again it tells all the others, also those whom only `to` had brought it to."""
+    await service.follow("bob", "alice")
+    await service.follow("carol", "repo:x")
+    streams = [await service.subscribe(user) for user in ("bob", "carol", "repo:x")]
+    posted = await service.post("alice", to=["repo:x", "topic:y"])
+    for stream in streams:
+        assert await stream.event() == ("added", posted)
+    with monkeypatch.context() as here:
+        here.setattr(service.server.engine.fanout, "retract", dies)
+        await refused(service.delete(posted, "alice", request_id="r"))
+    await service.delete(posted, "alice", request_id="r")
+    for stream in streams:
+        assert await stream.event() == ("removed", posted)
+
+
+async def dies(*_: object) -> None:
+    raise RuntimeError
+
+
+@pytest.mark.every_store
 async def test_touching_a_deleted_activity_recreates_it_as_a_fragment(service: Service) -> None:
     await service.follow("bob", "alice")
     gone = await service.post("alice", external_id="e", request_id="r", to=["repo:x"])

@@ -272,7 +272,7 @@ async def test_page_without_a_log_resumes_in_silence(service: Service) -> None:
 
 
 async def test_no_heartbeat(serve: Serve) -> None:
-    service = await serve(checkpoint_seconds=1)
+    service = await serve(checkpoint_seconds=0.05)
     stream = await service.subscribe("bob")
     message = await stream.message()
     assert (message.user, list(message.events)) == ("bob", [])

@@ -14,6 +14,10 @@ BOUNDED = [
     for setting in dataclasses.fields(kind)
     if "low" in setting.metadata
 ]
+FEED, SLACK, OUTBOX = (
+    next((low, high) for _, name, low, high in BOUNDED if name == wanted)
+    for wanted in ("feed_cap", "feed_slack", "outbox_cap")
+)
 
 
 def test_defaults_are_those_of_the_contract() -> None:
@@ -40,8 +44,8 @@ def test_bounds_themselves_are_taken(kind: Any, name: str, low: int, high: int) 
     # What has to go together is given together.
     others = {
         "outbox_cap": {"feed_cap": 10, "feed_slack": 0},
-        "feed_cap": {"outbox_cap": 20_000},
-        "feed_slack": {"outbox_cap": 20_000},
+        "feed_cap": {"outbox_cap": OUTBOX[1]},
+        "feed_slack": {"outbox_cap": OUTBOX[1]},
     }
     for value in (low, high):
         made = kind(**(others.get(name, {}) | {name: value}))
@@ -57,7 +61,7 @@ def test_shards_are_a_power_of_two(shards: int) -> None:
             Limits(shards=shards)
 
 
-@given(st.integers(10, 10_000), st.integers(0, 1_000), st.integers(10, 20_000))
+@given(st.integers(*FEED), st.integers(*SLACK), st.integers(*OUTBOX))
 def test_outbox_holds_what_a_feed_may_hold(feed: int, slack: int, outbox: int) -> None:
     if outbox >= feed + slack:
         Limits(feed_cap=feed, feed_slack=slack, outbox_cap=outbox)

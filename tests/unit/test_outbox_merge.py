@@ -67,7 +67,7 @@ def expected(
 async def test_merge_is_the_nearest_of_the_union(
     store: Store,
     outboxes: list[tuple[int, list[int]]],
-    older: bool,  # noqa: FBT001 (drawn)
+    older: bool,
     place: int | None,
     count: int,
 ) -> None:
@@ -86,7 +86,7 @@ async def test_merge_is_the_nearest_of_the_union(
 async def test_walk_of_merges_finds_everything_once(
     store: Store,
     outboxes: list[tuple[int, list[int]]],
-    older: bool,  # noqa: FBT001 (drawn)
+    older: bool,
     count: int,
 ) -> None:
     held = await fill(store, outboxes)
