@@ -86,3 +86,11 @@ class Config(_Validated):
     )
     drain_seconds: int = _bounded(10, 0, 600, "seconds that a stopping server waits for its calls")
     limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        _Validated.__post_init__(self)
+        if self.checkpoint_seconds * 3 > self.limits.log_lease:
+            raise ConfigError(
+                f"checkpoint_seconds ({self.checkpoint_seconds}) must be at most a third of log_lease "
+                f"({self.limits.log_lease}): a quiet stream keeps its log by reading it that often"
+            )

@@ -118,10 +118,10 @@ def _activity(check: _Check, activity: activity_pb2.Activity) -> None:
 
 
 def _attachment(check: _Check, place: str, attachment: activity_pb2.Attachment) -> None:
-    check.text(f"{place}.type", attachment.type, 64)
-    check.text(f"{place}.url", attachment.url, 2_048, required=True)
-    check.text(f"{place}.media_type", attachment.media_type, 255)
-    check.text(f"{place}.name", attachment.name, 512)
+    check.text(f"{place}.type", attachment.type, 64, control=True)
+    check.text(f"{place}.url", attachment.url, 2_048, required=True, control=True)
+    check.text(f"{place}.media_type", attachment.media_type, 255, control=True)
+    check.text(f"{place}.name", attachment.name, 512, control=True)
 
 
 def _extra(check: _Check, activity: activity_pb2.Activity) -> None:

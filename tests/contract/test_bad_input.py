@@ -429,7 +429,7 @@ def url(stores: Stores) -> str:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(url: str) -> AsyncIterator[Service]:
     """One server for the whole module: all of this together leaves it unharmed."""
-    service = await Service.start(url, checkpoint_seconds=3_600)
+    service = await Service.start(url, checkpoint_seconds=300)
     await service.follow("bob", "alice")
     await service.publish("alice", external_id="e", to=["repo:x"])
     await service.post("alice")

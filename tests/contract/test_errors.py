@@ -28,7 +28,7 @@ from feedsvc.config import Config, Limits
 from feedsvc.core import keys
 from feedsvc.embedded import EmbeddedStore
 from feedsvc.server import SERVICES, PortBusy, Server
-from tests.serving import Refusal, Serve, Service, at_ms, ids_of, refused, until
+from tests.serving import Refusal, Serve, Service, at_ms, ids_of, refusal_of, refused, until
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=20, max_followees=3)
 
@@ -41,6 +41,7 @@ CODES = {
     "REQUEST_ID_REUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "BEFORE_RETENTION": grpc.StatusCode.FAILED_PRECONDITION,
     "TOO_MANY_FOLLOWEES": grpc.StatusCode.FAILED_PRECONDITION,
+    "DRAINING": grpc.StatusCode.UNAVAILABLE,
     "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
@@ -590,8 +591,8 @@ async def test_second_server_on_the_same_port_fails(service: Service, store_url:
 
 
 async def test_server_stops_with_streams_open(serve: Serve) -> None:
-    """Whoever reads a stream learns that it must come again."""
-    service = await serve()
+    """Whoever reads a stream is told at once to go elsewhere with its token."""
+    service = await serve(drain_seconds=10)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{service.server.port}") as channel:
         other = Service(service.server, channel, service.store)
         streams = [await other.subscribe("bob") for _ in range(20)]
@@ -599,7 +600,4 @@ async def test_server_stops_with_streams_open(serve: Serve) -> None:
         for stream in streams:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stream.message()
-            assert caught.value.code() in {
-                grpc.StatusCode.UNAVAILABLE,
-                grpc.StatusCode.CANCELLED,
-            }
+            check(refusal_of(caught.value), "DRAINING")

@@ -56,7 +56,7 @@ log = logging.getLogger("feedsvc.tests.data")
 
 SERVERS = 2
 #: Calls at once, of all that read many things.
-WORKERS = 48
+WORKERS = 64
 #: Keys asked for at once.
 KEYS = 2_000
 #: The importer may take this long.

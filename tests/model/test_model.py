@@ -38,6 +38,8 @@ from feedsvc.config import Limits
 from tests.model.oracle import Act, Oracle
 from tests.serving import Refusal, Service, at_ms, ids_of, refusal_of
 
+pytestmark = pytest.mark.timeout(600)
+
 T = TypeVar("T")
 
 #: Entities; some look like keys of the store.

@@ -12,7 +12,7 @@ from feedsvc.core import keys
 from tests.serving import Serve, Service, ids_of, until
 
 #: Checkpoints, at which a stream reads its log unasked, do not come while a test runs.
-QUIET = 3_600
+QUIET = 300
 #: Activities that are too much for what gRPC keeps of a stream that is not read: 12 MB.
 MANY, LONG = 1_500, "x" * 8_192
 

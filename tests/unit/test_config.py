@@ -42,10 +42,11 @@ def test_out_of_bounds_is_refused_by_name(
 @pytest.mark.parametrize(("kind", "name", "low", "high"), BOUNDED)
 def test_bounds_themselves_are_taken(kind: Any, name: str, low: int, high: int) -> None:
     # What has to go together is given together.
-    others = {
+    others: dict[str, dict[str, Any]] = {
         "outbox_cap": {"feed_cap": 10, "feed_slack": 0},
         "feed_cap": {"outbox_cap": OUTBOX[1]},
         "feed_slack": {"outbox_cap": OUTBOX[1]},
+        "checkpoint_seconds": {"limits": Limits(log_lease=86_400)},
     }
     for value in (low, high):
         made = kind(**(others.get(name, {}) | {name: value}))
@@ -68,6 +69,13 @@ def test_outbox_holds_what_a_feed_may_hold(feed: int, slack: int, outbox: int) -
     else:
         with pytest.raises(ConfigError, match=r"outbox_cap .* feed_cap \+ feed_slack"):
             Limits(feed_cap=feed, feed_slack=slack, outbox_cap=outbox)
+
+
+def test_quiet_stream_keeps_its_log() -> None:
+    limits = Limits(log_lease=30)
+    Config(checkpoint_seconds=10, limits=limits)
+    with pytest.raises(ConfigError, match=r"checkpoint_seconds .* a third of log_lease"):
+        Config(checkpoint_seconds=11, limits=limits)
 
 
 def test_password_is_in_no_repr() -> None:
