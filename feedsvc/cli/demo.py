@@ -1,6 +1,8 @@
 """``feedsvc demo``: the whole service in twenty seconds, on a small sample of its own."""
 
 import asyncio
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -209,7 +211,11 @@ class _Demo:
 
     def _goodbye(self) -> None:
         self._head("Your turn", "")
-        for command, why in NEXT:
+        activate = Path(sys.argv[0]).with_name("activate")
+        first: tuple[tuple[str, str], ...] = ()
+        if not shutil.which("feedsvc") and activate.exists():
+            first = ((f". {os.path.relpath(activate)}", "so that feedsvc is found"),)
+        for command, why in (*first, *NEXT):
             self._out.print(
                 Text(f"  {command:<{NEXT_WIDTH}}" if why else f"  {command}").append(
                     why, style="dim"

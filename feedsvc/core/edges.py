@@ -84,7 +84,7 @@ class Edges:
             )
         )
         results: list[Edge | FeedError] = [FeedError()] * len(wanted)
-        pulled: list[Edge] = []
+        pulled: dict[tuple[str, str], Edge] = {}
 
         async def make(shard: int, numbers: list[int]) -> None:
             arguments: list[Arg] = []
@@ -101,7 +101,7 @@ class Edges:
             for number, (outcome, position, mode) in zip(numbers, answers, strict=True):
                 results[number] = result = self._result(wanted[number], outcome, position)
                 if mode == b"pull" and isinstance(result, Edge):
-                    pulled.append(result)
+                    pulled[result.follower, result.followee] = result
 
         by_shard = sorted(range(len(wanted)), key=shards.__getitem__)
         await asyncio.gather(
@@ -118,7 +118,7 @@ class Edges:
             async with slots:
                 await self._settle(edge.follower, edge.followee, edge.position)
 
-        await asyncio.gather(*(settle(edge) for edge in pulled))
+        await asyncio.gather(*(settle(edge) for edge in pulled.values()))
         return results
 
     def _result(self, new: NewEdge, outcome: bytes, position: bytes) -> Edge | FeedError:

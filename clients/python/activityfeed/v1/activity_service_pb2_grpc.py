@@ -34,9 +34,9 @@ class ActivityServiceStub(object):
     FAILED_PRECONDITION, reason REQUEST_ID_REUSED. It is scoped to the RPC and to the entity that acts (`actor`,
     `follower`). Without one, a caller that got no answer cannot know whether the call took effect.
 
-    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error
-    carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`. UNAVAILABLE
-    carries google.rpc.RetryInfo. The reasons are listed at ErrorReason.
+    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
+    the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
+    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     def __init__(self, channel):
@@ -86,9 +86,9 @@ class ActivityServiceServicer(object):
     FAILED_PRECONDITION, reason REQUEST_ID_REUSED. It is scoped to the RPC and to the entity that acts (`actor`,
     `follower`). Without one, a caller that got no answer cannot know whether the call took effect.
 
-    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error
-    carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`. UNAVAILABLE
-    carries google.rpc.RetryInfo. The reasons are listed at ErrorReason.
+    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
+    the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
+    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     def PublishActivity(self, request, context):
@@ -99,7 +99,7 @@ class ActivityServiceServicer(object):
         or not at all, and retrying with the same `request_id` (or the same `external_id`) completes its delivery.
 
         Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with BEFORE_RETENTION if the actor's outbox was trimmed
-        above `publish_time`; with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
+        above `publish_time` (or within its very millisecond, if it holds that many of one); with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
         REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
         `external_id`. UNAVAILABLE.
         """
@@ -202,9 +202,9 @@ class ActivityService(object):
     FAILED_PRECONDITION, reason REQUEST_ID_REUSED. It is scoped to the RPC and to the entity that acts (`actor`,
     `follower`). Without one, a caller that got no answer cannot know whether the call took effect.
 
-    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error
-    carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`. UNAVAILABLE
-    carries google.rpc.RetryInfo. The reasons are listed at ErrorReason.
+    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
+    the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
+    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     @staticmethod

@@ -130,9 +130,9 @@ class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _A
     FAILED_PRECONDITION, reason REQUEST_ID_REUSED. It is scoped to the RPC and to the entity that acts (`actor`,
     `follower`). Without one, a caller that got no answer cannot know whether the call took effect.
 
-    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error
-    carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`. UNAVAILABLE
-    carries google.rpc.RetryInfo. The reasons are listed at ErrorReason.
+    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
+    the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
+    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     @typing.overload
@@ -199,7 +199,7 @@ class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _A
     or not at all, and retrying with the same `request_id` (or the same `external_id`) completes its delivery.
 
     Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with BEFORE_RETENTION if the actor's outbox was trimmed
-    above `publish_time`; with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
+    above `publish_time` (or within its very millisecond, if it holds that many of one); with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
     REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
     `external_id`. UNAVAILABLE.
     """
@@ -269,9 +269,9 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
     FAILED_PRECONDITION, reason REQUEST_ID_REUSED. It is scoped to the RPC and to the entity that acts (`actor`,
     `follower`). Without one, a caller that got no answer cannot know whether the call took effect.
 
-    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error
-    carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`. UNAVAILABLE
-    carries google.rpc.RetryInfo. The reasons are listed at ErrorReason.
+    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
+    the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
+    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     @abc.abstractmethod
@@ -287,7 +287,7 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
         or not at all, and retrying with the same `request_id` (or the same `external_id`) completes its delivery.
 
         Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with BEFORE_RETENTION if the actor's outbox was trimmed
-        above `publish_time`; with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
+        above `publish_time` (or within its very millisecond, if it holds that many of one); with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
         REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
         `external_id`. UNAVAILABLE.
         """
