@@ -91,6 +91,6 @@ class Config(_Validated):
         _Validated.__post_init__(self)
         if self.checkpoint_seconds * 3 > self.limits.log_lease:
             raise ConfigError(
-                f"checkpoint_seconds ({self.checkpoint_seconds}) must be at most a third of log_lease "
-                f"({self.limits.log_lease}): a quiet stream keeps its log by reading it that often"
+                f"checkpoint_seconds ({self.checkpoint_seconds}) must be at most a third of "
+                f"log_lease ({self.limits.log_lease}): a quiet stream keeps its log by reading it"
             )

@@ -109,7 +109,8 @@ BUGS = (
             (
                 "core/edges.py",
                 "*(settle(edge) for edge in pulled.values()))\n        return results",
-                "*(settle(edge) for edge in pulled.values()))\n        await late()\n        return results",
+                "*(settle(edge) for edge in pulled.values()))\n"
+                "        await late()\n        return results",
             ),
         ),
         (PAIRS,),
