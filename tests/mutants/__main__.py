@@ -30,7 +30,8 @@ def main(names: list[str]) -> int:
         print(f"no such bug: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     console = Console()
-    table = Table("bug", "noticed by", "seconds", title="Known bugs, put back")
+    table = Table("bug", "seconds", title="Known bugs, put back")
+    table.add_column("noticed by", overflow="fold")
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
         tests = sorted({test for bug in chosen for test in bug.tests})
@@ -46,7 +47,7 @@ def main(names: list[str]) -> int:
             if code != FAILED:
                 missed += 1
                 noticed = f"[red]nothing (exit code {code})"
-            table.add_row(bug.what, noticed, f"{time.monotonic() - began:.0f}")
+            table.add_row(bug.what, f"{time.monotonic() - began:.0f}", noticed)
             shutil.rmtree(project)
     console.print(table)
     console.print(f"{len(chosen) - missed} passed, {missed} failed")
