@@ -5,19 +5,17 @@ environment's FEEDSVC_DATA says.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from feedsvc.config import Limits
-from tests.data.serving import Serving
+from tests.data.serving import Serving, Start
 from tests.stores import Stores
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-Start = Callable[..., Serving]
 
 
 def data_folder(name: str) -> Path:

@@ -20,7 +20,7 @@ from hashlib import blake2b
 from itertools import cycle
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import grpc
 from activityfeed.v1.activity_service_pb2 import (
@@ -293,16 +293,23 @@ class Serving:
                     return found
 
 
+class Start(Protocol):
+    def __call__(self, limits: Limits | None = None, *, kind: str = "valkey") -> Serving: ...
+
+
 async def for_each(
     items: Iterable[T], work: Callable[[T], Awaitable[object]], *, workers: int = WORKERS
 ) -> None:
-    """Does the work for each item, several at once."""
+    """Does the work for each item, several at once. Raises what failed first."""
     waiting = iter(items)
 
     async def worker() -> None:
         for item in waiting:
             await work(item)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(workers):
-            group.create_task(worker())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(worker())
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None

@@ -12,9 +12,8 @@ from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, Activity, Ref
 
 from feedsvc.config import Limits
 from tests.data.checking import Check
-from tests.data.conftest import Start
 from tests.data.oracle import DataSet, Event, Oracle, gharchive
-from tests.data.serving import Imported, Serving, for_each
+from tests.data.serving import Imported, Serving, Start, for_each
 from tests.serving import at_ms
 
 pytestmark = [pytest.mark.data, pytest.mark.timeout(120)]

@@ -4,7 +4,9 @@
 class imports once, and its tests change nothing that another of them looks at.
 """
 
+import asyncio
 import random
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,8 @@ from activityfeed.v1.admin_service_pb2 import FEED_STATE_WARM
 
 from feedsvc.config import Limits
 from tests.data.checking import Check
-from tests.data.conftest import Start
 from tests.data.oracle import DataSet, Event, Oracle, higgs
-from tests.data.serving import Readers, Serving, for_each
+from tests.data.serving import Serving, Start, for_each
 from tests.serving import at_ms
 
 pytestmark = [pytest.mark.data, pytest.mark.timeout(300)]
@@ -29,7 +30,7 @@ SAMPLE = 2_000
 
 #: Warm feeds are trimmed, of 317 users; no outbox is, for nobody did more than 55 things.
 TRIMMED_FEEDS = Limits(feed_cap=50, feed_slack=10, outbox_cap=60)
-#: Outboxes are trimmed too.
+#: Outboxes are trimmed too, those of 33 actors.
 TRIMMED_OUTBOXES = Limits(feed_cap=10, feed_slack=2, outbox_cap=12)
 
 
@@ -94,74 +95,83 @@ def report(**but: object) -> dict[str, object]:
 class World:
     """What a class of tests looks at."""
 
-    def __init__(self, serving: Serving, data: DataSet, files: list[Path], *, warm: bool) -> None:
+    def __init__(self, serving: Serving, data: DataSet, files: list[Path]) -> None:
         self.serving = serving
         self.data = data
         self.files = files
-        self.imported = serving.load("higgs", *files, warm=warm)
+
+    def load(self, *, warm: bool = False) -> dict[str, object]:
+        return self.serving.load("higgs", *self.files, warm=warm).report
 
     def again(self) -> dict[str, object]:
         """Imports again, which may change nothing that is stored."""
         before = self.serving.stored()
-        imported = self.serving.load("higgs", *self.files)
+        found = self.load()
         after = self.serving.stored()
-        differing = {
-            name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
-        }
-        assert not differing, f"{len(before)} keys became {len(after)}: {sorted(differing)[:10]}"
-        return imported.report
+        names = before.keys() | after.keys()
+        differing = sorted(name for name in names if before.get(name) != after.get(name))
+        assert not differing, f"{len(before)} keys became {len(after)}: {differing[:10]}"
+        return found
 
-    async def check(self, users: list[str]) -> Check:
+    async def check(self, users: Iterable[str]) -> Check:
         """Compares the feeds of users."""
         check = Check(Oracle(self.data, self.serving.limits.outbox_cap), expected)
         async with self.serving.readers() as readers:
             await check.settle(readers, check.oracle.ties)
-            await check.feeds(readers, users)
+            await check.feeds(readers, list(users))
         check.done()
         return check
 
+    async def verify(self, lengths: Mapping[str, int]) -> None:
+        """Has the service compare what is stored of feeds, which must be warm, with the outboxes.
 
-async def verify(readers: Readers, users: list[str], oracle: Oracle, limits: Limits) -> None:
-    """Compares what is stored of feeds, which must be warm, with the outboxes."""
+        `lengths` are those of the users' feeds when nothing is trimmed.
+        """
+        cap = self.serving.limits.feed_cap
+        most = cap + self.serving.limits.feed_slack
+        async with self.serving.readers() as readers:
 
-    async def one(user: str) -> None:
-        stats, found = await readers.stats(user), await readers.verify(user)
-        assert (stats.state, found.state) == (FEED_STATE_WARM, FEED_STATE_WARM), user
-        assert not found.differences, (user, found)
-        assert found.compared == stats.entries
-        length = len(oracle.feed(user))
-        most = limits.feed_cap + limits.feed_slack
-        least = limits.feed_cap if length > most else min(length, limits.feed_cap)
-        assert least <= stats.entries <= min(length, most), (user, stats, length)
-        assert bool(stats.floor) == (stats.entries < length), (user, stats, length)
+            async def one(user: str) -> None:
+                stats, found = await readers.stats(user), await readers.verify(user)
+                assert (stats.state, found.state) == (FEED_STATE_WARM, FEED_STATE_WARM), user
+                assert not found.differences, (user, found)
+                assert found.compared == stats.entries
+                assert min(lengths[user], cap) <= stats.entries <= min(lengths[user], most), stats
+                assert bool(stats.floor) == (stats.entries < lengths[user]), (user, stats)
 
-    await for_each(users, one)
+            await for_each(lengths, one)
 
 
-class TestCold:
-    """Nobody had read a feed before the import."""
+class TestWarm:
+    """All feeds were warm when the activities came."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def world(cls, start: Start, data: DataSet, files: list[Path]) -> World:
-        return World(start(), data, files, warm=False)
+        world = World(start(), data, files)
+        users = {event.actor for event in data.events}.union(data.followees, data.followers)
+        assert world.load(warm=True) == report(deliveries=DELIVERIES, warmed=len(users))
+        return world
 
-    def test_the_report_adds_up(self, world: World) -> None:
-        assert world.imported.report == report(skipped_cold=DELIVERIES)
+    async def test_warm_feeds_hold_what_the_outboxes_do(
+        self, world: World, lengths: dict[str, int], sample: list[str]
+    ) -> None:
+        # Nobody else was warmed.
+        await world.verify({user: lengths[user] for user in sample if lengths[user]})
 
-    async def test_every_feed(self, world: World, users: list[str]) -> None:
+    async def test_every_feed_from_what_is_stored(self, world: World, users: list[str]) -> None:
         check = await world.check(users)
         assert check.items == DELIVERIES + ACTIVITIES
         assert check.activities == ACTIVITIES
 
-    async def test_importing_again_changes_nothing(self, world: World, sample: list[str]) -> None:
-        again = world.again()
-        cold = again["skipped_cold"]
-        assert cold in (0, DELIVERIES)  # whether the feeds were read before
-        assert again == report(
-            follows=0, activities=0, duplicates=FOLLOWS + ACTIVITIES, skipped_cold=cold
-        )
-        await world.check(sample)
+    def test_importing_again_changes_nothing(self, world: World) -> None:
+        # Every feed is read after it: see below.
+        assert world.again() == report(follows=0, activities=0, duplicates=FOLLOWS + ACTIVITIES)
+
+    async def test_every_feed_from_the_outboxes(self, world: World, users: list[str]) -> None:
+        world.serving.chill(users)
+        check = await world.check(users)
+        assert check.items == DELIVERIES + ACTIVITIES
 
     async def test_the_largest_audiences(self, world: World) -> None:
         data = world.data
@@ -172,67 +182,78 @@ class TestCold:
                 found = await readers.followers(user)
                 assert len(found) == len(set(found))
                 assert set(found) == data.followers[user]
-                counts = len(data.followers[user]), len(data.followees[user])
+                counts = len(data.followers[user]), len(data.sources(user)) - 1
                 assert await readers.counts(user) == counts
 
 
-class TestWarm:
-    """All feeds were warm when the activities came, and long ones are trimmed."""
+class TestTrimmedFeeds:
+    """Nobody had read a feed before the activities came, and long ones are trimmed when read."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def world(cls, start: Start, data: DataSet, files: list[Path]) -> World:
-        return World(start(TRIMMED_FEEDS), data, files, warm=True)
+        world = World(start(TRIMMED_FEEDS), data, files)
+        assert world.load() == report(skipped_cold=DELIVERIES)
+        return world
 
-    def test_the_report_adds_up(self, world: World) -> None:
-        warmed = len(
-            {actor.actor for actor in world.data.events}
-            | world.data.followees.keys()
-            | world.data.followers.keys()
-        )
-        assert world.imported.report == report(deliveries=DELIVERIES, warmed=warmed)
-
-    async def test_warm_feeds_hold_what_the_outboxes_do(
-        self, world: World, sample: list[str]
+    async def test_every_feed(
+        self, world: World, users: list[str], lengths: dict[str, int], sample: list[str]
     ) -> None:
-        oracle = Oracle(world.data, world.serving.limits.outbox_cap)
-        followed = [user for user in sample if user in world.data.followees]
-        async with world.serving.readers() as readers:
-            await verify(readers, followed, oracle, world.serving.limits)
-
-    async def test_every_feed_from_what_is_stored(self, world: World, users: list[str]) -> None:
         check = await world.check(users)
         assert check.items == DELIVERIES + ACTIVITIES
+        await world.verify({user: lengths[user] for user in sample})
 
-    def test_importing_again_changes_nothing(self, world: World) -> None:
-        # Every feed is read after this: see below.
-        assert world.again() == report(follows=0, activities=0, duplicates=FOLLOWS + ACTIVITIES)
+    async def test_importing_again_changes_nothing(self, world: World, sample: list[str]) -> None:
+        again = world.again()
+        cold = again["skipped_cold"]
+        assert cold in (0, DELIVERIES)  # whether the feeds were read before
+        assert again == report(
+            follows=0, activities=0, duplicates=FOLLOWS + ACTIVITIES, skipped_cold=cold
+        )
+        await world.check(sample)
 
-    async def test_every_feed_from_the_outboxes(self, world: World, users: list[str]) -> None:
-        world.serving.chill(users)
-        check = await world.check(users)
-        assert check.items == DELIVERIES + ACTIVITIES
 
-
-class TestRetention:
-    """Outboxes kept only the newest activities."""
+class TestTrimmedOutboxes:
+    """Retention took some activities; of all feeds that lack any, some were warm meanwhile."""
 
     @pytest.fixture(scope="class")
     @classmethod
-    def world(cls, start: Start, data: DataSet, files: list[Path]) -> World:
-        return World(start(TRIMMED_OUTBOXES), data, files, warm=False)
+    def warm(cls, lengths: dict[str, int], sample: list[str]) -> set[str]:
+        """Users whose feeds are warm when the activities come; all others are cold."""
+        long = sorted(
+            user for user, length in lengths.items() if length > TRIMMED_OUTBOXES.feed_cap
+        )
+        return set(long[::2]).union(sample[::2])
 
-    def test_the_report_adds_up(self, world: World) -> None:
-        assert world.imported.report == report(skipped_cold=DELIVERIES)
+    @pytest.fixture(scope="class")
+    @classmethod
+    def world(cls, start: Start, data: DataSet, files: list[Path], warm: set[str]) -> World:
+        world = World(start(TRIMMED_OUTBOXES), data, files)
+        activities, edges = files
+        follows = world.serving.load("higgs", edges).report
+        assert follows == report(activities=0)
+
+        async def read() -> None:
+            async with world.serving.readers() as readers:
+                await for_each(warm, readers.feed)
+
+        asyncio.run(read())
+        found = world.serving.load("higgs", activities).report
+        cold = sum(len(data.followers.get(event.actor, set()) - warm) for event in data.events)
+        delivered = found["deliveries"]
+        assert found == report(follows=0, skipped_cold=cold, deliveries=delivered)
+        assert 0 < delivered <= DELIVERIES - cold
+        return world
 
     async def test_every_feed_that_is_trimmed(
-        self, world: World, lengths: dict[str, int], sample: list[str]
+        self, world: World, lengths: dict[str, int], sample: list[str], warm: set[str]
     ) -> None:
         """The others are as before; a sample of them has to do."""
         cap = world.serving.limits.feed_cap
-        trimmed = {user for user, length in lengths.items() if length > cap}
-        check = await world.check(sorted(trimmed.union(sample)))
-        assert check.items < sum(lengths[user] for user in trimmed.union(sample))
+        users = {user for user, length in lengths.items() if length > cap}.union(sample)
+        await world.verify({user: lengths[user] for user in warm})
+        check = await world.check(users)
+        assert check.items < sum(lengths[user] for user in users)
         assert len(check.floors) > 10
         async with world.serving.readers() as readers:
             for floor in set(check.floors.values()):
@@ -241,26 +262,28 @@ class TestRetention:
 
     async def test_importing_again_changes_nothing(self, world: World, sample: list[str]) -> None:
         again = world.again()
+        await world.check(sample)
         cap = world.serving.limits.outbox_cap
         kept = sum(min(cap, len(numbers)) for numbers in world.data.published.values())
         assert again["refused"] == {"BEFORE_RETENTION": ACTIVITIES - kept}
         assert again["duplicates"] == FOLLOWS + kept
         assert (again["follows"], again["activities"], again["deliveries"]) == (0, 0, 0)
-        await world.check(sample)
 
 
 class TestOtherStores:
+    """A sample of feeds on each of the other stores."""
+
     @pytest.fixture(scope="class", params=["redis7", "cluster"])
     @classmethod
     def world(
         cls, request: pytest.FixtureRequest, start: Start, data: DataSet, files: list[Path]
     ) -> World:
-        return World(start(kind=request.param), data, files, warm=False)
+        return World(start(kind=request.param), data, files)
 
-    async def test_a_sample_of_feeds(self, world: World, sample: list[str]) -> None:
-        assert world.imported.report == report(skipped_cold=DELIVERIES)
+    async def test_a_sample_of_feeds(
+        self, world: World, lengths: dict[str, int], sample: list[str]
+    ) -> None:
+        assert world.load() == report(skipped_cold=DELIVERIES)
         await world.check(sample)
+        await world.verify({user: lengths[user] for user in sample[:200]})
         await world.check(sample)
-        async with world.serving.readers() as readers:
-            oracle = Oracle(world.data, world.serving.limits.outbox_cap)
-            await verify(readers, sample[:200], oracle, world.serving.limits)
