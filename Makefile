@@ -24,7 +24,7 @@ test: $(SETUP) ## Run the tests (needs only Python; uses redis-server where it i
 	@$(BIN)/pytest -q -n auto -m "not data and not slow"
 
 test-data: $(SETUP) ## Run the tests on real data, which must lie in ../shared/data.
-	@$(BIN)/pytest -q -n auto -m "data and not slow"
+	@$(BIN)/pytest -q -m "data and not slow"
 
 test-slow: $(SETUP) ## Run the tests that take minutes.
 	@$(BIN)/pytest -q -n auto -m slow

@@ -6,13 +6,11 @@ environment's FEEDSVC_DATA says.
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from feedsvc.config import Limits
-from tests.data.serving import Serving, Start
+from tests.data.serving import Serving, Setup
 from tests.stores import Stores
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -40,14 +38,9 @@ def github_hour() -> Path:
     return data_folder("gharchive") / "2015-01-01-0.activities.jsonl.gz"
 
 
-@pytest.fixture(scope="class")
-def start(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts two servers on an empty store; they are stopped after the class's last test."""
-    with ExitStack() as resources:
-
-        def start(limits: Limits | None = None, *, kind: str = "valkey") -> Serving:
-            url = stores.empty(kind).url
-            folder = tmp_path_factory.mktemp("serving")
-            return resources.enter_context(Serving(url, limits or Limits(), folder))
-
-        yield start
+@pytest.fixture
+def serving(request: pytest.FixtureRequest, stores: Stores, tmp_path: Path) -> Iterator[Serving]:
+    """Two servers on an empty store; the mark `on` says how they are set up."""
+    setup: Setup = getattr(request, "param", Setup())
+    with Serving(stores.empty(setup.kind).url, setup.limits, tmp_path) as serving:
+        yield serving

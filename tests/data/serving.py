@@ -20,9 +20,10 @@ from hashlib import blake2b
 from itertools import cycle
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
+import pytest
 from activityfeed.v1.activity_service_pb2 import (
     GetActivityRequest,
     ListActivitiesRequest,
@@ -65,6 +66,20 @@ IMPORT_SECONDS = 200
 PASSING_MS = 2 * 3_600_000
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a test's servers run on, and within which limits."""
+
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    kind: str = "valkey"
+
+
+def on(*, limits: Limits | None = None, kind: str = "valkey") -> pytest.MarkDecorator:
+    """Has the fixture `serving` set up so."""
+    setup = Setup(limits or Limits(), kind)
+    return pytest.mark.parametrize("serving", [setup], indirect=True, ids=[kind])
 
 
 @dataclass(frozen=True)
@@ -201,13 +216,14 @@ class Serving:
             )
         ]
         command = [sys.executable, "-m", "feedsvc", "serve", "--port", "0", *options]
+        others = {name: text for name, text in os.environ.items() if "FEEDSVC_" not in name}
         with path.open("wb") as output:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=os.environ | {"FEEDSVC_REDIS_URL": self.url},
+                env=others | {"FEEDSVC_REDIS_URL": self.url},
             )
 
     def _address(self, process: "subprocess.Popen[bytes]", path: Path) -> str:
@@ -291,10 +307,6 @@ class Serving:
                         found[name] = blake2b(dump, digest_size=16).digest()
                 if cursor == 0:
                     return found
-
-
-class Start(Protocol):
-    def __call__(self, limits: Limits | None = None, *, kind: str = "valkey") -> Serving: ...
 
 
 async def for_each(

@@ -13,10 +13,10 @@ from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, Activity, Ref
 from feedsvc.config import Limits
 from tests.data.checking import Check
 from tests.data.oracle import DataSet, Event, Oracle, gharchive
-from tests.data.serving import Imported, Serving, Start, for_each
+from tests.data.serving import Imported, Serving, for_each, on
 from tests.serving import at_ms
 
-pytestmark = [pytest.mark.data, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.data, pytest.mark.timeout(300)]
 
 EVENTS, ACTORS, REPOS = 7_702, 3_648, 4_113
 #: Made-up users, beside the actors and the repositories.
@@ -109,13 +109,8 @@ class World:
 
 
 @pytest.fixture
-def world(start: Start, github_hour: Path) -> World:
-    return World(start(), github_hour)
-
-
-@pytest.fixture
-def trimmed(start: Start, github_hour: Path) -> World:
-    return World(start(TRIMMED), github_hour)
+def world(serving: Serving, github_hour: Path) -> World:
+    return World(serving, github_hour)
 
 
 async def test_follows_come_first(world: World) -> None:
@@ -161,16 +156,18 @@ async def test_follows_come_last_and_feeds_are_warm(world: World) -> None:
     await world.check()
 
 
-async def test_retention_of_cold_feeds(trimmed: World) -> None:
-    await trimmed.follow()
-    trimmed.load()
-    await trimmed.check_outboxes(own_only=False)
-    await trimmed.check()
-    await trimmed.check(FANS)
+@on(limits=TRIMMED)
+async def test_retention_of_cold_feeds(world: World) -> None:
+    await world.follow()
+    world.load()
+    await world.check_outboxes(own_only=False)
+    await world.check()
+    await world.check(FANS)
 
 
-async def test_retention_of_warm_feeds(trimmed: World) -> None:
-    await trimmed.follow()
-    await trimmed.warm()
-    trimmed.load()
-    await trimmed.check()
+@on(limits=TRIMMED)
+async def test_retention_of_warm_feeds(world: World) -> None:
+    await world.follow()
+    await world.warm()
+    world.load()
+    await world.check()
