@@ -25,7 +25,7 @@ from tests.interleavings.scheduler import GatedStore, next_choices, run
 from tests.interleavings.truth import Truth
 
 #: Each follower is a chunk of its own.
-LIMITS = Limits(shards=1, feed_cap=10, feed_slack=2, outbox_cap=20, push_chunk=1)
+LIMITS = Limits(shards=1, feed_cap=10, feed_slack=2, outbox_cap=20, push_chunk=1, log_lease=86_400)
 PEOPLE = {"alice", "ann", "bob", "dave"}
 BASE_MS = int(time.time() * 1000) - 60_000
 
@@ -199,7 +199,7 @@ LONG_TRIPLES = [
     (publish_by_followee, read, expire),
     (publish_by_stranger, follow, refollow),
     (rebuild, follow, expire),
-    (rebuild, rebuild, publish_old),
+    (rebuild, unfollow, expire),
 ]
 
 
