@@ -20,7 +20,7 @@ class Delivered:
     """What delivering an activity came to."""
 
     feeds: int = 0
-    """Warm feeds of followers that it was brought to; those that had it are not counted."""
+    """Warm feeds of followers that it was put into."""
     cold: int = 0
     """Followers whose feed is not materialised."""
 

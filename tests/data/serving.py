@@ -51,6 +51,7 @@ from redis import Redis
 
 from feedsvc.config import Limits
 from feedsvc.core import ids, keys
+from feedsvc.embedded import _dies_with_parent
 from tests.serving import SECONDS, Refusal, refused
 
 log = logging.getLogger("feedsvc.tests.data")
@@ -219,7 +220,7 @@ class Serving:
         others = {name: text for name, text in os.environ.items() if "FEEDSVC_" not in name}
         with path.open("wb") as output:
             return subprocess.Popen(
-                command,
+                _dies_with_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -289,6 +290,15 @@ class Serving:
             for name in names:
                 pipeline.delete(name)
             log.info("%d of %d feeds were warm", sum(pipeline.execute()), len(names))
+
+    def wait_until_let_go(self) -> None:
+        """Until the servers have forgotten what no outbox holds any more, which takes seconds."""
+        deadline = time.monotonic() + SECONDS
+        with self._store() as store:
+            names = [keys.let_go(tag) for tag in keys.tags(self.limits.shards)]
+            while any(store.exists(name) for name in names):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
 
     def stored(self) -> dict[Any, bytes]:
         """All that is stored for long: a digest of each key's content."""

@@ -161,13 +161,24 @@ async def test_retention_of_cold_feeds(world: World) -> None:
     await world.follow()
     world.load()
     await world.check_outboxes(own_only=False)
-    await world.check()
+    check = await world.check()
+
+    world.serving.wait_until_let_go()
+    before = world.serving.stored()
+    again = world.serving.load("gharchive", world.file)
+    world.serving.wait_until_let_go()
+    assert world.serving.stored() == before
     await world.check(FANS)
+    held = len(set[int]().union(*check.oracle.kept.values()))
+    assert (again["duplicates"], again["activities"]) == (held, 0)
+    assert again["refused"] == {"BEFORE_RETENTION": EVENTS - held}
+    assert again["deliveries"] == 0
 
 
 @on(limits=TRIMMED)
 async def test_retention_of_warm_feeds(world: World) -> None:
     await world.follow()
     await world.warm()
-    world.load()
+    imported = world.load()
     await world.check()
+    assert 0 < imported["deliveries"] <= world.data.reached()

@@ -168,6 +168,9 @@ class FeedMachine(RuleBasedStateMachine):
         """A refusal must have its ground."""
         known = self.externals.get((activity.actor, activity.external_id))
         match refusal.reason:
+            case "BEFORE_RETENTION" if known:
+                assert not self.oracle.alive(known[1])
+                assert not self.oracle.acts[known[1]].deleted
             case "BEFORE_RETENTION":
                 outbox = self.oracle.outbox(activity.actor)
                 assert activity.publish_time.ToMilliseconds() <= outbox.lowest_welcome >> 21
@@ -177,7 +180,7 @@ class FeedMachine(RuleBasedStateMachine):
                 assert refusal.metadata["activity_id"] == str(known[1])
             case "ACTIVITY_DELETED":
                 assert known
-                assert not self.oracle.alive(known[1])
+                assert self.oracle.acts[known[1]].deleted
             case other:
                 raise AssertionError(f"refused: {other}")
 

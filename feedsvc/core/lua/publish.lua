@@ -33,7 +33,10 @@ if external ~= '' then
   if record then
     local id = record:sub(1, 19)
     local frame = redis.call('GET', key(ACTIVITY, id))
-    if not frame or frame == '' then return answer('deleted', id) end
+    if not frame or frame == '' then
+      -- Only the records of what retention took expire.
+      return answer(redis.call('TTL', key(EXTERNAL, external)) < 0 and 'deleted' or 'before_retention', id)
+    end
     return answer(record:sub(20) == digest and 'duplicate' or 'conflict', id)
   end
 end

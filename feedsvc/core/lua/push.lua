@@ -2,7 +2,7 @@
 -- Delivers an activity to the warm feeds of an author's followers in this shard, and to the logs of live ones.
 -- KEYS  the tag of the followers' shard
 -- ARGV  author, activity id, position to continue after ('-inf' at first), 'added' or 'removed'
--- Returns {position to continue after ('' when done), warm feeds that did not have it, cold feeds skipped}
+-- Returns {position to continue after ('' when done), warm feeds that it was put into, cold feeds skipped}
 --
 -- That a follower stands in the index means that the edge is there: both change in one step. An edge that is
 -- PULL is delivered to all the same, so that it can be flipped to PUSH meanwhile. Doing it again changes nothing.
@@ -19,7 +19,7 @@ for i = 1, #found, 2 do
   if added then
     local outcome
     outcome, cost = packed_insert(key(FEED, follower), id, FEED_CAP, FEED_MOST)
-    if outcome == COLD then cold = cold + 1 elseif outcome ~= PRESENT then delivered = delivered + 1 end
+    if outcome == COLD then cold = cold + 1 elseif outcome == ADDED then delivered = delivered + 1 end
   end
   if any_live and is_live(follower) then
     log(follower, id)

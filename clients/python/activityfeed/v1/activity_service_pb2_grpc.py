@@ -99,7 +99,8 @@ class ActivityServiceServicer(object):
         or not at all, and retrying with the same `request_id` (or the same `external_id`) completes its delivery.
 
         Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with BEFORE_RETENTION if the actor's outbox was trimmed
-        above `publish_time` (or within its very millisecond, if it holds that many of one); with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
+        above `publish_time` (or within its very millisecond, if it holds that many of one), or if retention took the
+        activity of this `external_id`; with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
         REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
         `external_id`. UNAVAILABLE.
         """
