@@ -34,7 +34,8 @@ from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceStu
 
 #: Seconds that a unary call may take, retries included, unless it is given a `timeout` of its own.
 DEFAULT_SECONDS = 10.0
-#: Bytes that an answer may have: 100 activities of the greatest size are more than gRPC's 4 MiB.
+#: Bytes that an answer may have. That to a batch of publishes holds the activities again, with
+#: their ids, and may so exceed gRPC's default, 4 MiB, which a server takes for a request.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 #: gRPC itself repeats a call that found no server, or one that cannot answer now. A server that is
