@@ -8,7 +8,9 @@ edge is there.
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from itertools import groupby
+from operator import attrgetter, itemgetter
 
 from feedsvc.core import ids, keys
 from feedsvc.core.fanout import Fanout, shards_in
@@ -18,6 +20,7 @@ from feedsvc.errors import FeedError, RequestIdReused, TooManyFollowees
 
 #: Edges that one script call makes at the most.
 EDGES_A_CALL = 50
+_OTHER_FIELDS = tuple(keys.FIELDS.values())
 #: Warm feeds into which a batch merges outboxes at a time.
 SETTLING = 16
 
@@ -73,16 +76,10 @@ class Edges:
 
     async def _follow(self, wanted: Sequence[NewEdge]) -> list[Edge | FeedError]:
         shards = [self._shard(new.follower) for new in wanted]
-        # Before the edge: a publisher that does not see the bit committed before the edge was made,
-        # and the follower reads the outbox after that.
-        await asyncio.gather(
-            *(
-                self._store.call("SETBIT", keys.bitmap(self._tag(followee), followee), shard, 1)
-                for followee, shard in {
-                    (new.followee, shard): None for new, shard in zip(wanted, shards, strict=True)
-                }
-            )
-        )
+        # Before the edge: a publisher that does not see the mark committed before the edge was
+        # made, and the follower reads the outbox after that.
+        followees = (new.followee for new in wanted)
+        await self._mark(set(zip(followees, shards, strict=True)))
         results: list[Edge | FeedError] = [FeedError()] * len(wanted)
         pulled: dict[tuple[str, str], Edge] = {}
 
@@ -121,6 +118,19 @@ class Edges:
         await asyncio.gather(*(settle(edge) for edge in pulled.values()))
         return results
 
+    async def _mark(self, wanted: Collection[tuple[str, int]]) -> None:
+        """Notes at followees in which shards they have followers."""
+        by_shard: dict[int, list[Arg]] = {}
+        for followee, shard in wanted:
+            by_shard.setdefault(self._shard(followee), []).extend((followee, shard))
+        await asyncio.gather(
+            *(
+                self._store.script("mark", shard, *pairs[first : first + 2 * EDGES_A_CALL])
+                for shard, pairs in by_shard.items()
+                for first in range(0, len(pairs), 2 * EDGES_A_CALL)
+            )
+        )
+
     def _result(self, new: NewEdge, outcome: bytes, position: bytes) -> Edge | FeedError:
         if outcome == b"too_many":
             limit = self._store.limits.max_followees
@@ -156,7 +166,7 @@ class Edges:
     async def settle(self, follower: str, followees: Collection[str]) -> None:
         """Settles PULL edges that a process left behind when it died."""
         key = keys.edges(self._tag(follower), follower)
-        positions = await self._store.call("ZMSCORE", key, *followees)
+        positions = await self._store.call("HMGET", key, *followees)
         for followee, position in zip(followees, positions, strict=True):
             if position is not None:
                 await self._settle(follower, followee, int(position))
@@ -178,80 +188,69 @@ class Edges:
 
     async def followees(self, follower: str) -> list[str]:
         """All that an entity follows, in no useful order."""
-        found = await self._store.call("ZRANGE", keys.edges(self._tag(follower), follower), 0, -1)
-        return [name.decode() for name in found if name]
+        found = await self._store.call("HKEYS", keys.edges(self._tag(follower), follower))
+        return [name for one in found if (name := one.decode()) not in _OTHER_FIELDS]
 
     async def followed_among(self, follower: str, others: Sequence[str]) -> set[str]:
         """Those of ``others`` that an entity follows."""
         if not others:
             return set()
         key = keys.edges(self._tag(follower), follower)
-        scores = await self._store.call("ZMSCORE", key, *others)
-        return {other for other, score in zip(others, scores, strict=True) if score is not None}
+        found = await self._store.call("HMGET", key, *others)
+        return {other for other, edge in zip(others, found, strict=True) if edge is not None}
 
     async def followers_among(self, followee: str, others: Iterable[str]) -> set[str]:
         """Those of ``others`` that follow an entity."""
         names = list(others)
-        scores = await asyncio.gather(
+        found = await asyncio.gather(
             *(
-                self._store.call("ZSCORE", keys.edges(self._tag(other), other), followee)
+                self._store.call("HGET", keys.edges(self._tag(other), other), followee)
                 for other in names
             )
         )
-        return {other for other, score in zip(names, scores, strict=True) if score is not None}
+        return {other for other, edge in zip(names, found, strict=True) if edge is not None}
 
     async def counts(self, entity: str) -> tuple[int, int]:
         """How many follow an entity, and how many it follows; counted where the edges are."""
         edges = keys.edges(self._tag(entity), entity)
-        bitmap, following, has_generation = await asyncio.gather(
-            self._store.call("GET", keys.bitmap(self._tag(entity), entity)),
-            self._store.call("ZCARD", edges),
-            self._store.call("ZSCORE", edges, ""),
+        fields, others = await asyncio.gather(
+            self._store.call("HLEN", edges), self._store.call("HMGET", edges, *_OTHER_FIELDS)
         )
         counts = await asyncio.gather(
             *(
-                self._store.call("ZCARD", keys.followers(self._store.tags[shard], entity))
-                for shard in shards_in(bitmap or b"")
+                self._store.script("followers_count", shard, entity)
+                for shard in shards_in(others[_OTHER_FIELDS.index(keys.SHARDS)] or b"")
             )
         )
-        return sum(counts), following - (has_generation is not None)
+        return sum(counts), fields - sum(other is not None for other in others)
 
     async def list_following(self, entity: str, after: Place | None, count: int) -> list[Edge]:
         """Up to ``count`` edges from an entity, newest first."""
-        key = keys.edges(self._tag(entity), entity)
-        found = await self._newest(
-            key, "+inf" if after is None else f"({after.position}", count + 1
+        fields = await self._store.call("HGETALL", keys.edges(self._tag(entity), entity))
+        edges = (
+            Edge(entity, name, int(position))
+            for one, position in fields.items()
+            if (name := one.decode()) not in _OTHER_FIELDS
         )
-        return [Edge(entity, name, position) for name, position in found if name][:count]
+        beyond = (edge for edge in edges if after is None or edge.position < after.position)
+        return nlargest(count, beyond, key=attrgetter("position"))
 
     async def list_followers(
         self, entity: str, after: Place | None, count: int
     ) -> list[tuple[Edge, Place]]:
         """Up to ``count`` edges to an entity, newest first, with the place of each."""
-        bitmap = await self._store.call("GET", keys.bitmap(self._tag(entity), entity))
+        bitmap = await self._store.call("HGET", keys.edges(self._tag(entity), entity), keys.SHARDS)
 
         async def of_shard(shard: int) -> list[tuple[Edge, Place]]:
             bound = "+inf"
             if after is not None:
                 # Of equal positions the greater shard comes first.
                 bound = f"({after.position}" if shard >= after.shard else str(after.position)
-            found = await self._newest(
-                keys.followers(self._store.tags[shard], entity), bound, count
-            )
+            flat = await self._store.script("followers_read", shard, entity, bound, count)
             return [
-                (Edge(name, entity, position), Place(position, shard)) for name, position in found
+                (Edge(name.decode(), entity, int(position)), Place(int(position), shard))
+                for name, position in zip(flat[::2], flat[1::2], strict=True)
             ]
 
         parts = await asyncio.gather(*(of_shard(shard) for shard in shards_in(bitmap or b"")))
-        merged = sorted(
-            (edge for part in parts for edge in part), key=lambda edge: edge[1], reverse=True
-        )
-        return merged[:count]
-
-    async def _newest(self, key: str, bound: str, count: int) -> list[tuple[str, int]]:
-        flat = await self._store.call(
-            "ZREVRANGEBYSCORE", key, bound, "-inf", "WITHSCORES", "LIMIT", 0, count
-        )
-        return [
-            (name.decode(), int(score)) for name, score in zip(flat[::2], flat[1::2], strict=True)
-        ]
+        return nlargest(count, (edge for part in parts for edge in part), key=itemgetter(1))

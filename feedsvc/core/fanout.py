@@ -83,7 +83,11 @@ class Fanout:
         others = [entity for entity in to if entity != actor]
         bitmaps = await asyncio.gather(
             *(
-                self._store.call("GET", keys.bitmap(self._store.tags[self._shard(entity)], entity))
+                self._store.call(
+                    "HGET",
+                    keys.edges(self._store.tags[self._shard(entity)], entity),
+                    keys.SHARDS,
+                )
                 for entity in others
             )
         )

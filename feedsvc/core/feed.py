@@ -231,7 +231,7 @@ class Feeds:
         return sorted(both, reverse=at.older)[:count], pulled.floor
 
     async def _stored(self, user: str, at: Cursor, count: int) -> _Stored:
-        state, head, _, log_tail, pulled, found = await self._store.script(
+        state, head, log_tail, pulled, found = await self._store.script(
             "feed_read",
             self._shard(user),
             user,

@@ -13,11 +13,14 @@ kind    type    what lives there
 ``x``   string  ``x:<actor>\0<external id>``: the activity id and the digest of what was sent
 ``q``   string  ``q:<rpc><entity>\0<request id>``: digest and result of a mutation, for 24 hours
 ``o``   list    ``o:<entity>``: the outbox, a packed list (see ``lua/lib/packed.lua``)
-``b``   string  ``b:<entity>``: a bitmap of the shards in which the entity has, or had, followers
-``e``   zset    ``e:<follower>``: the followees by position. The empty name's score is the last position given
-                out, which changes whenever an edge does: the generation of the follower's edges
+``e``   hash    ``e:<entity>``: for each followee the edge's position. Three more fields, which are no names: see
+                ``FIELDS``
 ``p``   set     ``p:<follower>``: those followees whose edge is PULL
-``w``   zset    ``w:<followee>``: its followers in this shard by position, the same as in ``e``
+``w``   zset    ``w:<followee>``: its followers in this shard by position, the same as in ``e``; if there are many
+``s``   hash    ``s:<bucket>``: the followers in this shard of each followee that has few, as a string of their
+                numbers, oldest edge first (see ``lua/lib/followers.lua``)
+``i``   hash    ``i:<number div 100>``: by the rest, the names of followers of this shard that have a number
+``t``   hash    ``t``: ``numbers`` given out, ``buckets`` of ``s``, and ``lists`` in them
 ``f``   list    ``f:<entity>``: the warm feed, a packed list; ``!nonce`` at its head while it is being built
 ``l``   stream  ``l:<entity>``: the live log; entry ids are ``<n>-<nonce>``, n = 1, 2, 3, ...
 ``m``   set     ``m:<entity>``: what the live log has told lately: an id for added, its negative for removed
@@ -36,7 +39,7 @@ from functools import lru_cache
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 META = "feedsvc:meta"
-SCHEMA = 1
+SCHEMA = 2
 
 _KINDS = {
     "ACTIVITY": "a",
@@ -44,10 +47,12 @@ _KINDS = {
     "EXTERNAL": "x",
     "REQUEST": "q",
     "OUTBOX": "o",
-    "BITMAP": "b",
     "EDGES": "e",
     "PULLED": "p",
     "FOLLOWERS": "w",
+    "FEW_FOLLOWERS": "s",
+    "NAMES": "i",
+    "TALLIES": "t",
     "FEED": "f",
     "LOG": "l",
     "SEEN": "m",
@@ -57,16 +62,30 @@ _KINDS = {
     "CROWDED": "c",
 }
 
+FIELDS = {"GENERATION": "", "NUMBER": "\1", "SHARDS": "\2"}
+"""Fields of ``e:<entity>`` beside its followees; no entity has such a name.
+
+GENERATION  the last position given out, plus one for every unfollow since: changes whenever an edge does
+NUMBER      stands for the name in ``s``; only if the entity ever was among few followers
+SHARDS      a bitmap of the shards in which the entity has, or had, followers; bit 0 is the first byte's highest
+"""
+
+SHARDS = FIELDS["SHARDS"]
+
+_SINGLE = ("LIVE", "LET_GO", "TALLIES")
+"""Kinds of which a shard has one key."""
+
 LUA_PREAMBLE = (
     "local TAG = KEYS[1]\n"
     "local function key(kind, name) return TAG .. kind .. ':' .. name end\n"
     + "".join(
-        f"local {name} = '{letter}'\n"
-        for name, letter in _KINDS.items()
-        if name not in ("LIVE", "LET_GO")
+        f"local {name} = '{letter}'\n" for name, letter in _KINDS.items() if name not in _SINGLE
     )
-    + f"local LIVE = TAG .. '{_KINDS['LIVE']}'\n"
-    + f"local LET_GO = TAG .. '{_KINDS['LET_GO']}'\n"
+    + "".join(f"local {name} = TAG .. '{_KINDS[name]}'\n" for name in _SINGLE)
+    + "".join(
+        f"local {name} = '{''.join(f'{chr(92)}{ord(one)}' for one in field)}'\n"
+        for name, field in FIELDS.items()
+    )
     + "local WAKE = TAG .. 'wake'\n"
 )
 """Put before every script: KEYS[1] is the shard's tag, from which the script builds its keys."""
@@ -91,10 +110,6 @@ def activity(tag: str, activity_id: int) -> str:
     return f"{tag}a:{activity_id}"
 
 
-def bitmap(tag: str, entity: str) -> str:
-    return f"{tag}b:{entity}"
-
-
 def edges(tag: str, entity: str) -> str:
     return f"{tag}e:{entity}"
 
@@ -109,6 +124,10 @@ def pulled(tag: str, entity: str) -> str:
 
 def feed(tag: str, entity: str) -> str:
     return f"{tag}f:{entity}"
+
+
+def tallies(tag: str) -> str:
+    return f"{tag}t"
 
 
 def let_go(tag: str) -> str:

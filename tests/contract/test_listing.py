@@ -152,7 +152,7 @@ async def test_followers_of_one_microsecond_are_listed_once_each(
     for name in names:
         tag = service.tag(name)
         position[tag] = position.get(tag, 1_700_000_000_000_000) + 1
-        await service.store.zadd(keys.followers(tag, "alice"), {name: position[tag]})
+        await service.store.hset(keys.edges(tag, name), "alice", str(position[tag]))
     found = await service.followers("alice", size)
     assert sorted(found) == sorted(names)
 

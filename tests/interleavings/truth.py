@@ -1,7 +1,5 @@
 """What a feed must be, read from the bare store; shares nothing with the code under test."""
 
-from typing import Any
-
 from redis.asyncio import Redis
 
 
@@ -14,9 +12,9 @@ class Truth:
 
     async def feed(self, user: str) -> list[int]:
         """The feed by its definition: live ids of the outboxes of all sources."""
-        members = await self._redis.zrange(f"{self._tag}e:{user}", 0, -1)
+        members = await self._redis.hkeys(f"{self._tag}e:{user}")
         pipeline = self._redis.pipeline(transaction=False)
-        for entity in {user, *(name.decode() for name in members if name)}:
+        for entity in {user, *(name.decode() for name in members if name >= b" ")}:
             pipeline.lrange(f"{self._tag}o:{entity}", 1, -1)
         found = {int(one) for outbox in await pipeline.execute() for one in outbox}
         if not found:
@@ -26,20 +24,45 @@ class Truth:
         return sorted(alive, reverse=True)
 
     async def check_edges(self, users: set[str]) -> None:
-        """Both ends of every edge agree, and the bitmaps name its shard."""
-        edges: dict[tuple[str, str], Any] = {}
-        index: dict[tuple[str, str], Any] = {}
+        """Both ends of every edge agree, the marks name its shard, few followers are in order."""
+        edges: dict[tuple[str, str], int] = {}
+        few = await self._few()
+        index = list(few)
         pipeline = self._redis.pipeline(transaction=False)
         for user in users:
-            pipeline.zrange(f"{self._tag}e:{user}", 0, -1, withscores=True)
+            pipeline.hgetall(f"{self._tag}e:{user}")
             pipeline.zrange(f"{self._tag}w:{user}", 0, -1, withscores=True)
             pipeline.smembers(f"{self._tag}p:{user}")
-            pipeline.getbit(f"{self._tag}b:{user}", 0)
         found = await pipeline.execute()
         for number, user in enumerate(users):
-            following, followers, pulled, bit = found[4 * number : 4 * number + 4]
-            edges |= {(user, name.decode()): at for name, at in following if name}
-            index |= {(name.decode(), user): at for name, at in followers}
-            assert pulled <= {name for name, _ in following}
-            assert bit or not followers
-        assert edges == index
+            fields, many, pulled = found[3 * number : 3 * number + 3]
+            following = {name: int(at) for name, at in fields.items() if name >= b" "}
+            edges |= {(user, name.decode()): at for name, at in following.items()}
+            followers = {(name.decode(), user) for name, _ in many}
+            assert not followers & set(index), "both few and many"
+            index += followers
+            assert pulled <= set(following)
+            assert fields.get(b"\2") == b"\x80" or not any(one == user for _, one in index)
+            for name, at in many:
+                assert edges.get((name.decode(), user), at) == at
+        assert sorted(edges) == sorted(index)
+        for user in users:
+            positions = [edges[name, followee] for name, followee in few if followee == user]
+            assert positions == sorted(positions)
+
+    async def _few(self) -> list[tuple[str, str]]:
+        """The edges in the lists of few followers, (follower, followee), each list in its order."""
+        tallies = await self._redis.hgetall(f"{self._tag}t")
+        found = []
+        lists = 0
+        for bucket in range(int(tallies.get(b"buckets", 1))):
+            for followee, numbers in (await self._redis.hgetall(f"{self._tag}s:{bucket}")).items():
+                lists += 1
+                for first in range(0, len(numbers), 4):
+                    number = int.from_bytes(numbers[first : first + 4])
+                    name = await self._redis.hget(
+                        f"{self._tag}i:{number // 100}", str(number % 100)
+                    )
+                    found.append((name.decode(), followee.decode()))
+        assert lists == int(tallies.get(b"lists", 0))
+        return found

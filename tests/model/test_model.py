@@ -45,7 +45,8 @@ T = TypeVar("T")
 #: Entities; some look like keys of the store.
 NAMES = ("ann", "ben", "cat", "repo:x", "f:ann", "{1}o:ben", "öl")
 OLD_MS = 1_400_000_000_000
-SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=12, shards=4)
+# Two followers in a shard are few, three are many.
+SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=12, shards=4, push_chunk=3)
 MIDDLE = Limits(feed_cap=50, feed_slack=10, outbox_cap=60, shards=16)
 USUAL = Limits()
 

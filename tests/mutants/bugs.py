@@ -55,20 +55,25 @@ BUGS = (
         "a fan-out goes on by rank: an unfollow moves a follower over the edge of a chunk",
         (
             (
-                "core/lua/push.lua",
-                "redis.call('ZRANGEBYSCORE', key(FOLLOWERS, author), '(' .. position, '+inf',\n"
-                "  'WITHSCORES', 'LIMIT', 0, PUSH_CHUNK)",
-                "redis.call('ZRANGEBYSCORE', key(FOLLOWERS, author), '-inf', '+inf',\n"
-                "  'WITHSCORES', 'LIMIT', tonumber(position) or 0, PUSH_CHUNK)",
+                "core/lua/lib/followers.lua",
+                "'(' .. position, '+inf', 'LIMIT', 0, PUSH_CHUNK)",
+                "'-inf', '+inf', 'LIMIT', tonumber(position) or 0, PUSH_CHUNK)",
             ),
             (
                 "core/lua/push.lua",
-                "return {#found < 2 * PUSH_CHUNK and '' or found[#found], delivered, cold}",
-                "return {#found < 2 * PUSH_CHUNK and '' or tostring((tonumber(position) or 0) "
-                "+ #found / 2), delivered, cold}",
+                "return {#followers < PUSH_CHUNK and '' or position_at(#followers), "
+                "delivered, cold}",
+                "return {#followers < PUSH_CHUNK and '' or tostring((tonumber(position) or 0) "
+                "+ #followers), delivered, cold}",
             ),
         ),
         (PAIRS,),
+    ),
+    Bug(
+        "few-left-behind",
+        "when few followers become many, those that were few are not taken along",
+        (("core/lua/lib/followers.lua", "ipairs(names_of(numbers)) do", "ipairs({}) do"),),
+        (MODEL, "tests/unit/test_followers.py"),
     ),
     Bug(
         "flip-without-epoch",
@@ -76,7 +81,7 @@ BUGS = (
         (
             (
                 "core/lua/settle.lua",
-                "if redis.call('ZSCORE', key(EDGES, follower), followee) ~= ARGV[3] "
+                "if redis.call('HGET', key(EDGES, follower), followee) ~= ARGV[3] "
                 "then return 0 end\n",
                 "",
             ),
@@ -101,10 +106,8 @@ BUGS = (
         (
             (
                 "core/edges.py",
-                "        await asyncio.gather(\n            *(\n"
-                '                self._store.call("SETBIT"',
-                "        late = lambda: asyncio.gather(\n            *(\n"
-                '                self._store.call("SETBIT"',
+                "        await self._mark(set(",
+                "        late = lambda: self._mark(set(",
             ),
             (
                 "core/edges.py",
@@ -145,7 +148,7 @@ BUGS = (
         (
             (
                 "core/lua/unfollow.lua",
-                "  redis.call('ZREM', key(FOLLOWERS, followee), follower)\n",
+                "  followers_remove(followee, follower)\n",
                 "",
             ),
         ),
@@ -200,8 +203,8 @@ BUGS = (
         (
             (
                 "core/lua/push.lua",
-                "  local follower, cost = found[i], 1\n",
-                "  local follower, cost = found[i], 1\n  local outcome\n",
+                "  local follower, cost = followers[i], 1\n",
+                "  local follower, cost = followers[i], 1\n  local outcome\n",
             ),
             ("core/lua/push.lua", "    local outcome\n    outcome, cost", "    outcome, cost"),
             (

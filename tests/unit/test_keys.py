@@ -15,7 +15,6 @@ ENTITY = st.text(
     st.characters(exclude_categories=("Cc", "Cs")) | st.sampled_from("{}:*[]?-+ \u00e9"), min_size=1
 )
 BUILDERS = {
-    "b": keys.bitmap,
     "e": keys.edges,
     "w": keys.followers,
     "p": keys.pulled,
@@ -41,7 +40,7 @@ def test_all_keys_of_a_shard_share_its_slot(entity: str, shards: int) -> None:
         for build in BUILDERS.values():
             assert key_slot(build(tag, entity).encode()) == slot
         assert key_slot(keys.activity(tag, 1).encode()) == slot
-        for key in (keys.live(tag), keys.let_go(tag), keys.wake(tag)):
+        for key in (keys.live(tag), keys.let_go(tag), keys.tallies(tag), keys.wake(tag)):
             assert key_slot(key.encode()) == slot
 
 
@@ -49,7 +48,7 @@ def test_all_keys_of_a_shard_share_its_slot(entity: str, shards: int) -> None:
 def test_no_two_names_share_a_key(one: str, other: str) -> None:
     tag = keys.tags(16)[3]
     found = [build(tag, name) for build in BUILDERS.values() for name in {one, other}]
-    found += [keys.live(tag), keys.let_go(tag), keys.wake(tag), keys.META]
+    found += [keys.live(tag), keys.let_go(tag), keys.tallies(tag), keys.wake(tag), keys.META]
     assert len(set(found)) == len(found)
 
 
@@ -77,7 +76,7 @@ def test_scripts_and_core_build_the_same_keys() -> None:
         assert build("{0}", "x") == f"{{0}}{letter}:x"
     defined = dict(re.findall(r"local (\w+) = '(\w)'", keys.LUA_PREAMBLE))
     for name, letter in keys._KINDS.items():
-        if name not in {"LIVE", "LET_GO"}:
+        if name not in {"LIVE", "LET_GO", "TALLIES"}:
             assert defined[name] == letter
 
 

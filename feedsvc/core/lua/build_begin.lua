@@ -11,4 +11,4 @@ if state == 'cold' then
   redis.call('RPUSH', feed, '!' .. ARGV[2])
   redis.call('PEXPIRE', feed, BUILD_MS)
 end
-return {state, redis.call('ZSCORE', key(EDGES, ARGV[1]), '') or ''}
+return {state, redis.call('HGET', key(EDGES, ARGV[1]), GENERATION) or ''}

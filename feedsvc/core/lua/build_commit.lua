@@ -4,7 +4,8 @@
 -- ARGV  user, nonce, edge generation at the beginning, floor, how many pulled followees were merged, these, then
 --       the merged ids above the floor, ascending
 -- Returns the number of ids stored, or -1: another build, an expiry or a changed edge came between
-local feed, pulled, generation = key(FEED, ARGV[1]), key(PULLED, ARGV[1]), redis.call('ZSCORE', key(EDGES, ARGV[1]), '')
+local feed, pulled = key(FEED, ARGV[1]), key(PULLED, ARGV[1])
+local generation = redis.call('HGET', key(EDGES, ARGV[1]), GENERATION)
 local stored = redis.call('LRANGE', feed, 0, -1)
 if stored[1] ~= '!' .. ARGV[2] then return -1 end
 redis.call('DEL', feed)

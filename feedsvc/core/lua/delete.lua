@@ -5,7 +5,7 @@
 -- Returns {outcome, bitmap of the shards with followers of the actor, what follows}. Outcomes: deleted, replayed
 --         (then: the entities that it was published to, joined by NUL); reused, absent: refused
 local id, actor, digest, request = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local bitmap = redis.call('GET', key(BITMAP, actor)) or ''
+local bitmap = redis.call('HGET', key(EDGES, actor), SHARDS) or ''
 local known = request_result(request, digest)
 if known then return {'replayed', bitmap, known} end
 if known == false then return {'reused', bitmap, ''} end

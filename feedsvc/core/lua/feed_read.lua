@@ -2,8 +2,7 @@
 -- Reads a slice of a warm feed, and notes that it was read.
 -- KEYS  the tag of the user's shard
 -- ARGV  user, 'older' or 'newer', cursor ('' for the end it starts from), count
--- Returns {state, floor, edge generation, end of the live log or '', pulled followees, ids beyond the cursor,
---         nearest to it first}. States: cold, building, warm; without ids unless warm
+-- Returns {state, floor, end of the live log or '', pulled followees, ids beyond the cursor, nearest to it first}. States: cold, building, warm; without ids unless warm
 local user, older, cursor, count = ARGV[1], ARGV[2] == 'older', ARGV[3], tonumber(ARGV[4])
 local feed = key(FEED, user)
 local head = redis.call('LINDEX', feed, 0)
@@ -28,5 +27,5 @@ if state == 'warm' then
   -- At most one write in a tenth of the time to live: with a synchronous append-only file a write costs a sync.
   if redis.call('PTTL', feed) < FEED_TTL_MS * 0.9 then redis.call('PEXPIRE', feed, FEED_TTL_MS) end
 end
-return {state, head or '', redis.call('ZSCORE', key(EDGES, user), '') or '', is_live(user) and log_tail(user) or '',
+return {state, head or '', is_live(user) and log_tail(user) or '',
   redis.call('SMEMBERS', key(PULLED, user)), ids}

@@ -1,4 +1,4 @@
--- include: packed live requests
+-- include: packed live requests followers
 -- Makes edges of one shard's followers. The bitmaps of the followees must name this shard already.
 -- KEYS  the tag of the followers' shard
 -- ARGV  for each: follower, followee, digest, request name, seconds to keep it
@@ -10,9 +10,9 @@
 local results = {}
 for first = 1, #ARGV, 5 do
   local follower, followee, digest, request = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3]
-  local edges, followers, pulled = key(EDGES, follower), key(FOLLOWERS, followee), key(PULLED, follower)
+  local edges, pulled = key(EDGES, follower), key(PULLED, follower)
   local known = request_result(request, digest)
-  local position = redis.call('ZSCORE', edges, followee)
+  local position = redis.call('HGET', edges, followee)
   local outcome = 'followed'
   if known then
     outcome, position = known:match('^(%a+)(%d+)$')
@@ -20,17 +20,16 @@ for first = 1, #ARGV, 5 do
     outcome, position = 'reused', ''
   elseif position then
     outcome = 'already'
-  elseif redis.call('ZCARD', edges) > MAX_FOLLOWEES then
+  elseif edges_count(follower) >= MAX_FOLLOWEES then
     outcome, position = 'too_many', ''
   else
-    local last = redis.call('ZREVRANGE', followers, 0, 0, 'WITHSCORES')[2]
-    position = string.format('%.0f', math.max(clock_us(), 1 + (last or 0),
-      1 + (redis.call('ZSCORE', edges, '') or 0)))
+    position = string.format('%.0f', math.max(clock_us(), 1 + (followers_last(followee) or 0),
+      1 + (redis.call('HGET', edges, GENERATION) or 0)))
     -- A warm feed lacks what the outbox holds: reads merge it until that is settled.
     local head = redis.call('LINDEX', key(FEED, follower), 0)
     if head and head:byte() ~= MARKER then redis.call('SADD', pulled, followee) end
-    redis.call('ZADD', edges, position, followee, position, '')
-    redis.call('ZADD', followers, position, follower)
+    redis.call('HSET', edges, followee, position, GENERATION, position)
+    followers_add(followee, follower, position)
     if is_live(follower) then log_write(follower, 'f', followee) end
   end
   if known == nil and outcome ~= 'too_many' then

@@ -8,4 +8,4 @@ local entity, id = ARGV[1], ARGV[2]
 if not outbox_insert(entity, id) then return '' end
 packed_insert(key(FEED, entity), id, FEED_CAP, FEED_MOST)
 if is_live(entity) then log_added(entity, id) end
-return redis.call('GET', key(BITMAP, entity)) or ''
+return redis.call('HGET', key(EDGES, entity), SHARDS) or ''

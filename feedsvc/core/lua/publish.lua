@@ -12,7 +12,7 @@ local request, request_ttl, external, own = ARGV[6], ARGV[7], ARGV[8], ARGV[9] =
 local outbox, overflow = key(OUTBOX, actor), nil
 
 local function answer(outcome, id)
-  return {outcome, id or '', redis.call('GET', key(BITMAP, actor)) or ''}
+  return {outcome, id or '', redis.call('HGET', key(EDGES, actor), SHARDS) or ''}
 end
 
 -- The next id of this shard above another id, which may be of another shard. 10^10 is a multiple of 256.

@@ -1,4 +1,4 @@
--- include: packed live
+-- include: packed live followers
 -- Delivers an activity to the warm feeds of an author's followers in this shard, and to the logs of live ones.
 -- KEYS  the tag of the followers' shard
 -- ARGV  author, activity id, position to continue after ('-inf' at first), 'added' or 'removed'
@@ -9,13 +9,13 @@
 local author, id, position, added = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == 'added'
 local any_live = redis.call('EXISTS', LIVE) == 1
 if not added and not any_live then return {'', 0, 0} end
-local found = redis.call('ZRANGEBYSCORE', key(FOLLOWERS, author), '(' .. position, '+inf',
-  'WITHSCORES', 'LIMIT', 0, PUSH_CHUNK)
+local followers = followers_after(author, position)
 local log = added and log_added or log_removed
 local delivered, cold, spent = 0, 0, 0
-for i = 1, #found, 2 do
-  if spent >= PUSH_CHUNK then return {found[i - 1], delivered, cold} end
-  local follower, cost = found[i], 1
+local function position_at(i) return redis.call('ZSCORE', key(FOLLOWERS, author), followers[i]) end
+for i = 1, #followers do
+  if spent >= PUSH_CHUNK and #followers > FEW then return {position_at(i - 1), delivered, cold} end
+  local follower, cost = followers[i], 1
   if added then
     local outcome
     outcome, cost = packed_insert(key(FEED, follower), id, FEED_CAP, FEED_MOST)
@@ -27,4 +27,4 @@ for i = 1, #found, 2 do
   end
   spent = spent + cost
 end
-return {#found < 2 * PUSH_CHUNK and '' or found[#found], delivered, cold}
+return {#followers < PUSH_CHUNK and '' or position_at(#followers), delivered, cold}

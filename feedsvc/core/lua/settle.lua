@@ -6,7 +6,7 @@
 -- Returns 1 if the edge is PUSH now, 0 if it changed meanwhile
 local follower, followee = ARGV[1], ARGV[2]
 local feed, pulled = key(FEED, follower), key(PULLED, follower)
-if redis.call('ZSCORE', key(EDGES, follower), followee) ~= ARGV[3] then return 0 end
+if redis.call('HGET', key(EDGES, follower), followee) ~= ARGV[3] then return 0 end
 if redis.call('SISMEMBER', pulled, followee) == 0 then return 1 end
 local stored = redis.call('LRANGE', feed, 0, -1)
 -- Cold or being built: whoever builds it reads the outbox.

@@ -1,4 +1,4 @@
--- include: live requests
+-- include: live requests followers
 -- Ends an edge. The feed goes cold in the same step: its next read builds it without what the edge brought.
 -- KEYS  the tag of the follower's shard
 -- ARGV  follower, followee, digest, request name, seconds to keep it
@@ -8,10 +8,10 @@ local edges = key(EDGES, follower)
 local known = request_result(request, digest)
 if known then return {'replayed', known} end
 if known == false then return {'reused', ''} end
-local there = tostring(redis.call('ZREM', edges, followee))
+local there = tostring(redis.call('HDEL', edges, followee))
 if there == '1' then
-  redis.call('ZINCRBY', edges, 1, '')
-  redis.call('ZREM', key(FOLLOWERS, followee), follower)
+  redis.call('HINCRBY', edges, GENERATION, 1)
+  followers_remove(followee, follower)
   redis.call('SREM', key(PULLED, follower), followee)
   redis.call('DEL', key(FEED, follower))
   if is_live(follower) then log_write(follower, 'u', followee) end
