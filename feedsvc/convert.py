@@ -1,6 +1,6 @@
 """Between the contract's messages and the core's own."""
 
-from collections.abc import Collection
+from typing import Any
 
 from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2 import (
@@ -8,7 +8,7 @@ from activityfeed.v1.activity_service_pb2 import (
     PublishActivityRequest,
     PublishActivityResponse,
 )
-from activityfeed.v1.feed_pb2 import FeedItem, PageEnd
+from activityfeed.v1.feed_pb2 import PageEnd
 from activityfeed.v1.follow_service_pb2 import FollowEdge
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -67,11 +67,19 @@ def stored_activity(activity_id: int, body: bytes) -> Activity:
     return identified(activity_id, Activity.FromString(body))
 
 
+def add_item(items: Any, activity_id: int, body: bytes) -> Activity:
+    """Adds an activity to repeated items, in place: copying messages costs as much as parsing."""
+    activity: Activity = items.add().activity
+    activity.MergeFromString(body)
+    return identified(activity_id, activity)
+
+
 def identified(activity_id: int, activity: Activity) -> Activity:
     """An activity with its id, and the time that the id holds unless it was given one."""
     activity.id = str(activity_id)
     if not activity.HasField("publish_time"):
-        activity.publish_time.CopyFrom(timestamp_ms(ids.ms_of(activity_id)))
+        ms = ids.ms_of(activity_id)
+        activity.publish_time.seconds, activity.publish_time.nanos = ms // 1000, ms % 1000 * 10**6
     return activity
 
 
@@ -93,15 +101,12 @@ def page_tokens(page: Page, tokens: Tokens, *bound: str) -> tuple[str, str]:
 
 def routes(activity: Activity) -> list[str]:
     """The outboxes that an activity was published to."""
+    to = list(activity.to)
     if activity.audience == AUDIENCE_TO_ONLY:
-        return list(activity.to)
-    return [activity.actor, *(entity for entity in activity.to if entity != activity.actor)]
-
-
-def feed_item(activity: Activity, user: str, followed: Collection[str]) -> FeedItem:
-    """A place in a user's feed; ``followed`` are those of its routes that the user follows."""
-    via = [one for one in routes(activity) if one == user or one in followed]
-    return FeedItem(activity=activity, via=sorted(via, key=str.encode))
+        return to
+    return (
+        [activity.actor, *(one for one in to if one != activity.actor)] if to else [activity.actor]
+    )
 
 
 def follow_edge(edge: Edge) -> FollowEdge:

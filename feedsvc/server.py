@@ -104,7 +104,7 @@ class Server:
         await self._listen(Tokens(store.secret))
 
     async def _listen(self, tokens: Tokens) -> None:
-        config, engine = self.config, self.engine
+        config = self.config
         server = grpc.aio.server(
             interceptors=[ErrorInterceptor(), DecodingInterceptor(), ValidationInterceptor()],
             options=[
@@ -113,17 +113,7 @@ class Server:
                 ("grpc.max_receive_message_length", config.max_request_bytes),
             ],
         )
-        activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(
-            ActivityService(engine, tokens), server
-        )
-        follow_service_pb2_grpc.add_FollowServiceServicer_to_server(
-            FollowService(engine, tokens), server
-        )
-        feed_service_pb2_grpc.add_FeedServiceServicer_to_server(FeedService(engine, tokens), server)
-        subscription_service_pb2_grpc.add_SubscriptionServiceServicer_to_server(
-            SubscriptionService(engine, tokens, config.checkpoint_seconds), server
-        )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(engine), server)
+        self.register(server, tokens)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         reflection.enable_server_reflection(
@@ -142,12 +132,27 @@ class Server:
 
         async def stop() -> None:
             await healthy.enter_graceful_shutdown()
-            engine.live.drain()
+            self.engine.live.drain()
             await server.stop(config.drain_seconds)
 
         self._stack.push_async_callback(stop)
         for name in ("", *SERVICES):
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def register(self, server: grpc.aio.Server, tokens: Tokens) -> None:
+        """Registers the contract's services."""
+        engine = self.engine
+        activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(
+            ActivityService(engine, tokens), server
+        )
+        follow_service_pb2_grpc.add_FollowServiceServicer_to_server(
+            FollowService(engine, tokens), server
+        )
+        feed_service_pb2_grpc.add_FeedServiceServicer_to_server(FeedService(engine, tokens), server)
+        subscription_service_pb2_grpc.add_SubscriptionServiceServicer_to_server(
+            SubscriptionService(engine, tokens, self.config.checkpoint_seconds), server
+        )
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(engine), server)
 
     async def _forget(self) -> None:
         while True:

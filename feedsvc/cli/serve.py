@@ -1,6 +1,5 @@
 """``feedsvc serve``: its options are made from the fields of Config and Limits."""
 
-import asyncio
 import dataclasses
 import logging
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import uvloop
 from redis.connection import parse_url
 
 from feedsvc.config import Config, ConfigError, Limits
@@ -99,6 +99,6 @@ def serve(*, log_level: str, **given: Any) -> None:
         def ready(port: int) -> None:
             log.info("serving on %s:%d", config.host, port)
 
-        asyncio.run(run(config, ready))
+        uvloop.run(run(config, ready))
     except (ConfigError, EmbeddedStoreError, PortBusy, StoreUnfit) as error:
         raise click.ClickException(str(error)) from None

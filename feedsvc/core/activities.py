@@ -149,24 +149,24 @@ class Activities:
 
     async def bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
         """The bodies of activities in the order of the ids, None where there is none any more."""
-        by_shard: dict[int, list[int]] = {}
+        tags = self._store.tags
+        by_slot: dict[int, list[int]] = {}
         for activity_id in wanted:
-            by_shard.setdefault(ids.shard_of(activity_id), []).append(activity_id)
+            shard = ids.shard_of(activity_id)
+            if shard < len(tags):  # else no activity can have this id
+                by_slot.setdefault(shard if self._store.cluster else 0, []).append(activity_id)
         found: dict[int, bytes | None] = {}
 
-        async def fetch(shard: int, some: list[int]) -> None:
-            tag = self._store.tags[shard]
-            frames = await self._store.call("MGET", *(keys.activity(tag, one) for one in some))
+        async def fetch(some: list[int]) -> None:
+            names = (keys.activity(tags[ids.shard_of(one)], one) for one in some)
+            frames = await self._store.call("MGET", *names)
             for one, frame in zip(some, frames, strict=True):
                 found[one] = frame[2 + int.from_bytes(frame[:2]) :] if frame else None
 
-        await asyncio.gather(
-            *(
-                fetch(shard, some)
-                for shard, some in by_shard.items()
-                if shard < self._store.limits.shards
-            )
-        )
+        if len(by_slot) == 1:
+            await fetch(*by_slot.values())
+        else:
+            await asyncio.gather(*(fetch(some) for some in by_slot.values()))
         return [found.get(activity_id) for activity_id in wanted]
 
     async def delete(

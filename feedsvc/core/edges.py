@@ -226,10 +226,10 @@ class Edges:
 
     async def list_following(self, entity: str, after: Place | None, count: int) -> list[Edge]:
         """Up to ``count`` edges from an entity, newest first."""
-        fields = await self._store.call("HGETALL", keys.edges(self._tag(entity), entity))
+        flat = await self._store.call("HGETALL", keys.edges(self._tag(entity), entity))
         edges = (
             Edge(entity, name, int(position))
-            for one, position in fields.items()
+            for one, position in zip(flat[::2], flat[1::2], strict=True)
             if (name := one.decode()) not in _OTHER_FIELDS
         )
         beyond = (edge for edge in edges if after is None or edge.position < after.position)

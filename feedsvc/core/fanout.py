@@ -1,6 +1,6 @@
 """Fan-out: brings what was published to the outboxes and warm feeds that it belongs in.
 
-One script call per shard and chunk of followers works beside the data. What was begun is finished
+A script works beside the data, one call for a chunk of followers. What was begun is finished
 even if the caller goes away: the activity is published, and only its delivery is left.
 """
 
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from feedsvc.core import ids, keys
-from feedsvc.core.store import Store
+from feedsvc.core.store import Arg, Store
+
+#: Shards that one call pushes to, where keys may be of several slots.
+SHARDS_A_PUSH = 16
 
 T = TypeVar("T")
 
@@ -105,24 +108,34 @@ class Fanout:
     async def _push_all(
         self, activity_id: int, sources: dict[str, bytes], what: Literal["added", "removed"]
     ) -> Delivered:
-        pushes = [
-            self._push(shard, source, activity_id, what)
-            for source, bitmap in sources.items()
-            for shard in shards_in(bitmap)
-        ]
+        together = 1 if self._store.cluster else SHARDS_A_PUSH
+        pushes = []
+        for source, bitmap in sources.items():
+            shards = shards_in(bitmap)
+            for first in range(0, len(shards), together):
+                some = shards[first : first + together]
+                pushes.append(self._push(some, source, activity_id, what))
         if len(pushes) == 1:
             return await pushes[0]
         return sum(await asyncio.gather(*pushes), Delivered())
 
-    async def _push(self, shard: int, source: str, activity_id: int, what: str) -> Delivered:
-        delivered = Delivered()
-        position: bytes | str = "-inf"
-        while position:
-            position, feeds, cold = await self._store.script(
-                "push", shard, source, activity_id, position, what
-            )
-            delivered += Delivered(feeds, cold)
-        return delivered
+    async def _push(
+        self, shards: list[int], source: str, activity_id: int, what: str, position: Arg = "-inf"
+    ) -> Delivered:
+        """Pushes to followers in some shards, beyond a position.
+
+        What the work budget of the one call does not do, each shard goes on with by itself.
+        """
+        results = await self._store.script(
+            "push", shards, source, activity_id, what, *([position] * len(shards))
+        )
+        done = Delivered(sum(feeds for _, feeds, _ in results), sum(cold for *_, cold in results))
+        left = [
+            self._push([shard], source, activity_id, what, reached)
+            for shard, (reached, _, _) in zip(shards, results, strict=True)
+            if reached
+        ]
+        return sum(await asyncio.gather(*left), done) if left else done
 
     def _shard(self, entity: str) -> int:
         return ids.shard_for(entity, self._store.limits.shards)

@@ -76,19 +76,25 @@ _SINGLE = ("LIVE", "LET_GO", "TALLIES")
 """Kinds of which a shard has one key."""
 
 LUA_PREAMBLE = (
-    "local TAG = KEYS[1]\n"
+    "local TAG, LIVE, LET_GO, TALLIES, WAKE\n"
+    "local function use(tag)\n"
+    "  TAG, WAKE = tag, tag .. 'wake'\n"
+    + "".join(f"  {name} = tag .. '{_KINDS[name]}'\n" for name in _SINGLE)
+    + "end\n"
+    "use(KEYS[1])\n"
     "local function key(kind, name) return TAG .. kind .. ':' .. name end\n"
     + "".join(
         f"local {name} = '{letter}'\n" for name, letter in _KINDS.items() if name not in _SINGLE
     )
-    + "".join(f"local {name} = TAG .. '{_KINDS[name]}'\n" for name in _SINGLE)
     + "".join(
         f"local {name} = '{''.join(f'{chr(92)}{ord(one)}' for one in field)}'\n"
         for name, field in FIELDS.items()
     )
-    + "local WAKE = TAG .. 'wake'\n"
 )
-"""Put before every script: KEYS[1] is the shard's tag, from which the script builds its keys."""
+"""Put before every script: KEYS are shards' tags, from which the script builds its keys.
+
+It begins with the first shard; ``use`` goes over to another.
+"""
 
 
 @lru_cache(maxsize=16)

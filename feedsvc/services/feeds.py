@@ -3,12 +3,11 @@
 from typing import Any
 
 from activityfeed.v1 import feed_service_pb2 as pb
-from activityfeed.v1.feed_pb2 import FeedPage
 from activityfeed.v1.feed_service_pb2_grpc import FeedServiceServicer
 
 from feedsvc import convert
 from feedsvc.core.engine import Engine
-from feedsvc.services.items import feed_items, resume_bound
+from feedsvc.services.items import add_items, resume_bound
 from feedsvc.tokens import Tokens
 
 
@@ -25,14 +24,12 @@ class FeedService(FeedServiceServicer):
             await self._engine.start_log(user)
         page = await self._engine.feeds.page(user, cursor, convert.page_size(request.page_size))
         older, newer = convert.page_tokens(page, self._tokens, *bound)
-        items = await feed_items(self._engine, user, page.items)
-        return pb.GetFeedResponse(
-            page=FeedPage(
-                items=items.values(),
-                next_page_token=older,
-                newer_page_token=newer,
-                resume_token=self._tokens.log(page.log_tail, *resume_bound(user, viewer)),
-                end=convert.PAGE_ENDS[page.end],
-                incomplete_below=str(page.incomplete_below or ""),
-            )
-        )
+        response = pb.GetFeedResponse()
+        answer = response.page
+        answer.next_page_token = older
+        answer.newer_page_token = newer
+        answer.resume_token = self._tokens.log(page.log_tail, *resume_bound(user, viewer))
+        answer.end = convert.PAGE_ENDS[page.end]
+        answer.incomplete_below = str(page.incomplete_below or "")
+        await add_items(self._engine, user, page.items, answer.items, just_read=True)
+        return response

@@ -4,13 +4,13 @@ import asyncio
 from typing import Any
 
 from activityfeed.v1 import subscription_service_pb2 as pb
-from activityfeed.v1.feed_pb2 import FeedItem
+from activityfeed.v1.feed_pb2 import FeedItem, FeedPage
 from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceServicer
 
 from feedsvc.core.engine import Engine
 from feedsvc.core.live import Entry, LogLost
 from feedsvc.errors import Draining
-from feedsvc.services.items import feed_items, resume_bound
+from feedsvc.services.items import add_items, resume_bound
 from feedsvc.tokens import Tokens
 
 
@@ -84,6 +84,8 @@ class SubscriptionService(SubscriptionServiceServicer):
         added = [int(entry.what) for entry in entries if entry.kind == "added"]
         bodies = await self._engine.activities.bodies(added)
         there = [(one, body) for one, body in zip(added, bodies, strict=True) if body is not None]
-        items = await feed_items(self._engine, user, there)
+        page = FeedPage()
+        await add_items(self._engine, user, there, page.items, just_read=False)
+        items = {int(item.activity.id): item for item in page.items}
         events = (_event(entry, items) for entry in entries)
         return [event for event in events if event is not None]

@@ -56,15 +56,13 @@ BUGS = (
         (
             (
                 "core/lua/lib/followers.lua",
-                "'(' .. position, '+inf', 'LIMIT', 0, PUSH_CHUNK)",
-                "'-inf', '+inf', 'LIMIT', tonumber(position) or 0, PUSH_CHUNK)",
+                "'(' .. position, '+inf', 'LIMIT', 0, count)",
+                "'-inf', '+inf', 'LIMIT', tonumber(position) or 0, count)",
             ),
             (
                 "core/lua/push.lua",
-                "return {#followers < PUSH_CHUNK and '' or position_at(#followers), "
-                "delivered, cold}",
-                "return {#followers < PUSH_CHUNK and '' or tostring((tonumber(position) or 0) "
-                "+ #followers), delivered, cold}",
+                "return redis.call('ZSCORE', key(FOLLOWERS, author), followers[i])",
+                "return tostring((tonumber(position) or 0) + i)",
             ),
         ),
         (PAIRS,),
@@ -203,10 +201,14 @@ BUGS = (
         (
             (
                 "core/lua/push.lua",
-                "  local follower, cost = followers[i], 1\n",
-                "  local follower, cost = followers[i], 1\n  local outcome\n",
+                "    local follower, cost = followers[i], 1\n",
+                "    local follower, cost = followers[i], 1\n    local outcome\n",
             ),
-            ("core/lua/push.lua", "    local outcome\n    outcome, cost", "    outcome, cost"),
+            (
+                "core/lua/push.lua",
+                "      local outcome\n      outcome, cost",
+                "      outcome, cost",
+            ),
             (
                 "core/lua/push.lua",
                 "if any_live and is_live(follower)",

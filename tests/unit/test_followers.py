@@ -20,7 +20,7 @@ CALLS = {
     "unfollow": """
         redis.call('HDEL', key(EDGES, ARGV[1]), ARGV[2])
         followers_remove(ARGV[2], ARGV[1])""",
-    "after": "return followers_after(ARGV[1], ARGV[2])",
+    "after": "return (followers_after(ARGV[1], ARGV[2], tonumber(ARGV[3])))",
     "last": "return followers_last(ARGV[1])",
     "count": "return edges_count(ARGV[1])",
 }
@@ -36,6 +36,7 @@ class Followers:
 
     def __init__(self, client: "redis.Redis", chunk: int) -> None:
         self.client = client
+        self.chunk = chunk
         self.preamble = keys.LUA_PREAMBLE + f"local PUSH_CHUNK = {chunk}\n" + LIBRARY
 
     def call(self, function: str, *arguments: Any) -> Any:
@@ -45,7 +46,7 @@ class Followers:
         """All followers, chunk by chunk, as a push reads them."""
         found: list[str] = []
         position = "-inf"
-        while chunk := self.call("after", followee, position):
+        while chunk := self.call("after", followee, position, self.chunk):
             found += (one.decode() for one in chunk)
             score = self.client.zscore(keys.followers(TAG, followee), chunk[-1])
             if score is None:

@@ -110,11 +110,11 @@ local function edges_count(entity)
   return count
 end
 
--- Up to a chunk of followers beyond a position ('-inf' at first), oldest first. Few are less than a chunk, and so
--- are always given whole.
-local function followers_after(followee, position)
-  local names = redis.call('ZRANGEBYSCORE', key(FOLLOWERS, followee), '(' .. position, '+inf', 'LIMIT', 0, PUSH_CHUNK)
-  if names[1] then return names end
+-- Up to `count` followers beyond a position ('-inf' at first), oldest first, and whether they are many. Few have no
+-- positions here, and are given whole.
+local function followers_after(followee, position, count)
+  local names = redis.call('ZRANGEBYSCORE', key(FOLLOWERS, followee), '(' .. position, '+inf', 'LIMIT', 0, count)
+  if names[1] then return names, true end
   local _, numbers = few_followers(followee)
-  return names_of(numbers or '')
+  return names_of(numbers or ''), false
 end
