@@ -2,13 +2,14 @@
 
 import click
 
+from feedsvc.cli.bench import bench
 from feedsvc.cli.demo import demo
 from feedsvc.cli.load import load
 from feedsvc.cli.read import feed, tail
 from feedsvc.cli.serve import serve
 from feedsvc.cli.write import follow, publish, unfollow
 
-_COMMANDS = (demo, serve, publish, follow, unfollow, feed, tail, load)
+_COMMANDS = (demo, serve, publish, follow, unfollow, feed, tail, load, bench)
 
 
 class _AsListed(click.Group):

@@ -1,0 +1,178 @@
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving import Service, until
+
+from .conftest import Feedsvc, ended
+
+#: A small load for a short time.
+SMALL = (
+    "--users=12",
+    "--follows=3",
+    "--activities=6",
+    "--page-size=5",
+    "--warm-up=0.2",
+    "--duration=0.5",
+)
+
+
+async def left(service: Service, prefix: str) -> tuple[int, int]:
+    """How many follows and activities there are of the users of a run."""
+    users = [f"{prefix}:u{n}" for n in range(12)]
+    return (
+        sum([(await service.counts(user))[1] for user in users]),
+        sum([len(await service.outbox(user, page_size=100)) for user in users]),
+    )
+
+
+def check_kind(kind: dict[str, Any]) -> None:
+    assert kind["succeeded"] > 0
+    assert (kind["failed"], kind["errors"]) == (0, {})
+    assert kind["rate"] > 0
+    figures = list(kind["ms"].values())
+    assert list(kind["ms"]) == ["p50", "p90", "p99", "p99.9", "max"]
+    assert 0 < figures[0] <= figures[-1]
+    assert figures == sorted(figures)
+
+
+async def test_a_closed_loop(service: Service, feedsvc: Feedsvc) -> None:
+    mix = "reads=2,deeper=1,publishes=1"
+    ran = await feedsvc("bench", *SMALL, "--mix", mix, "--subscriptions", 5, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    (report,) = ran.json
+    assert report["ok"]
+    assert (report["loop"], report["seconds"], report["interrupted"]) == ("closed", 0.5, False)
+    assert list(report["kinds"]) == ["reads", "deeper", "publishes", "events"]
+    for kind in report["kinds"].values():
+        check_kind(kind)
+    assert len(report["generator"]["cpu"]) == 1
+    assert await left(service, report["prefix"]) == (0, 0)
+
+
+async def test_an_open_loop_of_several_processes(service: Service, feedsvc: Feedsvc) -> None:
+    ran = await feedsvc(
+        *("bench", *SMALL, "--rate", 100, "--arrivals", "constant", "--processes", 2),
+        *("--subscriptions", 5, "--keep", "--json"),
+    )
+    (report,) = ran.json
+    assert (ran.code, ran.err, report["ok"], report["loop"]) == (0, "", True, "open")
+    kinds = report["kinds"]
+    assert kinds["reads"]["succeeded"] + kinds["publishes"]["succeeded"] == 50
+    assert len(report["generator"]["cpu"]) == 2
+    assert report["generator"]["not_started"] == 0
+    # All that was published, also during the warm-up.
+    follows, activities = await left(service, report["prefix"])
+    assert follows == 12 * 3
+    assert 12 * 6 + kinds["publishes"]["succeeded"] <= activities <= 12 * 6 + 70
+
+
+async def test_the_result_is_readable(feedsvc: Feedsvc) -> None:
+    ran = await feedsvc("bench", *SMALL, "--seed", 4)
+    assert (ran.code, ran.err) == (0, "")
+    title, head, reads, publishes, *notes = ran.out.splitlines()
+    assert title == "Closed loop of 8 calls, 1 process, 0.5 s, seed 4"
+    assert head.split() == ["ok", "failed", "per", "s", "p50", "p90", "p99", "p99.9", "max"]
+    assert [row.split()[0] for row in (reads, publishes)] == ["reads", "publishes"]
+    assert notes[0].startswith("Latencies in ms: the service times of a closed loop")
+
+
+async def test_distributions_are_written(feedsvc: Feedsvc, tmp_path: Path) -> None:
+    ran = await feedsvc("bench", *SMALL, "--histogram", tmp_path / "run.hgrm", "--json")
+    for name in ("reads", "publishes"):
+        lines = (tmp_path / f"run.{name}.hgrm").read_text().splitlines()
+        (total,) = (line for line in lines if "TotalCount     =" in line)
+        assert int(total.split()[-1].rstrip("]")) == ran.json[0]["kinds"][name]["succeeded"]
+
+
+async def test_failed_calls_are_counted_and_fail_the_run(
+    service: Service, feedsvc: Feedsvc
+) -> None:
+    ran = await feedsvc("bench", *SMALL, "--timeout", 1e-6, "--json")
+    (report,) = ran.json
+    assert (ran.code, report["ok"]) == (1, False)
+    reads = report["kinds"]["reads"]
+    assert reads["failed"] > 0
+    assert reads["errors"] == {"DEADLINE_EXCEEDED": reads["failed"]}
+    # Publishes that took effect after all are found too.
+    assert await left(service, report["prefix"]) == (0, 0)
+
+
+async def test_ctrl_c_tells_what_was_measured_and_cleans_up(
+    service: Service, feedsvc: Feedsvc
+) -> None:
+    process = await feedsvc.start(
+        "bench", *SMALL[:-1], "--duration", 60, "--subscriptions", 1, "--json"
+    )
+
+    async def streaming() -> bool:
+        return bool([key async for key in service.store.scan_iter(match="*l:bench-*")])
+
+    await until(streaming)
+    process.send_signal(signal.SIGINT)
+    ran = await ended(process)
+    assert (ran.code, ran.err) == (130, "")
+    (report,) = ran.json
+    assert report["interrupted"]
+    assert await left(service, report["prefix"]) == (0, 0)
+
+
+async def test_ctrl_c_cleans_up_while_it_prepares(service: Service, feedsvc: Feedsvc) -> None:
+    process = await feedsvc.start("bench", "--users", 100, "--activities", 200)
+    followers: list[bytes] = []
+
+    async def preparing() -> bool:
+        followers.extend([key async for key in service.store.scan_iter(match="*e:bench-*")])
+        return bool(followers)
+
+    await until(preparing)
+    process.send_signal(signal.SIGINT)
+    ran = await ended(process)
+    assert (ran.code, ran.out, ran.err) == (130, "", "")
+    prefix = followers[0].decode().rpartition("e:")[2].partition(":")[0]
+    assert await left(service, prefix) == (0, 0)
+
+
+async def test_no_server_is_found_out_at_once(feedsvc: Feedsvc) -> None:
+    ran = await feedsvc("bench", "--server", "127.0.0.1:1")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("Error: no server answers at 127.0.0.1:1")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--mix", "likes=1"], "kinds are reads, deeper, publishes"),
+        (["--mix", "reads"], "'reads' is no kind and weight such as reads=80"),
+        (["--mix", "reads=many"], "'reads=many' is no kind and weight"),
+        (["--mix", "reads=1,reads=2"], "reads is there twice"),
+        (["--mix", "reads=-1"], "the weight of reads must be 0 or more"),
+        (["--mix", "reads=0"], "some weight must be more than 0"),
+        (["--rate", 5, "--concurrency", 2], "exclude each other"),
+        (["--max-in-flight", 5], "--max-in-flight is for an open loop"),
+        (["--users", 5, "--follows", 5], "--follows must be less than --users"),
+        (["--concurrency", 2, "--processes", 3], "more --processes than calls in flight"),
+        (["--mix", "deeper=1", "--activities", 0], "deeper reads need more than one page"),
+        (["--histogram", "/no/where/run.hgrm"], "cannot write into '/no/where'"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(
+    arguments: list[object], why: str, tmp_path: Path
+) -> None:
+    ran = await Feedsvc("127.0.0.1:1")("bench", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert why in ran.err
+
+
+async def test_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = "raise ModuleNotFoundError('not installed', name='hdrh')\n"
+    (tmp_path / "hdrh.py").write_text(without)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ran = await Feedsvc("127.0.0.1:1")("bench")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == (
+        "Error: the load generator needs hdrhistogram: pip install 'feedsvc[bench]'\n"
+    )
