@@ -4,12 +4,13 @@ export PYTHON ?= python3.11
 
 BIN := .venv/bin
 SETUP := .venv/.setup
+CHART := .venv/.chart
 GEN := build/gen-venv/.setup
 NODE := tools/node/node_modules/.setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-data test-slow test-mutants lint buf-lint breaking gen drift \
-	contract-check clean
+.PHONY: help setup demo test test-data test-slow test-mutants bench bench-quick lint buf-lint \
+	breaking gen drift contract-check clean
 
 help: ## Print this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
@@ -31,6 +32,12 @@ test-slow: $(SETUP) ## Run the tests that take minutes.
 
 test-mutants: $(SETUP) ## Put past bugs back, one at a time, and see the tests fail.
 	@$(BIN)/python tests/mutants
+
+bench: $(SETUP) $(CHART) ## Measure beside the alternatives; writes benchmarks/results.json and a chart.
+	@$(BIN)/python -m benchmarks
+
+bench-quick: $(SETUP) $(CHART) ## The same at smaller sizes, in two minutes; writes to build/.
+	@$(BIN)/python -m benchmarks --quick
 
 lint: $(SETUP) ## Check the Python: rules, format, types.
 	@$(BIN)/ruff check
@@ -60,6 +67,10 @@ $(SETUP): pyproject.toml clients/python/pyproject.toml
 	@echo 'setup: installing feedsvc and its tools into .venv'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-e clients/python -e '.[embedded,dev]'
+	@touch $@
+
+$(CHART): $(SETUP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[chart]'
 	@touch $@
 
 $(GEN): tools/gen-setup tools/gen-requirements.txt

@@ -1,0 +1,66 @@
+"""How much is measured, and how often."""
+
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Sizes and rounds. A round is one turn of each side."""
+
+    rounds: int
+    """Of what takes seconds, and varies."""
+    few_rounds: int
+    """Of what takes minutes, and hardly varies: memory, imports."""
+    shards: tuple[int, ...]
+    """The numbers of shards that fan-out and memory are measured with."""
+    followers: int
+    """Of the one author whose activities are fanned out."""
+    feeds: int
+    """Full feeds whose memory is measured."""
+    graphs: tuple[tuple[int, int], ...]
+    """Random graphs whose memory is measured: followers an author, and users."""
+    followees: tuple[int, int, int]
+    """Of the readers: few, the usual number, many."""
+    calls: int
+    """Calls a round and side of which latencies are told."""
+    cold_calls: int
+    """The same, of calls that take tens of milliseconds."""
+    rpc_calls: int
+    """The same, of calls that are compared with an empty one."""
+    import_rows: int | None
+    """Lines of each file that is imported; None: all."""
+
+    @classmethod
+    def full(cls) -> Self:
+        """Takes about 20 minutes, and 1 GB of memory."""
+        return cls(
+            rounds=5,
+            few_rounds=3,
+            shards=(16, 256),
+            followers=10_000,
+            feeds=1_000,
+            graphs=((20, 10_000), (200, 2_000)),
+            followees=(50, 500, 2_000),
+            calls=1_000,
+            cold_calls=50,
+            rpc_calls=10_000,
+            import_rows=None,
+        )
+
+    @classmethod
+    def quick(cls) -> Self:
+        """Takes about two minutes. Its figures are coarse."""
+        return cls(
+            rounds=3,
+            few_rounds=1,
+            shards=(16, 256),
+            followers=1_000,
+            feeds=200,
+            graphs=((20, 1_000), (200, 250)),
+            followees=(50, 500, 2_000),
+            calls=100,
+            cold_calls=5,
+            rpc_calls=2_000,
+            import_rows=5_000,
+        )

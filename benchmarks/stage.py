@@ -1,0 +1,100 @@
+"""Where it is measured: a store, a server on it, each in a process of its own, and clients here.
+
+The store is the embedded one, without an append-only file, so that no disk is measured. It is
+reached through a unix socket, the server through loopback. Alternatives use the same store, and
+uvloop as the server does.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from activityfeed import FeedClient
+from redis.asyncio import Redis
+
+from feedsvc.core import ids, keys
+from feedsvc.embedded import EmbeddedStore
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """All that a scenario plays on."""
+
+    redis: Any
+    """To the store, as the server connects to it: redis-py's asyncio client with hiredis, RESP2.
+    Its types do not know that the answers are bytes."""
+    url: str
+    """The store's."""
+    target: str
+    """``host:port`` of the server."""
+    client: FeedClient
+    """To the server. Sends no request ids: records of requests would be measured too."""
+    shards: int
+    store_pid: int
+    server_pid: int
+
+    def tag(self, entity: str) -> str:
+        """The hash tag of an entity's keys."""
+        return keys.tags(self.shards)[ids.shard_for(entity, self.shards)]
+
+    def feed(self, user: str) -> str:
+        """The key of a user's warm feed."""
+        return keys.feed(self.tag(user), user)
+
+
+@asynccontextmanager
+async def stage(shards: int = 16) -> AsyncIterator[Stage]:
+    """An empty store and a server, with limits as they are by default, but for the shards."""
+    with tempfile.TemporaryDirectory(prefix="feedsvc-bench-") as folder:
+        async with (
+            EmbeddedStore(Path(folder), durable=False) as store,
+            process("benchmarks.server", store.url, str(shards)) as (server_pid, port),
+            FeedClient.connect(f"127.0.0.1:{port}", timeout=60, request_ids=False) as client,
+            Redis.from_url(store.url, protocol=2) as redis,
+        ):
+            yield Stage(
+                redis, store.url, f"127.0.0.1:{port}", client, shards, store.pid, server_pid
+            )
+
+
+@asynccontextmanager
+async def process(module: str, *arguments: str) -> AsyncIterator[tuple[int, int]]:
+    """Runs a module that serves until its standard input ends; its process id, and its port."""
+    running = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        # Ctrl-C on the terminal is for this process, which then ends the others.
+        start_new_session=True,
+    )
+    asked, answers = running.stdin, running.stdout
+    if asked is None or answers is None:
+        raise RuntimeError("pipes were asked for")
+    try:
+        port = await answers.readline()
+        if not port:
+            raise RuntimeError(f"{module} did not start")
+        yield running.pid, int(port)
+    finally:
+        asked.close()
+        await running.wait()
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """What a process has used of all processors; None where there is no /proc."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return None
+    # The name, in parentheses, may hold anything. After it the state is field 3.
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
