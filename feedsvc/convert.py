@@ -1,7 +1,5 @@
 """Between the contract's messages and the core's own."""
 
-from typing import Any
-
 from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2 import (
     Delivery,
@@ -64,12 +62,11 @@ def new_activity(request: PublishActivityRequest) -> tuple[NewActivity, Activity
 
 
 def stored_activity(activity_id: int, body: bytes) -> Activity:
-    return identified(activity_id, Activity.FromString(body))
+    return filled(Activity(), activity_id, body)
 
 
-def add_item(items: Any, activity_id: int, body: bytes) -> Activity:
-    """Adds an activity to repeated items, in place: copying messages costs as much as parsing."""
-    activity: Activity = items.add().activity
+def filled(activity: Activity, activity_id: int, body: bytes) -> Activity:
+    """An empty message, which may be within another, as the activity that is stored."""
     activity.MergeFromString(body)
     return identified(activity_id, activity)
 
@@ -78,8 +75,8 @@ def identified(activity_id: int, activity: Activity) -> Activity:
     """An activity with its id, and the time that the id holds unless it was given one."""
     activity.id = str(activity_id)
     if not activity.HasField("publish_time"):
-        ms = ids.ms_of(activity_id)
-        activity.publish_time.seconds, activity.publish_time.nanos = ms // 1000, ms % 1000 * 10**6
+        time, ms = activity.publish_time, ids.ms_of(activity_id)
+        time.seconds, time.nanos = ms // 1000, ms % 1000 * 1_000_000
     return activity
 
 

@@ -149,25 +149,28 @@ class Activities:
 
     async def bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
         """The bodies of activities in the order of the ids, None where there is none any more."""
-        tags = self._store.tags
+        if not self._store.cluster:
+            return await self._bodies(wanted)
         by_slot: dict[int, list[int]] = {}
         for activity_id in wanted:
-            shard = ids.shard_of(activity_id)
-            if shard < len(tags):  # else no activity can have this id
-                by_slot.setdefault(shard if self._store.cluster else 0, []).append(activity_id)
-        found: dict[int, bytes | None] = {}
+            by_slot.setdefault(ids.shard_of(activity_id), []).append(activity_id)
+        parts = await asyncio.gather(*(self._bodies(some) for some in by_slot.values()))
+        found = {
+            one: body
+            for some, bodies in zip(by_slot.values(), parts, strict=True)
+            for one, body in zip(some, bodies, strict=True)
+        }
+        return [found[activity_id] for activity_id in wanted]
 
-        async def fetch(some: list[int]) -> None:
-            names = (keys.activity(tags[ids.shard_of(one)], one) for one in some)
-            frames = await self._store.call("MGET", *names)
-            for one, frame in zip(some, frames, strict=True):
-                found[one] = frame[2 + int.from_bytes(frame[:2]) :] if frame else None
-
-        if len(by_slot) == 1:
-            await fetch(*by_slot.values())
-        else:
-            await asyncio.gather(*(fetch(some) for some in by_slot.values()))
-        return [found.get(activity_id) for activity_id in wanted]
+    async def _bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
+        """The same, by one command."""
+        if not wanted:
+            return []
+        # A shard that there is not has no activities, and so no other shard has those it names.
+        tags = self._store.tags
+        names = [keys.activity(tags[ids.shard_of(one) % len(tags)], one) for one in wanted]
+        frames = await self._store.call("MGET", *names)
+        return [frame[2 + int.from_bytes(frame[:2]) :] if frame else None for frame in frames]
 
     async def delete(
         self,

@@ -24,6 +24,9 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         """What makes the request from its bytes, before ``around`` sees it."""
         return decode
 
+    def __init__(self) -> None:
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
     async def intercept_service(
         self,
         continuation: Callable[
@@ -31,14 +34,20 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        method = handler_call_details.method
+        if method in self._wrapped:
+            return self._wrapped[method]
         handler: Any = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(PREFIX):
+        if handler is None or not method.startswith(PREFIX):
             return handler  # type: ignore[no-any-return]
         decode = self.decoder(handler.request_deserializer)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
+            wrapped = grpc.unary_stream_rpc_method_handler(
                 self.around(handler.unary_stream), decode, handler.response_serializer
             )
-        return grpc.unary_unary_rpc_method_handler(
-            self.around(handler.unary_unary), decode, handler.response_serializer
-        )
+        else:
+            wrapped = grpc.unary_unary_rpc_method_handler(
+                self.around(handler.unary_unary), decode, handler.response_serializer
+            )
+        self._wrapped[method] = wrapped
+        return wrapped

@@ -22,18 +22,24 @@ async def add_items(
 ) -> None:
     """Adds activities of a user's feed to repeated items, in the order given, with their routes.
 
-    ``just_read``: the ids were read from the feed, not from a log, so that the one route of an
-    activity that has only one is followed. Else what no route brings any more, because its source
-    was unfollowed meanwhile, is left out.
+    In place, because to copy messages takes longer than to parse them. ``just_read``: the ids were
+    read from the feed, not from a log, so that the only route of an activity is followed. Else what
+    no route brings any more, because its source was unfollowed meanwhile, is left out.
     """
-    routes = [convert.routes(convert.add_item(items, *one)) for one in found]
-    unsure = {one for some in routes if len(some) > 1 or not just_read for one in some} - {user}
-    followed = await engine.edges.followed_among(user, sorted(unsure))
-    for number in reversed(range(len(routes))):
-        via = routes[number]
-        if len(via) > 1 or not just_read:
-            via = sorted((one for one in via if one == user or one in followed), key=str.encode)
-        if via:
-            items[number].via.extend(via)
+    unsure: list[tuple[int, list[str]]] = []
+    for number, (activity_id, body) in enumerate(found):
+        item = items.add()
+        activity = convert.filled(item.activity, activity_id, body)
+        if just_read and not activity.to:
+            item.via.append(activity.actor)
+        else:
+            unsure.append((number, convert.routes(activity)))
+    if not unsure:
+        return
+    sources = {source for _, routes in unsure for source in routes} - {user}
+    followed = await engine.edges.followed_among(user, sorted(sources))
+    for number, routes in reversed(unsure):
+        if via := [one for one in routes if one == user or one in followed]:
+            items[number].via.extend(sorted(via, key=str.encode))
         else:
             del items[number]
