@@ -389,6 +389,10 @@ class Service:
         limits = self.server.config.limits
         return keys.tags(limits.shards)[ids.shard_for(entity, limits.shards)]
 
+    def activity_key(self, activity_id: str) -> str:
+        (key,) = keys.activities(keys.tags(self.server.config.limits.shards), [int(activity_id)])
+        return key
+
     async def chill(self, *users: str) -> None:
         """Makes the feeds of users cold, as their expiry would."""
         for user in users:

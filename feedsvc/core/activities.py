@@ -166,11 +166,8 @@ class Activities:
         """The same, by one command."""
         if not wanted:
             return []
-        # A shard that there is not has no activities, and so no other shard has those it names.
-        tags = self._store.tags
-        names = [keys.activity(tags[ids.shard_of(one) % len(tags)], one) for one in wanted]
-        frames = await self._store.call("MGET", *names)
-        return [frame[2 + int.from_bytes(frame[:2]) :] if frame else None for frame in frames]
+        frames = await self._store.call("MGET", *keys.activities(self._store.tags, wanted))
+        return [frame[2 + (frame[0] << 8 | frame[1]) :] if frame else None for frame in frames]
 
     async def delete(
         self,

@@ -132,9 +132,7 @@ class Feeds:
 
     async def page(self, user: str, cursor: Cursor, size: int) -> Page:
         """A page of a user's feed."""
-        return await self._collect(
-            lambda at, count: self._slice(user, at, count), lambda _: True, cursor, size
-        )
+        return await self._collect(lambda at, count: self._slice(user, at, count), cursor, size)
 
     async def outbox_page(
         self, entity: str, cursor: Cursor, size: int, keep: Callable[[bytes], bool]
@@ -145,14 +143,14 @@ class Feeds:
             found = await merge(self._store, [entity], older=at.older, cursor=at.id, count=count)
             return Slice(found.ids, found.exhausted, found.floor)
 
-        return await self._collect(outbox_slice, keep, cursor, size)
+        return await self._collect(outbox_slice, cursor, size, keep)
 
     async def _collect(
         self,
         next_slice: Callable[[Cursor, int], Awaitable[Slice]],
-        keep: Callable[[bytes], bool],
         cursor: Cursor,
         size: int,
+        keep: Callable[[bytes], bool] | None = None,
     ) -> Page:
         """A page of ``size`` activities that are still there; slices are read until it is full.
 
@@ -165,11 +163,12 @@ class Feeds:
         while len(items) <= size and not exhausted and looked < self._store.limits.read_work:
             part = await next_slice(at, size + 1 - len(items))
             first = first or part
-            for activity_id, body in zip(
-                part.ids, await self._activities.bodies(part.ids), strict=True
-            ):
-                if body is not None and keep(body):
-                    items.append((activity_id, body))
+            bodies = await self._activities.bodies(part.ids)
+            items += [
+                (activity_id, body)
+                for activity_id, body in zip(part.ids, bodies, strict=True)
+                if body is not None and (keep is None or keep(body))
+            ]
             looked += len(part.ids)
             floor, exhausted = max(floor, part.floor), part.exhausted
             if part.ids:

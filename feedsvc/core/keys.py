@@ -34,6 +34,7 @@ kind    type    what lives there
 ``<tag>wake`` carries the names of entities whose live log has grown.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -112,8 +113,10 @@ def tags(shards: int) -> tuple[str, ...]:
     return tuple("{" + found[shard] + "}" for shard in range(shards))
 
 
-def activity(tag: str, activity_id: int) -> str:
-    return f"{tag}a:{activity_id}"
+def activities(tags: Sequence[str], activity_ids: Iterable[int]) -> list[str]:
+    """Of activities in the shards that their ids name; of a shard that there is not, none is."""
+    last = len(tags) - 1
+    return [f"{tags[one & last]}a:{one}" for one in activity_ids]
 
 
 def edges(tag: str, entity: str) -> str:

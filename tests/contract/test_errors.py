@@ -194,7 +194,7 @@ async def test_too_many_followees(serve: Serve) -> None:
 
 
 async def plant_body(service: Service, posted: str) -> Any:
-    await service.store.set(keys.activity(service.tag("alice"), int(posted)), b"\0\0\xffsecret")
+    await service.store.set(service.activity_key(posted), b"\0\0\xffsecret")
     return service.activities.GetActivity(GetActivityRequest(id=posted))
 
 

@@ -7,7 +7,6 @@ import pytest
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity
 
 from feedsvc.config import Limits
-from feedsvc.core import keys
 from tests.serving import Serve, Service, ids_of, refused
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40)
@@ -260,7 +259,7 @@ async def test_touching_a_deleted_activity_recreates_it_as_a_fragment(service: S
     for anyone in ("alice", "bob", "carol", "dave"):
         refusal = await refused(service.delete(gone, anyone))
         assert refusal.reason == "ACTIVITY_NOT_FOUND"
-    assert await service.store.get(keys.activity(service.tag("alice"), int(gone))) == b""
+    assert await service.store.get(service.activity_key(gone)) == b""
     for name in ("alice", "bob", "repo:x"):
         await right(service, name, [])
 
