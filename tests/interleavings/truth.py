@@ -58,8 +58,8 @@ class Truth:
         for bucket in range(int(tallies.get(b"buckets", 1))):
             for followee, numbers in (await self._redis.hgetall(f"{self._tag}s:{bucket}")).items():
                 lists += 1
-                for first in range(0, len(numbers), 4):
-                    number = int.from_bytes(numbers[first : first + 4])
+                for first in range(0, len(numbers), 3):
+                    number = int.from_bytes(numbers[first : first + 3])
                     name = await self._redis.hget(
                         f"{self._tag}i:{number // 100}", str(number % 100)
                     )

@@ -110,3 +110,20 @@ def test_buckets_are_split_and_stay_packed(client: "redis.Redis") -> None:
         followers.call("unfollow", "reader", name)
     assert client.hget(keys.tallies(TAG), "lists") == b"0"
     assert client.keys(f"{TAG}s:*") == []
+
+
+@pytest.mark.every_store
+def test_followers_without_a_number_are_many(client: "redis.Redis") -> None:
+    """Sixteen million have one; who comes later is indexed by name."""
+    followers = Followers(client, 500)
+    followers.call("follow", "first", "author", 1)
+    client.hset(keys.tallies(TAG), "numbers", str(2**24 - 1))
+    followers.call("follow", "last", "author", 2)
+    followers.call("follow", "first", "other", 3)
+    assert followers.walk("author") == ["first", "last"]
+    assert client.zcard(keys.followers(TAG, "author")) == 2
+    assert followers.walk("other") == ["first"]
+    followers.call("unfollow", "last", "author")
+    followers.call("unfollow", "first", "author")
+    followers.call("follow", "last", "author", 4)
+    assert followers.walk("author") == ["last"]

@@ -5,4 +5,4 @@
 local many = redis.call('ZCARD', key(FOLLOWERS, ARGV[1]))
 if many > 0 then return many end
 local _, numbers = few_followers(ARGV[1])
-return #(numbers or '') / 4
+return #(numbers or '') / 3

@@ -1,7 +1,9 @@
--- The followers of an entity in this shard. Few of them are a string of their numbers, four bytes each, oldest edge
+-- The followers of an entity in this shard. Few of them are a string of their numbers, three bytes each, oldest edge
 -- first, in a bucket that many entities share: a key of its own would take more memory than they do. Many are a
 -- sorted set of names by position. What became many stays so until the last one leaves.
-local FEW = math.min(15, PUSH_CHUNK - 1)
+local FEW = math.min(20, PUSH_CHUNK - 1)
+-- The greatest number. Followers that get none, because so many have one, are never among few.
+local LAST_NUMBER = 2 ^ 24 - 1
 -- Lists a bucket, on average: between one and two times as many are within what the store packs, and so is a list.
 local BUCKET = 50
 
@@ -39,21 +41,23 @@ local function one_list_less(bucket, followee)
   redis.call('HINCRBY', TALLIES, 'lists', -1)
 end
 
--- The number of a follower of this shard, in four bytes; it has one for good from the first time on.
+-- The number of a follower of this shard, in three bytes; it has one for good from the first time on. nil: there are
+-- no more.
 local function number_of(follower)
   local number = redis.call('HGET', key(EDGES, follower), NUMBER)
   if not number then
+    if tonumber(redis.call('HGET', TALLIES, 'numbers') or 0) >= LAST_NUMBER then return nil end
     number = redis.call('HINCRBY', TALLIES, 'numbers', 1)
     redis.call('HSET', key(EDGES, follower), NUMBER, number)
     redis.call('HSET', key(NAMES, math.floor(number / 100)), number % 100, follower)
   end
-  return struct.pack('>I4', tonumber(number))
+  return struct.pack('>I3', tonumber(number))
 end
 
 local function names_of(numbers)
   local names = {}
-  for i = 1, #numbers, 4 do
-    local number = struct.unpack('>I4', numbers, i)
+  for i = 1, #numbers, 3 do
+    local number = struct.unpack('>I3', numbers, i)
     names[#names + 1] = redis.call('HGET', key(NAMES, math.floor(number / 100)), number % 100)
   end
   return names
@@ -66,7 +70,7 @@ local function followers_last(followee)
   local last = redis.call('ZREVRANGE', key(FOLLOWERS, followee), 0, 0, 'WITHSCORES')[2]
   if last then return last end
   local _, numbers = few_followers(followee)
-  return numbers and position_of(names_of(numbers:sub(-4))[1], followee)
+  return numbers and position_of(names_of(numbers:sub(-3))[1], followee)
 end
 
 -- Adds a follower, which is not there, with the greatest position.
@@ -74,8 +78,9 @@ local function followers_add(followee, follower, position)
   local many = key(FOLLOWERS, followee)
   if redis.call('EXISTS', many) == 0 then
     local bucket, numbers = few_followers(followee)
-    if #(numbers or '') < 4 * FEW then
-      redis.call('HSET', bucket, followee, (numbers or '') .. number_of(follower))
+    local number = #(numbers or '') < 3 * FEW and number_of(follower)
+    if number then
+      redis.call('HSET', bucket, followee, (numbers or '') .. number)
       if not numbers then one_list_more() end
       return
     end
@@ -91,8 +96,8 @@ local function followers_remove(followee, follower)
   if redis.call('ZREM', key(FOLLOWERS, followee), follower) == 1 then return end
   local bucket, numbers = few_followers(followee)
   local number, rest = number_of(follower), {}
-  for i = 1, #numbers, 4 do
-    if numbers:sub(i, i + 3) ~= number then rest[#rest + 1] = numbers:sub(i, i + 3) end
+  for i = 1, #numbers, 3 do
+    if numbers:sub(i, i + 2) ~= number then rest[#rest + 1] = numbers:sub(i, i + 2) end
   end
   if #rest > 0 then
     redis.call('HSET', bucket, followee, table.concat(rest))
