@@ -70,8 +70,7 @@ class Store:
         self._waiting: deque[tuple[tuple[Arg, ...], asyncio.Future[Any]]] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
-        # Every script can be run twice; see the notes on replays in each.
-        self._retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)
+        self._retry = _retry()
 
     @classmethod
     def at(cls, url: str, limits: Limits) -> Self:
@@ -81,6 +80,7 @@ class Store:
             protocol=2,  # answers as the core reads them
             socket_timeout=None,  # each batch has one timer, not each of its answers
             socket_connect_timeout=ANSWER_SECONDS,
+            retry=_retry(),
         )
         return cls(redis, limits)
 
@@ -233,6 +233,11 @@ class Store:
     async def _disconnect(self, _: Exception) -> None:
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
+
+
+def _retry() -> Retry:
+    """Of connecting, and of batches: every script can be run twice, see the notes in each."""
+    return Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)
 
 
 def _translated(error: BaseException) -> BaseException:
