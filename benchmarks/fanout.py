@@ -2,14 +2,15 @@
 
 Ours is all of it: PublishActivity over gRPC, one at a time, each answered when every feed has the
 activity, which each answer confirms. A turn is 51 publishes, in which each feed is trimmed once.
-The server sends one script call for each shard and 500 followers; those of one publish leave
-together, up to 256 a pipeline.
+The server sends script calls that push to 250 followers each: first one for every 16 shards, then
+one at a time for each shard, those of all shards together in a pipeline.
 
 - *The usual way*: SMEMBERS of the followers, then ZADD and ZREMRANGEBYRANK (to 800) on each one's
   sorted set, by redis.asyncio without transactions, 500 followers (1,000 commands) a pipeline. No
   body is written and no RPC made.
 - *The limit*: RPUSHX and LTRIM on the same feeds from a script that does nothing else, one call for
-  each shard and 500 followers, those of one round together in a pipeline, as the server does it.
+  each shard and 250 followers, those of one round together in a pipeline, as the server does it. It
+  trims at each insert, where the service trims each feed once in 51.
   The commands are put together before the clock runs, but for the id: a client's work is no part
   of the limit.
 - *Late*: each tenth publish (6 of 51) has a place up to 8 ids before the end of the feeds; against
