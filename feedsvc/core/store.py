@@ -43,6 +43,8 @@ Arg = str | bytes | int | float
 
 #: Commands that leave together at the most.
 BATCH = 256
+#: Turns of the event loop for which a batch is collected when several callers are about.
+TURNS = 6
 #: Seconds that the store may take to answer a batch.
 ANSWER_SECONDS = 5.0
 #: The oldest version with all that the scripts use, for both Redis and Valkey.
@@ -71,6 +73,7 @@ class Store:
         self._sender: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
         self._retry = _retry()
+        self._busy = False
 
     @classmethod
     def at(cls, url: str, limits: Limits) -> Self:
@@ -186,8 +189,10 @@ class Store:
     async def _send_all(self) -> None:
         while self._waiting:
             # Those whom the last answers woke, or who are about to ask, are in this batch too.
-            await asyncio.sleep(0)
+            for _ in range(TURNS if self._busy else 1):
+                await asyncio.sleep(0)
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            self._busy = len(batch) > 1
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     answers = await self._send([command for command, _ in batch])
