@@ -41,7 +41,7 @@ def main(*, quick: bool, names: tuple[str, ...], rounds: int | None) -> None:
     Each figure and what it is set against run in the same run and on the same store, in turns,
     several times. Prints medians with the least and the greatest of the rounds.
 
-    A whole run writes benchmarks/results.json and docs/performance.svg, and takes about 20 minutes
+    A whole run writes benchmarks/results.json and docs/performance.svg, and takes about 15 minutes
     and 1 GB of memory. With any option the two go to build/ instead. Run it on a machine that does
     nothing else; what is compared and how stands in the modules of benchmarks/.
     """

@@ -33,7 +33,7 @@ class Scale:
 
     @classmethod
     def full(cls) -> Self:
-        """Takes about 20 minutes, and 1 GB of memory."""
+        """Takes about 15 minutes, and 1 GB of memory."""
         return cls(
             rounds=5,
             few_rounds=3,
