@@ -91,10 +91,11 @@ def test_an_activity_reaches_the_streams_of_followers_and_of_its_author() -> Non
 # When: the schedule.
 
 
-def test_evenly_spaced_calls_are_so_over_all_processes() -> None:
+@pytest.mark.parametrize("begin", [50.0, 0.1, 12_345.678, 1e6 / 3])
+def test_evenly_spaced_calls_are_so_over_all_processes(begin: float) -> None:
     constant = plan(rate=100, poisson=False, processes=2, duration=1, warm_up=1)
-    due = sorted([*schedule(constant, 0, 50.0), *schedule(constant, 1, 50.0)])
-    assert due[0] == 50.0
+    due = sorted([*schedule(constant, 0, begin), *schedule(constant, 1, begin)])
+    assert due[0] == begin
     assert [later - sooner for sooner, later in pairwise(due)] == pytest.approx([0.01] * 199)
 
 
@@ -193,10 +194,10 @@ async def test_calls_that_are_held_until_the_end_are_not_made_but_told() -> None
 
 async def test_the_warm_up_is_not_counted() -> None:
     server = Server()
-    load = plan(rate=100, poisson=False, warm_up=0.2, duration=0.1)
+    load = plan(rate=100, poisson=False, warm_up=0.25, duration=0.125)
     batch = await traffic(server, load)
-    assert server.reads == 30
-    assert len(batch.latencies[Kind.READS]) == len(batch.late) == 10
+    assert server.reads == 38
+    assert len(batch.latencies[Kind.READS]) == len(batch.late) == 13
 
 
 async def test_errors_are_counted_by_reason_and_end_nothing() -> None:

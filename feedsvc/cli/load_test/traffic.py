@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from itertools import accumulate, count
+from itertools import accumulate, count, repeat, takewhile
 
 import grpc.aio
 from activityfeed import FeedClient
@@ -23,18 +23,21 @@ def schedule(plan: Plan, process: int, begin: float) -> Iterator[float]:
     Of a closed loop: now, but not before ``begin``. Of an open loop: by the plan, whatever the time
     is.
     """
-    end = begin + plan.warm_up + plan.duration
+    seconds = plan.warm_up + plan.duration
     if plan.rate is None:
-        while (now := clock()) < end:
+        while (now := clock()) < begin + seconds:
             yield max(now, begin)
         return
+    # Together, the processes' evenly spaced calls are evenly spaced, and their random ones random.
     rng = random.Random(f"{plan.seed}/arrivals/{process}")
     share = plan.rate / plan.processes
-    # Together, the processes' evenly spaced calls are evenly spaced, and their random ones random.
-    due = begin + (rng.expovariate(share) if plan.poisson else process / plan.rate)
-    while due < end:
-        yield due
-        due += rng.expovariate(share) if plan.poisson else 1 / share
+    after: Iterator[float] = (
+        accumulate(rng.expovariate(share) for _ in repeat(None))
+        if plan.poisson
+        # Not by adding up: how many there are must not depend on rounding.
+        else (number / plan.rate for number in count(process, plan.processes))
+    )
+    yield from (begin + due for due in takewhile(lambda due: due < seconds, after))
 
 
 class Traffic:
