@@ -50,7 +50,7 @@ def main(*, quick: bool, names: tuple[str, ...], rounds: int | None) -> None:
         from benchmarks import chart  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{error.name} is missing: install the extra, pip install -e '.[bench]'"
+            f"{error.name} is missing: install the extra, pip install -e '.[chart]'"
         ) from None
     scale = Scale.quick() if quick else Scale.full()
     if rounds is not None:

@@ -75,8 +75,7 @@ def identified(activity_id: int, activity: Activity) -> Activity:
     """An activity with its id, and the time that the id holds unless it was given one."""
     activity.id = str(activity_id)
     if not activity.HasField("publish_time"):
-        time, ms = activity.publish_time, ids.ms_of(activity_id)
-        time.seconds, time.nanos = ms // 1000, ms % 1000 * 1_000_000
+        activity.publish_time.FromMilliseconds(ids.ms_of(activity_id))
     return activity
 
 
@@ -98,12 +97,9 @@ def page_tokens(page: Page, tokens: Tokens, *bound: str) -> tuple[str, str]:
 
 def routes(activity: Activity) -> list[str]:
     """The outboxes that an activity was published to."""
-    to = list(activity.to)
     if activity.audience == AUDIENCE_TO_ONLY:
-        return to
-    return (
-        [activity.actor, *(one for one in to if one != activity.actor)] if to else [activity.actor]
-    )
+        return list(activity.to)
+    return [activity.actor, *(one for one in activity.to if one != activity.actor)]
 
 
 def follow_edge(edge: Edge) -> FollowEdge:

@@ -163,6 +163,8 @@ class Store:
             self._sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sender
+        while self._waiting:  # what was not sent is not answered any more
+            self._waiting.popleft()[1].cancel()
         await self.redis.aclose()
 
     def call(self, *command: Arg) -> asyncio.Future[Any]:

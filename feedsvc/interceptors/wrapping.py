@@ -16,6 +16,10 @@ PREFIX = "/activityfeed.v1."
 class WrappingInterceptor(grpc.aio.ServerInterceptor):
     """Puts ``around`` around the handlers of the contract; leaves health and reflection alone."""
 
+    def __init__(self) -> None:
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        """By method: gRPC asks for the handler at every call."""
+
     def around(self, behaviour: Behaviour) -> Behaviour:
         """The handler to call instead."""
         raise NotImplementedError
@@ -23,9 +27,6 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
     def decoder(self, decode: Decoder) -> Decoder:
         """What makes the request from its bytes, before ``around`` sees it."""
         return decode
-
-    def __init__(self) -> None:
-        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,

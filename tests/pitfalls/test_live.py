@@ -349,3 +349,17 @@ async def test_stream_of_a_bad_token_begins_anyway(service: Service) -> None:
     )
     assert (await call.code()).name == "INVALID_ARGUMENT"
     assert not (await service.stats("bob")).live
+
+
+@pytest.mark.every_store
+async def test_what_was_unfollowed_meanwhile_is_not_told(service: Service) -> None:
+    """The log has the delivery before the unfollow; whoever reads it afterwards sees no ghost."""
+    await service.follow("bob", "alice")
+    stream = await service.subscribe("bob")
+    token = stream.token
+    await stream.close()
+    await service.post("alice")
+    await service.unfollow("bob", "alice")
+    resumed = await service.subscribe("bob", token)
+    assert await resumed.until(("unfollowed", "alice")) == [("unfollowed", "alice")]
+    await resumed.close()

@@ -98,3 +98,10 @@ async def test_a_cut_connection_is_made_again(store: Store) -> None:
 async def test_scripts_are_loaded_again(store: Store) -> None:
     await store.redis.script_flush()
     assert await store.script("outbox_read", 0, "older", "alice", "", 1) == [[b"0"]]
+
+
+async def test_closing_leaves_nobody_waiting(store: Store) -> None:
+    answer = store.call("ECHO", "unsent")
+    await store.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(answer, 5)

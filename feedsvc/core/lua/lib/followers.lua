@@ -95,6 +95,7 @@ end
 local function followers_remove(followee, follower)
   if redis.call('ZREM', key(FOLLOWERS, followee), follower) == 1 then return end
   local bucket, numbers = few_followers(followee)
+  if not numbers then return end
   local number, rest = number_of(follower), {}
   for i = 1, #numbers, 3 do
     if numbers:sub(i, i + 2) ~= number then rest[#rest + 1] = numbers:sub(i, i + 2) end
