@@ -2,27 +2,47 @@ from activityfeed.v1 import activity_pb2 as _activity_pb2
 from activityfeed.v1 import feed_pb2 as _feed_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class DeliveryState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DELIVERY_STATE_UNSPECIFIED: _ClassVar[DeliveryState]
+    DELIVERY_STATE_DELIVERED: _ClassVar[DeliveryState]
+    DELIVERY_STATE_QUEUED: _ClassVar[DeliveryState]
+    DELIVERY_STATE_PULLED: _ClassVar[DeliveryState]
+    DELIVERY_STATE_FAILED: _ClassVar[DeliveryState]
+DELIVERY_STATE_UNSPECIFIED: DeliveryState
+DELIVERY_STATE_DELIVERED: DeliveryState
+DELIVERY_STATE_QUEUED: DeliveryState
+DELIVERY_STATE_PULLED: DeliveryState
+DELIVERY_STATE_FAILED: DeliveryState
+
 class PublishActivityRequest(_message.Message):
-    __slots__ = ("activity", "request_id")
+    __slots__ = ("activity", "request_id", "wait_for_delivery")
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FOR_DELIVERY_FIELD_NUMBER: _ClassVar[int]
     activity: _activity_pb2.Activity
     request_id: str
-    def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    wait_for_delivery: bool
+    def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ..., request_id: _Optional[str] = ..., wait_for_delivery: bool = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("delivered", "skipped_cold")
+    __slots__ = ("delivered", "skipped_cold", "state", "audience")
     DELIVERED_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_COLD_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
     delivered: int
     skipped_cold: int
-    def __init__(self, delivered: _Optional[int] = ..., skipped_cold: _Optional[int] = ...) -> None: ...
+    state: DeliveryState
+    audience: int
+    def __init__(self, delivered: _Optional[int] = ..., skipped_cold: _Optional[int] = ..., state: _Optional[_Union[DeliveryState, str]] = ..., audience: _Optional[int] = ...) -> None: ...
 
 class PublishActivityResponse(_message.Message):
     __slots__ = ("activity", "already_published", "delivery")
@@ -53,6 +73,20 @@ class BatchPublishActivitiesResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[PublishActivityResult]
     def __init__(self, results: _Optional[_Iterable[_Union[PublishActivityResult, _Mapping]]] = ...) -> None: ...
+
+class GetDeliveryRequest(_message.Message):
+    __slots__ = ("id", "viewer")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    VIEWER_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    viewer: str
+    def __init__(self, id: _Optional[str] = ..., viewer: _Optional[str] = ...) -> None: ...
+
+class GetDeliveryResponse(_message.Message):
+    __slots__ = ("delivery",)
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
+    delivery: Delivery
+    def __init__(self, delivery: _Optional[_Union[Delivery, _Mapping]] = ...) -> None: ...
 
 class GetActivityRequest(_message.Message):
     __slots__ = ("id", "viewer")

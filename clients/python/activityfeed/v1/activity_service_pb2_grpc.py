@@ -55,6 +55,11 @@ class ActivityServiceStub(object):
                 request_serializer=activityfeed_dot_v1_dot_activity__service__pb2.BatchPublishActivitiesRequest.SerializeToString,
                 response_deserializer=activityfeed_dot_v1_dot_activity__service__pb2.BatchPublishActivitiesResponse.FromString,
                 _registered_method=True)
+        self.GetDelivery = channel.unary_unary(
+                '/activityfeed.v1.ActivityService/GetDelivery',
+                request_serializer=activityfeed_dot_v1_dot_activity__service__pb2.GetDeliveryRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_v1_dot_activity__service__pb2.GetDeliveryResponse.FromString,
+                _registered_method=True)
         self.GetActivity = channel.unary_unary(
                 '/activityfeed.v1.ActivityService/GetActivity',
                 request_serializer=activityfeed_dot_v1_dot_activity__service__pb2.GetActivityRequest.SerializeToString,
@@ -94,15 +99,19 @@ class ActivityServiceServicer(object):
     def PublishActivity(self, request, context):
         """Publishes an activity: puts it in its outboxes and delivers it to the feeds of their followers.
 
-        When it answers, the activity is in the actor's outbox and in the feeds of all followers. Publishing is
-        atomic: after an error other than INVALID_ARGUMENT or FAILED_PRECONDITION the activity is published whole
-        or not at all, and retrying with the same `request_id` (or the same `external_id`) completes its delivery.
+        When it answers, the activity is in the actor's outbox and own feed, and it will be in every feed it belongs
+        in, though any process dies: its delivery is a job that is stored in the same step as the activity. A small
+        audience (1,000 followers; configurable) is served before the answer; a larger one by workers, within the lag
+        that AdminService.GetFanoutStatus tells. `delivery.state` says which; `wait_for_delivery` waits for the end.
+        Publishing is atomic: after an error other than those below the activity is published whole or not at all, and
+        retrying with the same `request_id` (or the same `external_id`) publishes it once.
 
         Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with BEFORE_RETENTION if the actor's outbox was trimmed
         above `publish_time` (or within its very millisecond, if it holds that many of one), or if retention took the
         activity of this `external_id`; with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
         REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
-        `external_id`. UNAVAILABLE.
+        `external_id`. RESOURCE_EXHAUSTED with FANOUT_OVERLOADED if too many deliveries are waiting: nothing was
+        published; google.rpc.RetryInfo says when to try again. UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +121,16 @@ class ActivityServiceServicer(object):
         """Publishes up to 500 activities, each as PublishActivity does, and answers for each in the same order.
         One entry's failure does not touch the others; the call itself fails only if the batch as such is bad
         (INVALID_ARGUMENT) or times out. Activities of one actor without a `publish_time` keep their order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDelivery(self, request, context):
+        """Tells how far the delivery of an activity has come. For ten minutes after its end the answer has the figures of
+        a delivery by workers; later, and for one that was over when PublishActivity answered, it has the state alone.
+
+        NOT_FOUND with ACTIVITY_NOT_FOUND if there is no such activity (any more): a deleted one is not delivered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,6 +184,11 @@ def add_ActivityServiceServicer_to_server(servicer, server):
                     servicer.BatchPublishActivities,
                     request_deserializer=activityfeed_dot_v1_dot_activity__service__pb2.BatchPublishActivitiesRequest.FromString,
                     response_serializer=activityfeed_dot_v1_dot_activity__service__pb2.BatchPublishActivitiesResponse.SerializeToString,
+            ),
+            'GetDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDelivery,
+                    request_deserializer=activityfeed_dot_v1_dot_activity__service__pb2.GetDeliveryRequest.FromString,
+                    response_serializer=activityfeed_dot_v1_dot_activity__service__pb2.GetDeliveryResponse.SerializeToString,
             ),
             'GetActivity': grpc.unary_unary_rpc_method_handler(
                     servicer.GetActivity,
@@ -252,6 +276,33 @@ class ActivityService(object):
             '/activityfeed.v1.ActivityService/BatchPublishActivities',
             activityfeed_dot_v1_dot_activity__service__pb2.BatchPublishActivitiesRequest.SerializeToString,
             activityfeed_dot_v1_dot_activity__service__pb2.BatchPublishActivitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/activityfeed.v1.ActivityService/GetDelivery',
+            activityfeed_dot_v1_dot_activity__service__pb2.GetDeliveryRequest.SerializeToString,
+            activityfeed_dot_v1_dot_activity__service__pb2.GetDeliveryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,22 @@ _ActivityServiceBatchPublishActivitiesType = typing_extensions.TypeVar(
     ],
 )
 
+_ActivityServiceGetDeliveryType = typing_extensions.TypeVar(
+    '_ActivityServiceGetDeliveryType',
+    grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.activity_service_pb2.GetDeliveryRequest,
+        activityfeed.v1.activity_service_pb2.GetDeliveryResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.activity_service_pb2.GetDeliveryRequest,
+        activityfeed.v1.activity_service_pb2.GetDeliveryResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.activity_service_pb2.GetDeliveryRequest,
+        activityfeed.v1.activity_service_pb2.GetDeliveryResponse,
+    ],
+)
+
 _ActivityServiceGetActivityType = typing_extensions.TypeVar(
     '_ActivityServiceGetActivityType',
     grpc.UnaryUnaryMultiCallable[
@@ -121,7 +137,7 @@ _ActivityServiceListActivitiesType = typing_extensions.TypeVar(
     ],
 )
 
-class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _ActivityServiceBatchPublishActivitiesType, _ActivityServiceGetActivityType, _ActivityServiceBatchGetActivitiesType, _ActivityServiceDeleteActivityType, _ActivityServiceListActivitiesType]):
+class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _ActivityServiceBatchPublishActivitiesType, _ActivityServiceGetDeliveryType, _ActivityServiceGetActivityType, _ActivityServiceBatchGetActivitiesType, _ActivityServiceDeleteActivityType, _ActivityServiceListActivitiesType]):
     """Activities and the outboxes they are published to.
 
     Request ids. Every mutation takes a `request_id` (AIP-155): any string of up to 128 bytes that the caller
@@ -144,6 +160,10 @@ class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _A
         grpc.UnaryUnaryMultiCallable[
             activityfeed.v1.activity_service_pb2.BatchPublishActivitiesRequest,
             activityfeed.v1.activity_service_pb2.BatchPublishActivitiesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            activityfeed.v1.activity_service_pb2.GetDeliveryRequest,
+            activityfeed.v1.activity_service_pb2.GetDeliveryResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             activityfeed.v1.activity_service_pb2.GetActivityRequest,
@@ -174,6 +194,10 @@ class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _A
             activityfeed.v1.activity_service_pb2.BatchPublishActivitiesResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            activityfeed.v1.activity_service_pb2.GetDeliveryRequest,
+            activityfeed.v1.activity_service_pb2.GetDeliveryResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             activityfeed.v1.activity_service_pb2.GetActivityRequest,
             activityfeed.v1.activity_service_pb2.GetActivityResponse,
         ],
@@ -194,21 +218,32 @@ class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _A
     PublishActivity: _ActivityServicePublishActivityType
     """Publishes an activity: puts it in its outboxes and delivers it to the feeds of their followers.
 
-    When it answers, the activity is in the actor's outbox and in the feeds of all followers. Publishing is
-    atomic: after an error other than INVALID_ARGUMENT or FAILED_PRECONDITION the activity is published whole
-    or not at all, and retrying with the same `request_id` (or the same `external_id`) completes its delivery.
+    When it answers, the activity is in the actor's outbox and own feed, and it will be in every feed it belongs
+    in, though any process dies: its delivery is a job that is stored in the same step as the activity. A small
+    audience (1,000 followers; configurable) is served before the answer; a larger one by workers, within the lag
+    that AdminService.GetFanoutStatus tells. `delivery.state` says which; `wait_for_delivery` waits for the end.
+    Publishing is atomic: after an error other than those below the activity is published whole or not at all, and
+    retrying with the same `request_id` (or the same `external_id`) publishes it once.
 
     Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with BEFORE_RETENTION if the actor's outbox was trimmed
     above `publish_time` (or within its very millisecond, if it holds that many of one), or if retention took the
     activity of this `external_id`; with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
     REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
-    `external_id`. UNAVAILABLE.
+    `external_id`. RESOURCE_EXHAUSTED with FANOUT_OVERLOADED if too many deliveries are waiting: nothing was
+    published; google.rpc.RetryInfo says when to try again. UNAVAILABLE.
     """
 
     BatchPublishActivities: _ActivityServiceBatchPublishActivitiesType
     """Publishes up to 500 activities, each as PublishActivity does, and answers for each in the same order.
     One entry's failure does not touch the others; the call itself fails only if the batch as such is bad
     (INVALID_ARGUMENT) or times out. Activities of one actor without a `publish_time` keep their order.
+    """
+
+    GetDelivery: _ActivityServiceGetDeliveryType
+    """Tells how far the delivery of an activity has come. For ten minutes after its end the answer has the figures of
+    a delivery by workers; later, and for one that was over when PublishActivity answered, it has the state alone.
+
+    NOT_FOUND with ACTIVITY_NOT_FOUND if there is no such activity (any more): a deleted one is not delivered.
     """
 
     GetActivity: _ActivityServiceGetActivityType
@@ -242,6 +277,10 @@ ActivityServiceAsyncStub: typing_extensions.TypeAlias = ActivityServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         activityfeed.v1.activity_service_pb2.BatchPublishActivitiesRequest,
         activityfeed.v1.activity_service_pb2.BatchPublishActivitiesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.activity_service_pb2.GetDeliveryRequest,
+        activityfeed.v1.activity_service_pb2.GetDeliveryResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         activityfeed.v1.activity_service_pb2.GetActivityRequest,
@@ -283,15 +322,19 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[activityfeed.v1.activity_service_pb2.PublishActivityResponse, collections.abc.Awaitable[activityfeed.v1.activity_service_pb2.PublishActivityResponse]]:
         """Publishes an activity: puts it in its outboxes and delivers it to the feeds of their followers.
 
-        When it answers, the activity is in the actor's outbox and in the feeds of all followers. Publishing is
-        atomic: after an error other than INVALID_ARGUMENT or FAILED_PRECONDITION the activity is published whole
-        or not at all, and retrying with the same `request_id` (or the same `external_id`) completes its delivery.
+        When it answers, the activity is in the actor's outbox and own feed, and it will be in every feed it belongs
+        in, though any process dies: its delivery is a job that is stored in the same step as the activity. A small
+        audience (1,000 followers; configurable) is served before the answer; a larger one by workers, within the lag
+        that AdminService.GetFanoutStatus tells. `delivery.state` says which; `wait_for_delivery` waits for the end.
+        Publishing is atomic: after an error other than those below the activity is published whole or not at all, and
+        retrying with the same `request_id` (or the same `external_id`) publishes it once.
 
         Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with BEFORE_RETENTION if the actor's outbox was trimmed
         above `publish_time` (or within its very millisecond, if it holds that many of one), or if retention took the
         activity of this `external_id`; with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
         REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
-        `external_id`. UNAVAILABLE.
+        `external_id`. RESOURCE_EXHAUSTED with FANOUT_OVERLOADED if too many deliveries are waiting: nothing was
+        published; google.rpc.RetryInfo says when to try again. UNAVAILABLE.
         """
 
     @abc.abstractmethod
@@ -303,6 +346,18 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
         """Publishes up to 500 activities, each as PublishActivity does, and answers for each in the same order.
         One entry's failure does not touch the others; the call itself fails only if the batch as such is bad
         (INVALID_ARGUMENT) or times out. Activities of one actor without a `publish_time` keep their order.
+        """
+
+    @abc.abstractmethod
+    def GetDelivery(
+        self,
+        request: activityfeed.v1.activity_service_pb2.GetDeliveryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[activityfeed.v1.activity_service_pb2.GetDeliveryResponse, collections.abc.Awaitable[activityfeed.v1.activity_service_pb2.GetDeliveryResponse]]:
+        """Tells how far the delivery of an activity has come. For ten minutes after its end the answer has the figures of
+        a delivery by workers; later, and for one that was over when PublishActivity answered, it has the state alone.
+
+        NOT_FOUND with ACTIVITY_NOT_FOUND if there is no such activity (any more): a deleted one is not delivered.
         """
 
     @abc.abstractmethod

@@ -23,33 +23,55 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#activityfeed/v1/admin_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1egoogle/protobuf/duration.proto\"!\n\x11VerifyFeedRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\"\xad\x01\n\x0e\x46\x65\x65\x64\x44ifference\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.activityfeed.v1.FeedDifference.Kind\x12\x13\n\x0b\x61\x63tivity_id\x18\x02 \x01(\t\"R\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_MISSING\x10\x01\x12\x0e\n\nKIND_EXTRA\x10\x02\x12\x12\n\x0eKIND_MISPLACED\x10\x03\"\x87\x01\n\x12VerifyFeedResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.activityfeed.v1.FeedState\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x05\x12\x34\n\x0b\x64ifferences\x18\x03 \x03(\x0b\x32\x1f.activityfeed.v1.FeedDifference\"\"\n\x12RebuildFeedRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\"Q\n\x13RebuildFeedResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.activityfeed.v1.FeedState\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x05\"#\n\x13GetFeedStatsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\"\xd0\x01\n\x14GetFeedStatsResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.activityfeed.v1.FeedState\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x05\x12\r\n\x05\x66loor\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\x03\x12-\n\nexpires_in\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tfollowing\x18\x06 \x01(\x05\x12\x0e\n\x06pulled\x18\x07 \x01(\x05\x12\x0c\n\x04live\x18\x08 \x01(\x08*j\n\tFeedState\x12\x1a\n\x16\x46\x45\x45\x44_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46\x45\x45\x44_STATE_COLD\x10\x01\x12\x17\n\x13\x46\x45\x45\x44_STATE_BUILDING\x10\x02\x12\x13\n\x0f\x46\x45\x45\x44_STATE_WARM\x10\x03\x32\x9c\x02\n\x0c\x41\x64minService\x12U\n\nVerifyFeed\x12\".activityfeed.v1.VerifyFeedRequest\x1a#.activityfeed.v1.VerifyFeedResponse\x12X\n\x0bRebuildFeed\x12#.activityfeed.v1.RebuildFeedRequest\x1a$.activityfeed.v1.RebuildFeedResponse\x12[\n\x0cGetFeedStats\x12$.activityfeed.v1.GetFeedStatsRequest\x1a%.activityfeed.v1.GetFeedStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#activityfeed/v1/admin_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"!\n\x11VerifyFeedRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\"\xad\x01\n\x0e\x46\x65\x65\x64\x44ifference\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.activityfeed.v1.FeedDifference.Kind\x12\x13\n\x0b\x61\x63tivity_id\x18\x02 \x01(\t\"R\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_MISSING\x10\x01\x12\x0e\n\nKIND_EXTRA\x10\x02\x12\x12\n\x0eKIND_MISPLACED\x10\x03\"\x87\x01\n\x12VerifyFeedResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.activityfeed.v1.FeedState\x12\x10\n\x08\x63ompared\x18\x02 \x01(\x05\x12\x34\n\x0b\x64ifferences\x18\x03 \x03(\x0b\x32\x1f.activityfeed.v1.FeedDifference\"\"\n\x12RebuildFeedRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\"Q\n\x13RebuildFeedResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.activityfeed.v1.FeedState\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x05\"#\n\x13GetFeedStatsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\"\xd0\x01\n\x14GetFeedStatsResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.activityfeed.v1.FeedState\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x05\x12\r\n\x05\x66loor\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\x03\x12-\n\nexpires_in\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tfollowing\x18\x06 \x01(\x05\x12\x0e\n\x06pulled\x18\x07 \x01(\x05\x12\x0c\n\x04live\x18\x08 \x01(\x08\"\x18\n\x16GetFanoutStatusRequest\"\xd2\x01\n\x17GetFanoutStatusResponse\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\x03\x12\x0f\n\x07waiting\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x03\x12\x0e\n\x06inline\x18\x04 \x01(\x03\x12&\n\x03lag\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x06oldest\x18\x06 \x01(\x0b\x32\x1a.activityfeed.v1.FanoutJob\x12\x0c\n\x04rate\x18\x07 \x01(\x01\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x08 \x01(\x03\"\xce\x01\n\tFanoutJob\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.activityfeed.v1.JobKind\x12\x13\n\x0b\x61\x63tivity_id\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\n\n\x02to\x18\x04 \x03(\t\x12.\n\nqueue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdelivered\x18\x06 \x01(\x03\x12\x14\n\x0cskipped_cold\x18\x07 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\"\x82\x01\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x03job\x18\x02 \x01(\x0b\x32\x1a.activityfeed.v1.FanoutJob\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x30\n\x0c\x66\x61ilure_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\x16ListDeadLettersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x17ListDeadLettersResponse\x12\x31\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1b.activityfeed.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x18ReplayDeadLettersRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"<\n\x16ReplayDeadLetterResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\"U\n\x19ReplayDeadLettersResponse\x12\x38\n\x07results\x18\x01 \x03(\x0b\x32\'.activityfeed.v1.ReplayDeadLetterResult*j\n\tFeedState\x12\x1a\n\x16\x46\x45\x45\x44_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46\x45\x45\x44_STATE_COLD\x10\x01\x12\x17\n\x13\x46\x45\x45\x44_STATE_BUILDING\x10\x02\x12\x13\n\x0f\x46\x45\x45\x44_STATE_WARM\x10\x03*b\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_KIND_DELIVER\x10\x01\x12\x14\n\x10JOB_KIND_RETRACT\x10\x02\x12\x11\n\rJOB_KIND_FLIP\x10\x03\x32\xd4\x04\n\x0c\x41\x64minService\x12U\n\nVerifyFeed\x12\".activityfeed.v1.VerifyFeedRequest\x1a#.activityfeed.v1.VerifyFeedResponse\x12X\n\x0bRebuildFeed\x12#.activityfeed.v1.RebuildFeedRequest\x1a$.activityfeed.v1.RebuildFeedResponse\x12[\n\x0cGetFeedStats\x12$.activityfeed.v1.GetFeedStatsRequest\x1a%.activityfeed.v1.GetFeedStatsResponse\x12\x64\n\x0fGetFanoutStatus\x12\'.activityfeed.v1.GetFanoutStatusRequest\x1a(.activityfeed.v1.GetFanoutStatusResponse\x12\x64\n\x0fListDeadLetters\x12\'.activityfeed.v1.ListDeadLettersRequest\x1a(.activityfeed.v1.ListDeadLettersResponse\x12j\n\x11ReplayDeadLetters\x12).activityfeed.v1.ReplayDeadLettersRequest\x1a*.activityfeed.v1.ReplayDeadLettersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'activityfeed.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FEEDSTATE']._serialized_start=804
-  _globals['_FEEDSTATE']._serialized_end=910
-  _globals['_VERIFYFEEDREQUEST']._serialized_start=88
-  _globals['_VERIFYFEEDREQUEST']._serialized_end=121
-  _globals['_FEEDDIFFERENCE']._serialized_start=124
-  _globals['_FEEDDIFFERENCE']._serialized_end=297
-  _globals['_FEEDDIFFERENCE_KIND']._serialized_start=215
-  _globals['_FEEDDIFFERENCE_KIND']._serialized_end=297
-  _globals['_VERIFYFEEDRESPONSE']._serialized_start=300
-  _globals['_VERIFYFEEDRESPONSE']._serialized_end=435
-  _globals['_REBUILDFEEDREQUEST']._serialized_start=437
-  _globals['_REBUILDFEEDREQUEST']._serialized_end=471
-  _globals['_REBUILDFEEDRESPONSE']._serialized_start=473
-  _globals['_REBUILDFEEDRESPONSE']._serialized_end=554
-  _globals['_GETFEEDSTATSREQUEST']._serialized_start=556
-  _globals['_GETFEEDSTATSREQUEST']._serialized_end=591
-  _globals['_GETFEEDSTATSRESPONSE']._serialized_start=594
-  _globals['_GETFEEDSTATSRESPONSE']._serialized_end=802
-  _globals['_ADMINSERVICE']._serialized_start=913
-  _globals['_ADMINSERVICE']._serialized_end=1197
+  _globals['_FEEDSTATE']._serialized_start=1801
+  _globals['_FEEDSTATE']._serialized_end=1907
+  _globals['_JOBKIND']._serialized_start=1909
+  _globals['_JOBKIND']._serialized_end=2007
+  _globals['_VERIFYFEEDREQUEST']._serialized_start=146
+  _globals['_VERIFYFEEDREQUEST']._serialized_end=179
+  _globals['_FEEDDIFFERENCE']._serialized_start=182
+  _globals['_FEEDDIFFERENCE']._serialized_end=355
+  _globals['_FEEDDIFFERENCE_KIND']._serialized_start=273
+  _globals['_FEEDDIFFERENCE_KIND']._serialized_end=355
+  _globals['_VERIFYFEEDRESPONSE']._serialized_start=358
+  _globals['_VERIFYFEEDRESPONSE']._serialized_end=493
+  _globals['_REBUILDFEEDREQUEST']._serialized_start=495
+  _globals['_REBUILDFEEDREQUEST']._serialized_end=529
+  _globals['_REBUILDFEEDRESPONSE']._serialized_start=531
+  _globals['_REBUILDFEEDRESPONSE']._serialized_end=612
+  _globals['_GETFEEDSTATSREQUEST']._serialized_start=614
+  _globals['_GETFEEDSTATSREQUEST']._serialized_end=649
+  _globals['_GETFEEDSTATSRESPONSE']._serialized_start=652
+  _globals['_GETFEEDSTATSRESPONSE']._serialized_end=860
+  _globals['_GETFANOUTSTATUSREQUEST']._serialized_start=862
+  _globals['_GETFANOUTSTATUSREQUEST']._serialized_end=886
+  _globals['_GETFANOUTSTATUSRESPONSE']._serialized_start=889
+  _globals['_GETFANOUTSTATUSRESPONSE']._serialized_end=1099
+  _globals['_FANOUTJOB']._serialized_start=1102
+  _globals['_FANOUTJOB']._serialized_end=1308
+  _globals['_DEADLETTER']._serialized_start=1311
+  _globals['_DEADLETTER']._serialized_end=1441
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1443
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1506
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1508
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1609
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=1611
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=1650
+  _globals['_REPLAYDEADLETTERRESULT']._serialized_start=1652
+  _globals['_REPLAYDEADLETTERRESULT']._serialized_end=1712
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=1714
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=1799
+  _globals['_ADMINSERVICE']._serialized_start=2010
+  _globals['_ADMINSERVICE']._serialized_end=2606
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,6 @@
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -13,10 +15,21 @@ class FeedState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FEED_STATE_COLD: _ClassVar[FeedState]
     FEED_STATE_BUILDING: _ClassVar[FeedState]
     FEED_STATE_WARM: _ClassVar[FeedState]
+
+class JobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_KIND_UNSPECIFIED: _ClassVar[JobKind]
+    JOB_KIND_DELIVER: _ClassVar[JobKind]
+    JOB_KIND_RETRACT: _ClassVar[JobKind]
+    JOB_KIND_FLIP: _ClassVar[JobKind]
 FEED_STATE_UNSPECIFIED: FeedState
 FEED_STATE_COLD: FeedState
 FEED_STATE_BUILDING: FeedState
 FEED_STATE_WARM: FeedState
+JOB_KIND_UNSPECIFIED: JobKind
+JOB_KIND_DELIVER: JobKind
+JOB_KIND_RETRACT: JobKind
+JOB_KIND_FLIP: JobKind
 
 class VerifyFeedRequest(_message.Message):
     __slots__ = ("user",)
@@ -91,3 +104,93 @@ class GetFeedStatsResponse(_message.Message):
     pulled: int
     live: bool
     def __init__(self, state: _Optional[_Union[FeedState, str]] = ..., entries: _Optional[int] = ..., floor: _Optional[str] = ..., bytes: _Optional[int] = ..., expires_in: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., following: _Optional[int] = ..., pulled: _Optional[int] = ..., live: bool = ...) -> None: ...
+
+class GetFanoutStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetFanoutStatusResponse(_message.Message):
+    __slots__ = ("depth", "waiting", "running", "inline", "lag", "oldest", "rate", "dead_letters")
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    depth: int
+    waiting: int
+    running: int
+    inline: int
+    lag: _duration_pb2.Duration
+    oldest: FanoutJob
+    rate: float
+    dead_letters: int
+    def __init__(self, depth: _Optional[int] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., inline: _Optional[int] = ..., lag: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., oldest: _Optional[_Union[FanoutJob, _Mapping]] = ..., rate: _Optional[float] = ..., dead_letters: _Optional[int] = ...) -> None: ...
+
+class FanoutJob(_message.Message):
+    __slots__ = ("kind", "activity_id", "actor", "to", "queue_time", "delivered", "skipped_cold", "attempts")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ACTIVITY_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_COLD_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    kind: JobKind
+    activity_id: str
+    actor: str
+    to: _containers.RepeatedScalarFieldContainer[str]
+    queue_time: _timestamp_pb2.Timestamp
+    delivered: int
+    skipped_cold: int
+    attempts: int
+    def __init__(self, kind: _Optional[_Union[JobKind, str]] = ..., activity_id: _Optional[str] = ..., actor: _Optional[str] = ..., to: _Optional[_Iterable[str]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delivered: _Optional[int] = ..., skipped_cold: _Optional[int] = ..., attempts: _Optional[int] = ...) -> None: ...
+
+class DeadLetter(_message.Message):
+    __slots__ = ("id", "job", "error", "failure_time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_TIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    job: FanoutJob
+    error: str
+    failure_time: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., job: _Optional[_Union[FanoutJob, _Mapping]] = ..., error: _Optional[str] = ..., failure_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListDeadLettersRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListDeadLettersResponse(_message.Message):
+    __slots__ = ("dead_letters", "next_page_token")
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    dead_letters: _containers.RepeatedCompositeFieldContainer[DeadLetter]
+    next_page_token: str
+    def __init__(self, dead_letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ReplayDeadLettersRequest(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReplayDeadLetterResult(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: _status_pb2.Status
+    def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class ReplayDeadLettersResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[ReplayDeadLetterResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[ReplayDeadLetterResult, _Mapping]]] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """For operators: looking at a stored feed and mending it. Reads never depend on it.
+    """For operators: looking at a stored feed and mending it, and watching deliveries. Reads never depend on it.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,25 @@ class AdminServiceStub(object):
                 request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsRequest.SerializeToString,
                 response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsResponse.FromString,
                 _registered_method=True)
+        self.GetFanoutStatus = channel.unary_unary(
+                '/activityfeed.v1.AdminService/GetFanoutStatus',
+                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/activityfeed.v1.AdminService/ListDeadLetters',
+                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.ReplayDeadLetters = channel.unary_unary(
+                '/activityfeed.v1.AdminService/ReplayDeadLetters',
+                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
-    """For operators: looking at a stored feed and mending it. Reads never depend on it.
+    """For operators: looking at a stored feed and mending it, and watching deliveries. Reads never depend on it.
     """
 
     def VerifyFeed(self, request, context):
@@ -79,6 +94,29 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFanoutStatus(self, request, context):
+        """Says how the deliveries of the whole service stand: what waits, for how long, how fast it goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """Pages through the jobs that failed again and again and were set aside, oldest first in each shard. What they have
+        delivered stays delivered; the rest waits here until it is replayed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayDeadLetters(self, request, context):
+        """Puts dead letters back into their queues, to be tried as often as at first; each goes on where it stopped. Answers
+        for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +135,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsRequest.FromString,
                     response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsResponse.SerializeToString,
             ),
+            'GetFanoutStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFanoutStatus,
+                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.FromString,
+                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'ReplayDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayDeadLetters,
+                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.FromString,
+                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'activityfeed.v1.AdminService', rpc_method_handlers)
@@ -106,7 +159,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """For operators: looking at a stored feed and mending it. Reads never depend on it.
+    """For operators: looking at a stored feed and mending it, and watching deliveries. Reads never depend on it.
     """
 
     @staticmethod
@@ -180,6 +233,87 @@ class AdminService(object):
             '/activityfeed.v1.AdminService/GetFeedStats',
             activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsRequest.SerializeToString,
             activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFanoutStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/activityfeed.v1.AdminService/GetFanoutStatus',
+            activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.SerializeToString,
+            activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/activityfeed.v1.AdminService/ListDeadLetters',
+            activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+            activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/activityfeed.v1.AdminService/ReplayDeadLetters',
+            activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.SerializeToString,
+            activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,8 +73,56 @@ _AdminServiceGetFeedStatsType = typing_extensions.TypeVar(
     ],
 )
 
-class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminServiceRebuildFeedType, _AdminServiceGetFeedStatsType]):
-    """For operators: looking at a stored feed and mending it. Reads never depend on it."""
+_AdminServiceGetFanoutStatusType = typing_extensions.TypeVar(
+    '_AdminServiceGetFanoutStatusType',
+    grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.GetFanoutStatusRequest,
+        activityfeed.v1.admin_service_pb2.GetFanoutStatusResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.GetFanoutStatusRequest,
+        activityfeed.v1.admin_service_pb2.GetFanoutStatusResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.GetFanoutStatusRequest,
+        activityfeed.v1.admin_service_pb2.GetFanoutStatusResponse,
+    ],
+)
+
+_AdminServiceListDeadLettersType = typing_extensions.TypeVar(
+    '_AdminServiceListDeadLettersType',
+    grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.ListDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.ListDeadLettersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.ListDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.ListDeadLettersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.ListDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.ListDeadLettersResponse,
+    ],
+)
+
+_AdminServiceReplayDeadLettersType = typing_extensions.TypeVar(
+    '_AdminServiceReplayDeadLettersType',
+    grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse,
+    ],
+)
+
+class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminServiceRebuildFeedType, _AdminServiceGetFeedStatsType, _AdminServiceGetFanoutStatusType, _AdminServiceListDeadLettersType, _AdminServiceReplayDeadLettersType]):
+    """For operators: looking at a stored feed and mending it, and watching deliveries. Reads never depend on it."""
 
     @typing.overload
     def __init__(self: AdminServiceStub[
@@ -89,6 +137,18 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
         grpc.UnaryUnaryMultiCallable[
             activityfeed.v1.admin_service_pb2.GetFeedStatsRequest,
             activityfeed.v1.admin_service_pb2.GetFeedStatsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            activityfeed.v1.admin_service_pb2.GetFanoutStatusRequest,
+            activityfeed.v1.admin_service_pb2.GetFanoutStatusResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            activityfeed.v1.admin_service_pb2.ListDeadLettersRequest,
+            activityfeed.v1.admin_service_pb2.ListDeadLettersResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
+            activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -106,6 +166,18 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
             activityfeed.v1.admin_service_pb2.GetFeedStatsRequest,
             activityfeed.v1.admin_service_pb2.GetFeedStatsResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            activityfeed.v1.admin_service_pb2.GetFanoutStatusRequest,
+            activityfeed.v1.admin_service_pb2.GetFanoutStatusResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            activityfeed.v1.admin_service_pb2.ListDeadLettersRequest,
+            activityfeed.v1.admin_service_pb2.ListDeadLettersResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
+            activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     VerifyFeed: _AdminServiceVerifyFeedType
@@ -120,6 +192,19 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
     GetFeedStats: _AdminServiceGetFeedStatsType
     """Says what is stored of a feed, without touching it."""
 
+    GetFanoutStatus: _AdminServiceGetFanoutStatusType
+    """Says how the deliveries of the whole service stand: what waits, for how long, how fast it goes."""
+
+    ListDeadLetters: _AdminServiceListDeadLettersType
+    """Pages through the jobs that failed again and again and were set aside, oldest first in each shard. What they have
+    delivered stays delivered; the rest waits here until it is replayed.
+    """
+
+    ReplayDeadLetters: _AdminServiceReplayDeadLettersType
+    """Puts dead letters back into their queues, to be tried as often as at first; each goes on where it stopped. Answers
+    for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more).
+    """
+
 AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         activityfeed.v1.admin_service_pb2.VerifyFeedRequest,
@@ -133,10 +218,22 @@ AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
         activityfeed.v1.admin_service_pb2.GetFeedStatsRequest,
         activityfeed.v1.admin_service_pb2.GetFeedStatsResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.GetFanoutStatusRequest,
+        activityfeed.v1.admin_service_pb2.GetFanoutStatusResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.ListDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.ListDeadLettersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse,
+    ],
 ]
 
 class AdminServiceServicer(metaclass=abc.ABCMeta):
-    """For operators: looking at a stored feed and mending it. Reads never depend on it."""
+    """For operators: looking at a stored feed and mending it, and watching deliveries. Reads never depend on it."""
 
     @abc.abstractmethod
     def VerifyFeed(
@@ -164,5 +261,33 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.admin_service_pb2.GetFeedStatsResponse, collections.abc.Awaitable[activityfeed.v1.admin_service_pb2.GetFeedStatsResponse]]:
         """Says what is stored of a feed, without touching it."""
+
+    @abc.abstractmethod
+    def GetFanoutStatus(
+        self,
+        request: activityfeed.v1.admin_service_pb2.GetFanoutStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[activityfeed.v1.admin_service_pb2.GetFanoutStatusResponse, collections.abc.Awaitable[activityfeed.v1.admin_service_pb2.GetFanoutStatusResponse]]:
+        """Says how the deliveries of the whole service stand: what waits, for how long, how fast it goes."""
+
+    @abc.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: activityfeed.v1.admin_service_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[activityfeed.v1.admin_service_pb2.ListDeadLettersResponse, collections.abc.Awaitable[activityfeed.v1.admin_service_pb2.ListDeadLettersResponse]]:
+        """Pages through the jobs that failed again and again and were set aside, oldest first in each shard. What they have
+        delivered stays delivered; the rest waits here until it is replayed.
+        """
+
+    @abc.abstractmethod
+    def ReplayDeadLetters(
+        self,
+        request: activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse, collections.abc.Awaitable[activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse]]:
+        """Puts dead letters back into their queues, to be tried as often as at first; each goes on where it stopped. Answers
+        for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more).
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"activityfeed/v1/error_reason.proto\x12\x0f\x61\x63tivityfeed.v1*\xec\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12#\n\x1f\x45RROR_REASON_PAGE_TOKEN_INVALID\x10\x02\x12%\n!ERROR_REASON_RESUME_TOKEN_INVALID\x10\x03\x12#\n\x1f\x45RROR_REASON_ACTIVITY_NOT_FOUND\x10\x04\x12\x1e\n\x1a\x45RROR_REASON_NOT_THE_ACTOR\x10\x05\x12!\n\x1d\x45RROR_REASON_ACTIVITY_DELETED\x10\x06\x12%\n!ERROR_REASON_EXTERNAL_ID_CONFLICT\x10\x07\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x08\x12!\n\x1d\x45RROR_REASON_BEFORE_RETENTION\x10\t\x12#\n\x1f\x45RROR_REASON_TOO_MANY_FOLLOWEES\x10\n\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x0b\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0c\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"activityfeed/v1/error_reason.proto\x12\x0f\x61\x63tivityfeed.v1*\xb8\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12#\n\x1f\x45RROR_REASON_PAGE_TOKEN_INVALID\x10\x02\x12%\n!ERROR_REASON_RESUME_TOKEN_INVALID\x10\x03\x12#\n\x1f\x45RROR_REASON_ACTIVITY_NOT_FOUND\x10\x04\x12\x1e\n\x1a\x45RROR_REASON_NOT_THE_ACTOR\x10\x05\x12!\n\x1d\x45RROR_REASON_ACTIVITY_DELETED\x10\x06\x12%\n!ERROR_REASON_EXTERNAL_ID_CONFLICT\x10\x07\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x08\x12!\n\x1d\x45RROR_REASON_BEFORE_RETENTION\x10\t\x12#\n\x1f\x45RROR_REASON_TOO_MANY_FOLLOWEES\x10\n\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x0b\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0c\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\r\x12\"\n\x1e\x45RROR_REASON_FANOUT_OVERLOADED\x10\x0e\x12&\n\"ERROR_REASON_DEAD_LETTER_NOT_FOUND\x10\x0f\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'activityfeed.v1.error_reaso
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=56
-  _globals['_ERRORREASON']._serialized_end=548
+  _globals['_ERRORREASON']._serialized_end=624
 # @@protoc_insertion_point(module_scope)
