@@ -9,7 +9,7 @@ GEN := build/gen-venv/.setup
 NODE := tools/node/node_modules/.setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-data test-slow test-mutants bench bench-quick lint buf-lint \
+.PHONY: help setup demo test test-data test-slow test-mutants faults bench bench-quick lint buf-lint \
 	breaking gen drift contract-check clean
 
 help: ## Print this.
@@ -32,6 +32,10 @@ test-slow: $(SETUP) ## Run the tests that take minutes.
 
 test-mutants: $(SETUP) ## Put past bugs back, one at a time, and see the tests fail.
 	@$(BIN)/python tests/mutants
+
+faults: $(SETUP) ## Break the service at random and judge it, SECONDS=600 long, by a SEED.
+	@tests/faults/install-faketime
+	@$(BIN)/python -m tests.faults --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 bench: $(SETUP) $(CHART) ## Measure beside the alternatives; writes benchmarks/results.json and a chart.
 	@$(BIN)/python -m benchmarks

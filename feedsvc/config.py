@@ -47,6 +47,27 @@ class Limits(_Validated):
     push_chunk: int = _bounded(
         250, 1, 1_000, "followers that one script call delivers to at the most"
     )
+    inline_audience: int = _bounded(
+        1_000, 1, 100_000, "followers about whom a publish delivers before it answers"
+    )
+    max_jobs: int = _bounded(
+        10_000, 1, 10_000_000, "deliveries a shard may have waiting before it refuses to publish"
+    )
+    job_lease: int = _bounded(
+        10, 1, 600, "seconds after which a delivery is taken over from a process that died"
+    )
+    job_tries: int = _bounded(
+        8, 1, 100, "times that a delivery may fail without getting on until it is set aside"
+    )
+    celebrity_threshold: int = _bounded(
+        10_000, 0, 1_000_000_000, "followers from which on an entity's are not pushed to; 0: never"
+    )
+    celebrity_lower_percent: int = _bounded(
+        80, 1, 99, "percent of celebrity_threshold below which they are pushed to again"
+    )
+    max_builds: int = _bounded(
+        64, 1, 10_000, "cold feeds that one process materialises at a time"
+    )
     read_work: int = _bounded(
         2_000, 100, 100_000, "ids that one page may look at before it is cut short"
     )
@@ -66,6 +87,11 @@ class Limits(_Validated):
                 "may hold no id that its outbox has let go"
             )
 
+    @property
+    def celebrity_lower(self) -> int:
+        """Followers below which a celebrity is one no more."""
+        return self.celebrity_threshold * self.celebrity_lower_percent // 100
+
 
 @dataclass(frozen=True, slots=True)
 class Config(_Validated):
@@ -83,6 +109,9 @@ class Config(_Validated):
     )
     max_request_bytes: int = _bounded(
         4 * 1024 * 1024, 65_536, 64 * 1024 * 1024, "bytes that a request message may have"
+    )
+    workers: int = _bounded(
+        2, 0, 16, "calls that this process's fan-out workers make at a time; 0: none"
     )
     drain_seconds: int = _bounded(10, 0, 600, "seconds that a stopping server waits for its calls")
     limits: Limits = Limits()

@@ -3,14 +3,17 @@
 from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2 import (
     Delivery,
+    DeliveryState,
     PublishActivityRequest,
     PublishActivityResponse,
 )
+from activityfeed.v1.admin_service_pb2 import DeadLetter, FanoutJob, JobKind
 from activityfeed.v1.feed_pb2 import PageEnd
 from activityfeed.v1.follow_service_pb2 import FollowEdge
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from feedsvc.core import ids
+from feedsvc.core import ids, jobs
 from feedsvc.core.activities import NewActivity, Published, digest
 from feedsvc.core.edges import Edge
 from feedsvc.core.feed import Cursor, End, Page
@@ -20,12 +23,25 @@ DEFAULT_PAGE = 20
 MOST_PAGE = 100
 DEFAULT_EDGES = 100
 MOST_EDGES = 1_000
+DEFAULT_LETTERS = 100
+MOST_LETTERS = 1_000
 
 PAGE_ENDS = {
     End.MORE: PageEnd.PAGE_END_UNSPECIFIED,
     End.FEED: PageEnd.PAGE_END_FEED_END,
     End.RETENTION: PageEnd.PAGE_END_RETENTION,
     End.NEWEST: PageEnd.PAGE_END_NEWEST,
+}
+STATES: dict[jobs.State, DeliveryState] = {
+    "delivered": DeliveryState.DELIVERY_STATE_DELIVERED,
+    "queued": DeliveryState.DELIVERY_STATE_QUEUED,
+    "pulled": DeliveryState.DELIVERY_STATE_PULLED,
+    "failed": DeliveryState.DELIVERY_STATE_FAILED,
+}
+KINDS = {
+    jobs.Kind.DELIVER: JobKind.JOB_KIND_DELIVER,
+    jobs.Kind.RETRACT: JobKind.JOB_KIND_RETRACT,
+    jobs.Kind.FLIP: JobKind.JOB_KIND_FLIP,
 }
 
 
@@ -35,6 +51,10 @@ def page_size(wanted: int, default: int = DEFAULT_PAGE, most: int = MOST_PAGE) -
 
 def timestamp_ms(ms: int) -> Timestamp:
     return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
+
+
+def duration_ms(ms: int) -> Duration:
+    return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
 
 
 def new_activity(request: PublishActivityRequest) -> tuple[NewActivity, Activity]:
@@ -83,9 +103,39 @@ def publish_response(published: Published, activity: Activity) -> PublishActivit
     return PublishActivityResponse(
         activity=activity,
         already_published=published.already,
-        delivery=Delivery(
-            delivered=published.delivered.feeds, skipped_cold=published.delivered.cold
-        ),
+        delivery=delivery(published.delivery),
+    )
+
+
+def delivery(found: jobs.Delivery) -> Delivery:
+    return Delivery(
+        delivered=found.feeds,
+        skipped_cold=found.cold,
+        state=STATES[found.state],
+        audience=found.audience,
+    )
+
+
+def fanout_job(found: jobs.OpenJob) -> FanoutJob:
+    job = found.job
+    return FanoutJob(
+        kind=KINDS[job.kind],
+        activity_id="" if job.kind is jobs.Kind.FLIP else str(job.subject),
+        actor=job.actor,
+        to=job.to,
+        queue_time=timestamp_ms(found.queued_ms),
+        delivered=found.feeds,
+        skipped_cold=found.cold,
+        attempts=found.attempts,
+    )
+
+
+def dead_letter(found: jobs.DeadLetter) -> DeadLetter:
+    return DeadLetter(
+        id=found.id,
+        job=fanout_job(found.open),
+        error=found.error,
+        failure_time=timestamp_ms(found.failed_ms),
     )
 
 

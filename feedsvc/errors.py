@@ -67,6 +67,14 @@ class TooManyFollowees(FeedError):
         self.limit = limit
 
 
+class FanoutOverloaded(FeedError):
+    """Too many deliveries wait: nothing was published. Expected in operation; retry later."""
+
+
+class DeadLetterNotFound(FeedError):
+    """A dead letter never was, or was replayed."""
+
+
 class StoreUnavailable(FeedError):
     """The store did not answer or is not ready. Expected in operation; retry."""
 

@@ -26,7 +26,9 @@ from grpc_reflection.v1alpha import reflection
 from feedsvc.config import Config
 from feedsvc.core.engine import Engine
 from feedsvc.core.store import Store
+from feedsvc.core.sweep import sweep
 from feedsvc.embedded import EmbeddedStore
+from feedsvc.errors import StoreUnavailable
 from feedsvc.interceptors.decoding import DecodingInterceptor
 from feedsvc.interceptors.errors import ErrorInterceptor
 from feedsvc.interceptors.validation import ValidationInterceptor
@@ -49,8 +51,8 @@ SERVICES = tuple(
         (admin_service_pb2, "AdminService"),
     )
 )
-#: Seconds between rounds of forgetting what outboxes have let go.
-FORGET_SECONDS = 5.0
+#: Seconds between rounds of tidying up.
+TIDY_SECONDS = 5.0
 
 
 class PortBusy(Exception):
@@ -92,16 +94,13 @@ class Server:
         if url is None:
             self._embedded = await self._stack.enter_async_context(EmbeddedStore(config.data_dir))
             url = self._embedded.url
-        store = Store.at(url, config.limits)
-        self._stack.push_async_callback(store.close)
-        await store.open()
-        self.engine = Engine.on(store)
+        self.engine = await _engine(url, config, self._stack)
         self._stack.push_async_callback(self.engine.fanout.drain)
         self.engine.live.start()
         self._stack.push_async_callback(self.engine.live.close)
-        forgetting = asyncio.create_task(self._forget())
-        self._stack.push_async_callback(_cancelled, forgetting)
-        await self._listen(Tokens(store.secret))
+        tidying = asyncio.create_task(_tidy(self.engine))
+        self._stack.push_async_callback(_cancelled, tidying)
+        await self._listen(Tokens(self.engine.store.secret))
 
     async def _listen(self, tokens: Tokens) -> None:
         config = self.config
@@ -154,13 +153,36 @@ class Server:
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(engine), server)
 
-    async def _forget(self) -> None:
-        while True:
-            await asyncio.sleep(FORGET_SECONDS)
-            try:
-                await self.engine.activities.forget_let_go()
-            except Exception:
-                log.exception("forgetting what outboxes have let go failed; trying again")
+
+async def _engine(url: str, config: Config, stack: AsyncExitStack) -> Engine:
+    """The core on a store, with its workers at work; the stack stops both."""
+    store = Store.at(url, config.limits)
+    stack.push_async_callback(store.close)
+    await store.open()
+    aside = store.sibling()
+    stack.push_async_callback(aside.close)
+    engine = Engine.on(store, aside)
+    if config.workers:
+        await aside.call("PING")
+        engine.workers.start(config.workers)
+        stack.push_async_callback(engine.workers.close)
+    return engine
+
+
+async def _tidy(engine: Engine) -> None:
+    """Forgets what outboxes have let go, and takes away what is left of earlier incarnations."""
+    swept = [""] * len(engine.store.tags)
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        try:
+            await engine.activities.forget_let_go()
+            if swept != engine.store.incarnations:
+                swept = list(engine.store.incarnations)
+                log.info("took away %d feeds of earlier incarnations", await sweep(engine.store))
+        except StoreUnavailable:
+            swept = []
+        except Exception:
+            log.exception("tidying up failed; trying again")
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:
@@ -169,16 +191,37 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
         await task
 
 
+async def run_workers(config: Config, ready: Callable[[], None] | None = None) -> None:
+    """Works on deliveries until SIGTERM or SIGINT. Once it works, ``ready`` is called.
+
+    Raises StoreUnfit if it cannot start.
+    """
+    assert config.redis_url is not None
+    stopping = _stopping()
+    async with AsyncExitStack() as stack:
+        await _engine(config.redis_url, config, stack)
+        if ready is not None:
+            ready()
+        await stopping.wait()
+        log.info("stopping")
+
+
+def _stopping() -> asyncio.Event:
+    """Is set by SIGTERM and SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
 async def run(config: Config, ready: Callable[[int], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains. Once it serves, ``ready`` gets the port.
 
     Raises StoreUnfit, EmbeddedStoreError and PortBusy if it cannot start, and EmbeddedStoreError if
     its store ends.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = _stopping()
     async with Server(config) as server:
         if ready is not None:
             ready(server.port)

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "feedsvc"
 DETAILS_KEY = "grpc-status-details-bin"
-#: When to come again after UNAVAILABLE, in milliseconds.
-RETRY_MS = 200
+#: When to come again, in milliseconds: after UNAVAILABLE, and when workers must catch up first.
+RETRY_MS, OVERLOADED_RETRY_MS = 200, 1_000
 
 _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
     errors.InvalidRequest: (
@@ -64,6 +64,14 @@ _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
         grpc.StatusCode.FAILED_PRECONDITION,
         ErrorReason.ERROR_REASON_TOO_MANY_FOLLOWEES,
     ),
+    errors.FanoutOverloaded: (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ErrorReason.ERROR_REASON_FANOUT_OVERLOADED,
+    ),
+    errors.DeadLetterNotFound: (
+        grpc.StatusCode.NOT_FOUND,
+        ErrorReason.ERROR_REASON_DEAD_LETTER_NOT_FOUND,
+    ),
     errors.StoreUnavailable: (
         grpc.StatusCode.UNAVAILABLE,
         ErrorReason.ERROR_REASON_STORE_UNAVAILABLE,
@@ -105,7 +113,9 @@ def status_of(error: Exception) -> Status:
         case errors.TooManyFollowees(limit=limit):
             metadata["limit"] = str(limit)
         case errors.StoreUnavailable() | errors.Draining():
-            details.append(RetryInfo(retry_delay=Duration(nanos=RETRY_MS * 1_000_000)))
+            details.append(_retry(RETRY_MS))
+        case errors.FanoutOverloaded():
+            details.append(_retry(OVERLOADED_RETRY_MS))
     return _status(code, str(error), [_info(reason, metadata), *details])
 
 
@@ -117,6 +127,12 @@ def code_of(status: Status) -> grpc.StatusCode:
 def _info(reason: ErrorReason, metadata: dict[str, str]) -> ErrorInfo:
     name = ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
     return ErrorInfo(reason=name, domain=DOMAIN, metadata=metadata)
+
+
+def _retry(ms: int) -> RetryInfo:
+    delay = Duration()
+    delay.FromMilliseconds(ms)
+    return RetryInfo(retry_delay=delay)
 
 
 def _violation(field: str, rule: str) -> BadRequest:

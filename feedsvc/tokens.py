@@ -21,6 +21,7 @@ _MAC_BYTES = 12
 _PAGE = struct.Struct(">?Q")
 _PLACE = struct.Struct(">QB")
 _LOG = struct.Struct(">QQ")
+_LETTER = struct.Struct(">BQQ")
 
 
 class Tokens:
@@ -49,6 +50,16 @@ class Tokens:
         if not token:
             return None
         return Place(*_PLACE.unpack(self._open_page(token, bound, _PLACE.size)))
+
+    def letter(self, letter_id: str, *bound: str) -> str:
+        """A place in the list of dead letters: after this one."""
+        return self._seal(_LETTER.pack(*map(int, letter_id.split("-"))), bound)
+
+    def read_letter(self, token: str, *bound: str) -> str:
+        """The letter that a token stands for, empty if there is none. Raises PageTokenInvalid."""
+        if not token:
+            return ""
+        return "-".join(map(str, _LETTER.unpack(self._open_page(token, bound, _LETTER.size))))
 
     def log(self, place: str, *bound: str) -> str:
         """A place in a live log, as the log names it; empty: there was no log."""

@@ -31,10 +31,12 @@ ATTACHMENTS = 16
 BATCH_PUBLISH = 500
 BATCH_FOLLOW = 1_000
 BATCH_READ = 100
+BATCH_REPLAY = 1_000
 LAST_NANO = 999_999_999
 LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last that a Timestamp may hold
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LETTER = re.compile(r"(0|[1-9][0-9]{0,2})-(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})")
 
 
 class _Check:
@@ -175,7 +177,10 @@ def _batch_publish(
     check.count("requests", request.requests, BATCH_PUBLISH)
 
 
-def _get_activity(check: _Check, request: activity_service_pb2.GetActivityRequest) -> None:
+def _get_activity(
+    check: _Check,
+    request: activity_service_pb2.GetActivityRequest | activity_service_pb2.GetDeliveryRequest,
+) -> None:
     check.activity_id("id", request.id)
     check.entity("viewer", request.viewer, required=False)
 
@@ -243,10 +248,19 @@ def _admin(check: _Check, request: Any) -> None:
     check.entity("user", request.user)
 
 
+def _dead_letters(check: _Check, request: admin_service_pb2.ListDeadLettersRequest) -> None:
+    check.page(request)
+
+
+def _replay(check: _Check, request: admin_service_pb2.ReplayDeadLettersRequest) -> None:
+    check.count("ids", request.ids, BATCH_REPLAY)
+
+
 _RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
     activity_service_pb2.PublishActivityRequest: _publish,
     activity_service_pb2.BatchPublishActivitiesRequest: _batch_publish,
     activity_service_pb2.GetActivityRequest: _get_activity,
+    activity_service_pb2.GetDeliveryRequest: _get_activity,
     activity_service_pb2.BatchGetActivitiesRequest: _batch_get,
     activity_service_pb2.DeleteActivityRequest: _delete,
     activity_service_pb2.ListActivitiesRequest: _list,
@@ -262,15 +276,24 @@ _RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
     admin_service_pb2.VerifyFeedRequest: _admin,
     admin_service_pb2.RebuildFeedRequest: _admin,
     admin_service_pb2.GetFeedStatsRequest: _admin,
+    admin_service_pb2.ListDeadLettersRequest: _dead_letters,
+    admin_service_pb2.ReplayDeadLettersRequest: _replay,
 }
 
 
 def check(request: Message) -> None:
     """Raises InvalidRequest if a field of the request breaks its rule."""
     rules = _RULES.get(type(request))
-    if rules is None:  # another package's: health, reflection
+    if rules is None:  # without fields, or another package's: health, reflection
         return
     found = _Check()
     rules(found, request)
     if found.violations:
         raise InvalidRequest(found.violations)
+
+
+def check_letter(letter_id: str) -> None:
+    """Raises InvalidRequest if an id cannot be one of a dead letter."""
+    if not _LETTER.fullmatch(letter_id):
+        rule = "must be a dead letter's id: <shard>-<milliseconds>-<number>"
+        raise InvalidRequest([Violation("id", rule)])

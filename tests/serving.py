@@ -15,7 +15,9 @@ from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.activity_service_pb2 import (
     BatchPublishActivitiesRequest,
     DeleteActivityRequest,
+    Delivery,
     GetActivityRequest,
+    GetDeliveryRequest,
     ListActivitiesRequest,
     ListActivitiesResponse,
     PublishActivityRequest,
@@ -252,6 +254,10 @@ class Service:
 
     async def get(self, activity_id: str) -> Activity:
         return (await self.activities.GetActivity(GetActivityRequest(id=activity_id))).activity
+
+    async def delivery(self, activity_id: str) -> Delivery:
+        answer = await self.activities.GetDelivery(GetDeliveryRequest(id=activity_id))
+        return answer.delivery
 
     async def delete(self, activity_id: str, actor: str, request_id: str = "") -> None:
         await self.activities.DeleteActivity(

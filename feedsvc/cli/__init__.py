@@ -4,12 +4,26 @@ import click
 
 from feedsvc.cli.bench import bench
 from feedsvc.cli.demo import demo
+from feedsvc.cli.fanout import dead_letters, fanout
 from feedsvc.cli.load import load
 from feedsvc.cli.read import feed, tail
-from feedsvc.cli.serve import serve
+from feedsvc.cli.serve import serve, worker
 from feedsvc.cli.write import follow, publish, unfollow
 
-_COMMANDS = (demo, serve, publish, follow, unfollow, feed, tail, load, bench)
+_COMMANDS = (
+    demo,
+    serve,
+    worker,
+    publish,
+    follow,
+    unfollow,
+    feed,
+    tail,
+    load,
+    fanout,
+    dead_letters,
+    bench,
+)
 
 
 class _AsListed(click.Group):
@@ -29,5 +43,6 @@ class _AsListed(click.Group):
 def cli() -> None:
     """An activity-feed service: gRPC in front, Redis behind.
 
-    Begin with `feedsvc demo`. `feedsvc serve` starts a server; the commands below it are clients.
+    Begin with `feedsvc demo`. `feedsvc serve` starts a server; the commands below it are clients,
+    but for `worker`, which helps servers to deliver.
     """

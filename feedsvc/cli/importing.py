@@ -12,8 +12,9 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
-from activityfeed import FeedClient
+from activityfeed import FeedClient, retry_after
 from activityfeed.v1.activity_service_pb2 import (
+    DELIVERY_STATE_QUEUED,
     BatchPublishActivitiesRequest,
     PublishActivityRequest,
     PublishActivityResult,
@@ -25,6 +26,7 @@ from activityfeed.v1.follow_service_pb2 import (
     FollowResult,
     GetFollowCountsRequest,
 )
+from google.rpc.status_pb2 import Status
 
 from feedsvc.cli.connection import label, told
 from feedsvc.cli.derived_ids import DerivedIds
@@ -42,9 +44,9 @@ BATCH_BYTES = 1 << 20
 WARMING = 64
 #: How often a feed is warmed that changes while it is being warmed.
 WARM_TRIES = 3
-#: Seconds that a call may take. A batch may be delivered to millions of feeds.
+#: Seconds that a call may take, and wait for deliveries.
 CALL_SECONDS = 60.0
-#: Seconds between tries while the server cannot answer; after them the import gives up.
+#: Seconds between tries while the server takes nothing; after them the import gives up.
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, *repeat(5.0, 10))
 #: Rows after which other tasks get their turn, and the progress is told.
 ROWS_A_TURN = 256
@@ -55,7 +57,8 @@ _PASSES = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
 )
-_PASSES_NUMBERS = {code.value[0] for code in _PASSES}
+#: The same of a row. What exhausts resources then are the deliveries that wait, not the row's size.
+_PASSES_NUMBERS = {code.value[0] for code in (*_PASSES, grpc.StatusCode.RESOURCE_EXHAUSTED)}
 #: It is the batch, not the connection: its rows are refused, and the import goes on.
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
@@ -65,7 +68,7 @@ _Answer = TypeVar("_Answer")
 
 
 class Unavailable(Exception):
-    """The server could not answer for a minute; the message says why. Import again later."""
+    """The server took nothing for a minute; the message says why. Import again later."""
 
 
 class Watcher(Protocol):
@@ -86,13 +89,16 @@ class Report:
     """What an import came to.
 
     Follows and activities that were there are duplicates only. So are those that the server made
-    without its answer arriving, which have been sent again.
+    without its answer arriving, which have been sent again. Deliveries are those of new activities
+    that were over when the server answered.
     """
 
     follows: int = 0
     activities: int = 0
     deliveries: int = 0
     skipped_cold: int = 0
+    queued: int = 0
+    """Activities whose delivery was not over when the server answered."""
     duplicates: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     malformed: int = 0
@@ -117,10 +123,12 @@ class Import:
     get one. So batches can be sent again, and files be imported again.
     """
 
-    def __init__(self, client: FeedClient, preset: Preset, watcher: Watcher) -> None:
+    def __init__(self, client: FeedClient, preset: Preset, watcher: Watcher, *, wait: bool) -> None:
+        """``wait``: for the delivery of each batch, as long as a call may take."""
         self._client = client
         self._preset = preset
         self._watcher = watcher
+        self._wait = wait
         self.report = Report()
 
     async def run(self, sources: Sequence[Source], *, warm: bool) -> Report:
@@ -178,7 +186,7 @@ class Import:
                     continue
                 if not activity.external_id:
                     activity.external_id = derived[source].next(line)
-                request = PublishActivityRequest(activity=activity)
+                request = PublishActivityRequest(activity=activity, wait_for_delivery=self._wait)
                 await lanes.put(row.actor, Entry(place, request))
 
     async def _rows(
@@ -228,12 +236,16 @@ class Import:
             return (await self._client.activities.BatchPublishActivities(batch)).results
 
         for result in await self._accepted(call, entries):
+            delivery = result.response.delivery
+            queued = delivery.state == DELIVERY_STATE_QUEUED
+            self.report.queued += queued
             if result.response.already_published:
                 self.report.duplicates += 1
-            else:
-                self.report.activities += 1
-            self.report.deliveries += result.response.delivery.delivered
-            self.report.skipped_cold += result.response.delivery.skipped_cold
+                continue
+            self.report.activities += 1
+            if not queued:
+                self.report.deliveries += delivery.delivered
+                self.report.skipped_cold += delivery.skipped_cold
 
     async def _accepted(
         self,
@@ -252,18 +264,22 @@ class Import:
                 for entry in entries:
                     self._refused(entry.place, label(error), told(error))
                 return accepted
-            again = []
+            again: list[Entry[_Request]] = []
+            why = Status()
             for entry, result in zip(entries, results, strict=True):
                 if result.HasField("response"):
                     accepted.append(result)
                 elif result.error.code in _PASSES_NUMBERS:
                     again.append(entry)
+                    why = result.error
                 else:
                     self._refused(entry.place, label(result.error), told(result.error))
             if not again:
                 return accepted
+            if len(again) < len(entries):  # it gets on
+                pauses = iter(PAUSES)
             entries = again
-            await _pause(pauses, result.error.message)
+            await _pause(pauses, why.message, retry_after(why) or 0)
 
     def _refused(self, place: str, why: str, text: str) -> None:
         self.report.refused[why] += 1
@@ -316,8 +332,8 @@ async def _patient(call: Callable[[], Awaitable[_Answer]]) -> _Answer:
         await _pause(pauses, why)
 
 
-async def _pause(pauses: Iterator[float], why: str) -> None:
+async def _pause(pauses: Iterator[float], why: str, least: float = 0) -> None:
     pause = next(pauses, None)
     if pause is None:
         raise Unavailable(why)
-    await asyncio.sleep(pause * random.uniform(0.5, 1))
+    await asyncio.sleep(max(pause * random.uniform(0.5, 1), least))

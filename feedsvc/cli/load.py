@@ -47,9 +47,17 @@ COMPLAINTS = 20
     is_flag=True,
     help="Materialise the feed of every user that appears, after the follows.",
 )
+@click.option(
+    "--wait-for-delivery",
+    "wait",
+    is_flag=True,
+    help="Wait until each batch is delivered: slower, but the totals are whole.",
+)
 @json_option("Print the result as one JSON object, and no progress.")
 @server_option
-def load(*, files: Sequence[str], preset: str, warm: bool, as_json: bool, server: str) -> None:
+def load(  # noqa: PLR0913 - an import has that many sides
+    *, files: Sequence[str], preset: str, warm: bool, wait: bool, as_json: bool, server: str
+) -> None:
     """Import follows and activities from FILES, of which - is standard input.
 
     Plain or gzip. All follows are made before the first activity is published. A line that is
@@ -59,6 +67,9 @@ def load(*, files: Sequence[str], preset: str, warm: bool, as_json: bool, server
     made from its line; identical lines of one file are told apart by counting them, and an
     identical line of another file is the same activity.
 
+    What goes to many followers is queued on the server, and delivered by its workers. When too much
+    is waiting there, the import waits too.
+
     \b
     canonical  each line {"activity": {...}}, an Activity as JSON, or
                {"follow": {"follower": "...", "followee": "..."}}
@@ -67,9 +78,10 @@ def load(*, files: Sequence[str], preset: str, warm: bool, as_json: bool, server
     gharchive  GitHub events, reduced: {"id", "actor", "verb", "object", "target", "time", ...}
 
     \b
-    With --json: follows and activities that were new, deliveries to warm feeds, followers
-    skipped_cold, duplicates (was there before), refused by reason, malformed, seconds, and
-    with --warm the feeds warmed.
+    With --json: follows and activities that were new; deliveries to warm feeds and followers
+    skipped_cold, of what was delivered when the server answered; queued activities, which were
+    not; duplicates (was there before), refused by reason, malformed, seconds, and with --warm
+    the feeds warmed.
     """  # noqa: D301 (click's mark: keep these lines)
     with ExitStack() as resources:
         try:
@@ -79,13 +91,14 @@ def load(*, files: Sequence[str], preset: str, warm: bool, as_json: bool, server
         watcher = resources.enter_context(_Progress(quiet=as_json))
 
         async def work(client: FeedClient) -> Report:
-            return await Import(client, PRESETS[preset], watcher).run(sources, warm=warm)
+            importing = Import(client, PRESETS[preset], watcher, wait=wait)
+            return await importing.run(sources, warm=warm)
 
         try:
             report = talk(server, work, timeout=CALL_SECONDS, request_ids=False)
         except Unavailable as error:
             raise click.ClickException(
-                f"gave up, because the server at {server} cannot answer: {error}; importing again "
+                f"gave up, because the server at {server} takes no more: {error}; importing again "
                 "goes on from here"
             ) from None
     if as_json:
@@ -157,6 +170,7 @@ def _print(report: Report) -> None:
         ("activities", report.activities, ""),
         ("deliveries", report.deliveries, "to warm feeds"),
         ("skipped cold", report.skipped_cold, "followers, whose next read finds the activity"),
+        ("queued", report.queued, "activities, being delivered: see feedsvc fanout"),
         ("duplicates", report.duplicates, "were there before"),
         *(("refused", count, why) for why, count in report.refused.most_common()),
         ("malformed", report.malformed, ""),

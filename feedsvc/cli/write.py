@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 import click
 from activityfeed import FeedClient
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity, Ref
-from activityfeed.v1.activity_service_pb2 import PublishActivityRequest, PublishActivityResponse
+from activityfeed.v1.activity_service_pb2 import (
+    DELIVERY_STATE_DELIVERED,
+    DELIVERY_STATE_FAILED,
+    DELIVERY_STATE_PULLED,
+    DELIVERY_STATE_QUEUED,
+    Delivery,
+    PublishActivityRequest,
+    PublishActivityResponse,
+)
 from activityfeed.v1.follow_service_pb2 import (
     FollowRequest,
     FollowResponse,
@@ -18,6 +26,16 @@ from google.protobuf.struct_pb2 import Struct
 
 from feedsvc.cli.connection import json_option, server_option, talk
 from feedsvc.cli.show import activity_line, console, plain
+
+#: Seconds that `publish --wait` waits.
+WAIT_SECONDS = 600.0
+#: How far a delivery has come, in words.
+STATES = {
+    DELIVERY_STATE_DELIVERED: "delivered",
+    DELIVERY_STATE_QUEUED: "queued: workers deliver it",
+    DELIVERY_STATE_PULLED: "delivered: so many follow that they read it themselves",
+    DELIVERY_STATE_FAILED: "not delivered to all: see feedsvc dead-letters",
+}
 
 
 def _time(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
@@ -66,6 +84,7 @@ def _struct(_: click.Context, __: click.Parameter, value: str | None) -> Struct 
     metavar="JSON",
     help="Anything else to keep with it, a JSON object.",
 )
+@click.option("--wait", is_flag=True, help="Until it is delivered, or for ten minutes.")
 @json_option("Print the PublishActivityResponse as one line of JSON.")
 @server_option
 def publish(  # noqa: PLR0913 - an activity has that many parts
@@ -83,6 +102,7 @@ def publish(  # noqa: PLR0913 - an activity has that many parts
     external_id: str | None,
     request_id: str | None,
     extra: Struct | None,
+    wait: bool,
     as_json: bool,
     server: str,
 ) -> None:
@@ -110,24 +130,31 @@ def publish(  # noqa: PLR0913 - an activity has that many parts
     )
     if when is not None:
         activity.publish_time.FromDatetime(when)
-    request = PublishActivityRequest(activity=activity, request_id=request_id or "")
+    request = PublishActivityRequest(
+        activity=activity, request_id=request_id or "", wait_for_delivery=wait
+    )
 
     async def work(client: FeedClient) -> PublishActivityResponse:
         return await client.activities.PublishActivity(request)
 
-    response = talk(server, work)
+    response = talk(server, work, **({"timeout": WAIT_SECONDS} if wait else {}))
     if as_json:
         click.echo(MessageToJson(response, indent=None))
         return
     out = console()
     out.print(activity_line(response.activity))
     before = ", was there already" if response.already_published else ""
-    delivery = response.delivery
-    out.print(
-        f"id {response.activity.id}{before}; delivered to {delivery.delivered} warm "
-        f"{'feed' if delivery.delivered == 1 else 'feeds'}, "
-        f"{delivery.skipped_cold} cold ones will find it",
-        style="dim",
+    out.print(f"id {response.activity.id}{before}; {_told(response.delivery)}", style="dim")
+
+
+def _told(delivery: Delivery) -> str:
+    state = STATES.get(delivery.state, "delivery unknown")
+    if not delivery.audience:  # nobody follows, or what was long ago is not known any more
+        return state
+    return (
+        f"{state} ({delivery.audience:,} follower{'s' * (delivery.audience != 1)}, put into "
+        f"{delivery.delivered:,} warm feed{'s' * (delivery.delivered != 1)}, "
+        f"{delivery.skipped_cold:,} cold ones will find it)"
     )
 
 

@@ -10,17 +10,20 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from feedsvc.core import ids, keys
-from feedsvc.core.fanout import Delivered, Fanout
+from feedsvc.core.fanout import Fanout
+from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, parse
+from feedsvc.core.sources import Source
 from feedsvc.core.store import Store
 from feedsvc.errors import (
     ActivityDeleted,
     ActivityNotFound,
     BeforeRetention,
     ExternalIdConflict,
+    FanoutOverloaded,
     RequestIdReused,
     StoreUnavailable,
 )
@@ -52,7 +55,7 @@ class NewActivity:
 class Published:
     id: int
     already: bool
-    delivered: Delivered
+    delivery: Delivery
 
 
 def digest(*parts: bytes) -> bytes:
@@ -64,6 +67,10 @@ def digest(*parts: bytes) -> bytes:
     return state.digest()
 
 
+def _delivering(activity_id: int, actor: str | None, to: tuple[str, ...]) -> Job:
+    return Job(Kind.DELIVER, activity_id, actor or "", to)
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -71,30 +78,53 @@ def now_ms() -> int:
 class Activities:
     """The activities of a store."""
 
-    def __init__(self, store: Store, fanout: Fanout) -> None:
+    def __init__(self, store: Store, fanout: Fanout, jobs: Jobs) -> None:
         self._store = store
         self._fanout = fanout
+        self._jobs = jobs
         self._latest: dict[int, int] = {}
         """By shard, the last id that was proposed for an activity of now."""
 
     def shard(self, entity: str) -> int:
         return ids.shard_for(entity, self._store.limits.shards)
 
-    async def publish(self, new: NewActivity, request_id: str) -> Published:
-        """Publishes and delivers. With the same request or external id it only delivers again.
+    async def publish(
+        self, new: NewActivity, request_id: str, wait_seconds: float = 0.0
+    ) -> Published:
+        """Publishes and delivers, or has it delivered; waits at most so long for that to end.
 
-        Raises BeforeRetention, ActivityDeleted, ExternalIdConflict, RequestIdReused.
+        With the same request or external id as before it publishes nothing. Raises BeforeRetention,
+        ActivityDeleted, ExternalIdConflict, RequestIdReused, FanoutOverloaded.
         """
-        return await self._fanout.finish(self._publish(new, request_id))
+        published = await self._fanout.finish(self._publish(new, request_id))
+        if wait_seconds <= 0 or published.delivery.state != "queued":
+            return published
+        job = _delivering(published.id, new.actor if new.followers else None, new.to)
+        return replace(published, delivery=await self._jobs.wait(job, wait_seconds))
 
     async def _publish(self, new: NewActivity, request_id: str) -> Published:
-        outcome, activity_id, bitmap = await self._commit(new, request_id)
-        delivered = await self._fanout.deliver(
-            activity_id, new.actor if new.followers else None, bitmap, new.to
-        )
-        return Published(activity_id, outcome != b"published", delivered)
+        incarnation = self._store.incarnations[self.shard(new.actor)]
+        outcome, activity_id, bitmap, mode, due = await self._commit(new, request_id)
+        already = outcome != b"published"
+        job = _delivering(activity_id, new.actor if new.followers else None, new.to)
+        if due:
+            own = Source.of(new.actor, bitmap, mode) if new.followers else None
+            delivery = await self._fanout.inline(job, own, incarnation)
+        elif already:
+            delivery = await self._jobs.delivery(job)
+        else:
+            delivery = Delivery()
+        return Published(activity_id, already, delivery)
 
-    async def _commit(self, new: NewActivity, request_id: str) -> tuple[bytes, int, bytes]:
+    async def delivery(
+        self, activity_id: int, actor: str | None, to: tuple[str, ...]
+    ) -> Delivery:
+        """How far the delivery of an activity has come; ``actor`` if its followers are addressed."""
+        return await self._jobs.delivery(_delivering(activity_id, actor, to))
+
+    async def _commit(
+        self, new: NewActivity, request_id: str
+    ) -> tuple[bytes, int, bytes, bytes, int]:
         now = now_ms()
         shard = self.shard(new.actor)
         unique = new.external_id or request_id or secrets.token_hex(8)
@@ -111,7 +141,7 @@ class Activities:
             self._latest[shard] = proposed
         name, seconds = self._request("p", new.actor, request_id)
         while True:
-            outcome, found, bitmap = await self._store.script(
+            outcome, found, *rest = await self._store.script(
                 "publish",
                 shard,
                 new.actor,
@@ -127,7 +157,8 @@ class Activities:
             )
             match outcome:
                 case b"published" | b"replayed" | b"duplicate":
-                    return outcome, int(found), bitmap
+                    bitmap, mode, due = rest
+                    return outcome, int(found), bitmap, mode, due
                 case b"busy":
                     continue
                 case b"reused":
@@ -137,6 +168,8 @@ class Activities:
                         f"the actor has another activity of this external_id: {found.decode()}",
                         int(found),
                     )
+                case b"overloaded":
+                    raise FanoutOverloaded("too many deliveries are waiting")
                 case b"deleted":
                     raise ActivityDeleted("the activity of this external_id was deleted")
                 case _:
@@ -194,18 +227,17 @@ class Activities:
         shard = self.shard(actor)
         if ids.shard_of(activity_id) != shard:  # nor can the actor have deleted it before
             raise ActivityNotFound("there is no such activity")
-        to = tuple(to)
+        incarnation = self._store.incarnations[shard]
         name, seconds = self._request("d", actor, request_id)
-        outcome, bitmap, known = await self._store.script(
+        outcome, job = await self._store.script(
             "delete", shard, activity_id, actor, request_digest, name, seconds, *to
         )
         if outcome == b"reused":
             raise RequestIdReused("this request_id was sent before to delete another activity")
         if outcome == b"absent":
             raise ActivityNotFound("there is no such activity")
-        if outcome == b"replayed" and known:
-            to = known.decode().split("\0")
-        await self._fanout.retract(activity_id, actor, bitmap, to)
+        if job:  # else it has been done, or workers have it
+            await self._fanout.inline(parse(job), None, incarnation)
 
     async def forget_let_go(self) -> None:
         """Tells activities' shards which outboxes elsewhere let them go; as often as one likes."""

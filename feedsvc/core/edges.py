@@ -13,16 +13,19 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 
 from feedsvc.core import ids, keys
-from feedsvc.core.fanout import Fanout, shards_in
-from feedsvc.core.outbox import merge
+from feedsvc.core.fanout import Fanout
+from feedsvc.core.flips import settle
+from feedsvc.core.sources import Source, count, shards_in
 from feedsvc.core.store import Arg, Store
-from feedsvc.errors import FeedError, RequestIdReused, TooManyFollowees
+from feedsvc.errors import FeedError, RequestIdReused, StoreUnavailable, TooManyFollowees
 
 #: Edges that one script call makes at the most.
 EDGES_A_CALL = 50
 _OTHER_FIELDS = tuple(keys.FIELDS.values())
 #: Warm feeds into which a batch merges outboxes at a time.
 SETTLING = 16
+#: Times that edges are made anew because the store lost its last writes meanwhile.
+AGAIN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +78,46 @@ class Edges:
         return await self._fanout.finish(self._follow(wanted))
 
     async def _follow(self, wanted: Sequence[NewEdge]) -> list[Edge | FeedError]:
-        shards = [self._shard(new.follower) for new in wanted]
+        results: list[Edge | FeedError] = [FeedError()] * len(wanted)
+        unsettled: dict[tuple[str, str], Edge] = {}
+        crowds: set[str] = set()
+        left = list(range(len(wanted)))
+        for _ in range(AGAIN):
+            left = await self._make(wanted, left, results, unsettled, crowds)
+            if not left:
+                break
+        else:
+            raise StoreUnavailable("the store is not available")
+        slots = asyncio.Semaphore(SETTLING)
+
+        async def one(edge: Edge) -> None:
+            async with slots:
+                await settle(self._store, edge.followee, [(edge.follower, edge.position)])
+
+        await asyncio.gather(
+            *(one(edge) for edge in unsettled.values()),
+            *(self._fanout.consider(followee) for followee in crowds),
+        )
+        return results
+
+    async def _make(
+        self,
+        wanted: Sequence[NewEdge],
+        chosen: Sequence[int],
+        results: list[Edge | FeedError],
+        unsettled: dict[tuple[str, str], Edge],
+        crowds: set[str],
+    ) -> list[int]:
+        """Makes some of the edges; those that are to be made again."""
+        incarnations = list(self._store.incarnations)
+        shards = {number: self._shard(wanted[number].follower) for number in chosen}
         # Before the edge: a publisher that does not see the mark committed before the edge was
         # made, and the follower reads the outbox after that.
-        followees = (new.followee for new in wanted)
-        await self._mark(set(zip(followees, shards, strict=True)))
-        results: list[Edge | FeedError] = [FeedError()] * len(wanted)
-        pulled: dict[tuple[str, str], Edge] = {}
+        modes = await self._mark({(wanted[one].followee, shard) for one, shard in shards.items()})
+        stale: list[int] = []
 
         async def make(shard: int, numbers: list[int]) -> None:
-            arguments: list[Arg] = []
+            arguments: list[Arg] = [incarnations[shard]]
             for number in numbers:
                 new = wanted[number]
                 arguments += (
@@ -93,14 +126,20 @@ class Edges:
                     new.digest,
                     keys.request("f", new.follower, new.request_id),
                     self._store.limits.request_ttl,
+                    modes[new.followee],
                 )
             answers = await self._store.script("follow", shard, *arguments)
-            for number, (outcome, position, mode) in zip(numbers, answers, strict=True):
+            if answers == b"stale":
+                stale.extend(numbers)
+                return
+            for number, (outcome, position, hint) in zip(numbers, answers, strict=True):
                 results[number] = result = self._result(wanted[number], outcome, position)
-                if mode == b"pull" and isinstance(result, Edge):
-                    pulled[result.follower, result.followee] = result
+                if hint == b"unsettled" and isinstance(result, Edge):
+                    unsettled[result.follower, result.followee] = result
+                elif hint == b"crowd":
+                    crowds.add(wanted[number].followee)
 
-        by_shard = sorted(range(len(wanted)), key=shards.__getitem__)
+        by_shard = sorted(chosen, key=shards.__getitem__)
         await asyncio.gather(
             *(
                 make(shard, group[first : first + EDGES_A_CALL])
@@ -109,27 +148,30 @@ class Edges:
                 for first in range(0, len(group), EDGES_A_CALL)
             )
         )
-        slots = asyncio.Semaphore(SETTLING)
+        return stale
 
-        async def settle(edge: Edge) -> None:
-            async with slots:
-                await self._settle(edge.follower, edge.followee, edge.position)
-
-        await asyncio.gather(*(settle(edge) for edge in pulled.values()))
-        return results
-
-    async def _mark(self, wanted: Collection[tuple[str, int]]) -> None:
-        """Notes at followees in which shards they have followers."""
-        by_shard: dict[int, list[Arg]] = {}
+    async def _mark(self, wanted: Collection[tuple[str, int]]) -> dict[str, bytes]:
+        """Notes at followees in which shards they have followers; the mode of each."""
+        by_shard: dict[int, list[tuple[str, int]]] = {}
         for followee, shard in wanted:
-            by_shard.setdefault(self._shard(followee), []).extend((followee, shard))
+            by_shard.setdefault(self._shard(followee), []).append((followee, shard))
+        modes: dict[str, bytes] = {}
+
+        async def mark(shard: int, pairs: list[tuple[str, int]]) -> None:
+            arguments: list[Arg] = []
+            for pair in pairs:
+                arguments += pair
+            found = await self._store.script("mark", shard, *arguments)
+            modes.update(zip((followee for followee, _ in pairs), found, strict=True))
+
         await asyncio.gather(
             *(
-                self._store.script("mark", shard, *pairs[first : first + 2 * EDGES_A_CALL])
+                mark(shard, pairs[first : first + EDGES_A_CALL])
                 for shard, pairs in by_shard.items()
-                for first in range(0, len(pairs), 2 * EDGES_A_CALL)
+                for first in range(0, len(pairs), EDGES_A_CALL)
             )
         )
+        return modes
 
     def _result(self, new: NewEdge, outcome: bytes, position: bytes) -> Edge | FeedError:
         if outcome == b"too_many":
@@ -139,41 +181,17 @@ class Edges:
             return RequestIdReused("this request_id was sent before to follow another entity")
         return Edge(new.follower, new.followee, int(position), already=outcome == b"already")
 
-    async def _settle(self, follower: str, followee: str, position: int) -> None:
-        """Merges an outbox into a warm feed and flips the edge to PUSH.
-
-        Dying before leaves the edge PULL: every read merges the outbox, which is slower and as
-        right.
-        """
-        limits = self._store.limits
-        newest = await merge(
-            self._store,
-            [followee],
-            older=True,
-            cursor=None,
-            count=limits.feed_cap + limits.feed_slack + 1,
-        )
-        await self._store.script(
-            "settle",
-            self._shard(follower),
-            follower,
-            followee,
-            position,
-            newest.floor,
-            *reversed(newest.ids),
-        )
-
     async def settle(self, follower: str, followees: Collection[str]) -> None:
-        """Settles PULL edges that a process left behind when it died."""
+        """Flips PULL edges that need not be: a process left them behind when it died."""
         key = keys.edges(self._tag(follower), follower)
         positions = await self._store.call("HMGET", key, *followees)
         for followee, position in zip(followees, positions, strict=True):
             if position is not None:
-                await self._settle(follower, followee, int(position))
+                await settle(self._store, followee, [(follower, int(position))])
 
     async def unfollow(self, edge: NewEdge) -> bool:
         """Ends an edge; says whether there was one. Raises RequestIdReused."""
-        outcome, there = await self._store.script(
+        outcome, there, left = await self._store.script(
             "unfollow",
             self._shard(edge.follower),
             edge.follower,
@@ -184,6 +202,8 @@ class Edges:
         )
         if outcome == b"reused":
             raise RequestIdReused("this request_id was sent before to unfollow another entity")
+        if left == b"1":
+            await self._fanout.finish(self._fanout.consider(edge.followee))
         return bool(there == b"1")
 
     async def followees(self, follower: str) -> list[str]:
@@ -216,16 +236,12 @@ class Edges:
         fields, others = await asyncio.gather(
             self._store.call("HLEN", edges), self._store.call("HMGET", edges, *_OTHER_FIELDS)
         )
-        counts = await asyncio.gather(
-            *(
-                self._store.script("followers_count", shard, entity)
-                for shard in shards_in(others[_OTHER_FIELDS.index(keys.SHARDS)] or b"")
-            )
-        )
-        return sum(counts), fields - sum(other is not None for other in others)
+        source = Source.of(entity, others[_OTHER_FIELDS.index(keys.SHARDS)], None)
+        followers = await count(self._store, source)
+        return followers, fields - sum(other is not None for other in others)
 
-    async def list_following(self, entity: str, after: Place | None, count: int) -> list[Edge]:
-        """Up to ``count`` edges from an entity, newest first."""
+    async def list_following(self, entity: str, after: Place | None, most: int) -> list[Edge]:
+        """Up to ``most`` edges from an entity, newest first."""
         flat = await self._store.call("HGETALL", keys.edges(self._tag(entity), entity))
         edges = (
             Edge(entity, name, int(position))
@@ -233,12 +249,12 @@ class Edges:
             if (name := one.decode()) not in _OTHER_FIELDS
         )
         beyond = (edge for edge in edges if after is None or edge.position < after.position)
-        return nlargest(count, beyond, key=attrgetter("position"))
+        return nlargest(most, beyond, key=attrgetter("position"))
 
     async def list_followers(
-        self, entity: str, after: Place | None, count: int
+        self, entity: str, after: Place | None, most: int
     ) -> list[tuple[Edge, Place]]:
-        """Up to ``count`` edges to an entity, newest first, with the place of each."""
+        """Up to ``most`` edges to an entity, newest first, with the place of each."""
         bitmap = await self._store.call("HGET", keys.edges(self._tag(entity), entity), keys.SHARDS)
 
         async def of_shard(shard: int) -> list[tuple[Edge, Place]]:
@@ -246,11 +262,11 @@ class Edges:
             if after is not None:
                 # Of equal positions the greater shard comes first.
                 bound = f"({after.position}" if shard >= after.shard else str(after.position)
-            flat = await self._store.script("followers_read", shard, entity, bound, count)
+            flat = await self._store.script("followers_read", shard, entity, bound, most)
             return [
                 (Edge(name.decode(), entity, int(position)), Place(int(position), shard))
                 for name, position in zip(flat[::2], flat[1::2], strict=True)
             ]
 
         parts = await asyncio.gather(*(of_shard(shard) for shard in shards_in(bitmap or b"")))
-        return nlargest(count, (edge for part in parts for edge in part), key=itemgetter(1))
+        return nlargest(most, (edge for part in parts for edge in part), key=itemgetter(1))

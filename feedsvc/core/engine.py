@@ -7,8 +7,10 @@ from feedsvc.core.activities import Activities
 from feedsvc.core.edges import Edges
 from feedsvc.core.fanout import Fanout
 from feedsvc.core.feed import Feeds
+from feedsvc.core.jobs import Jobs
 from feedsvc.core.live import Live
 from feedsvc.core.store import Store
+from feedsvc.core.worker import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +23,19 @@ class Engine:
     edges: Edges
     feeds: Feeds
     live: Live
+    jobs: Jobs
+    workers: Workers
 
     @classmethod
-    def on(cls, store: Store) -> Self:
-        """The core on an opened store."""
-        fanout = Fanout(store)
-        activities = Activities(store, fanout)
+    def on(cls, store: Store, aside: Store | None = None) -> Self:
+        """The core on an opened store; ``aside`` is the same one for its workers, if not this."""
+        jobs = Jobs(store)
+        fanout = Fanout(store, jobs)
+        activities = Activities(store, fanout, jobs)
         edges = Edges(store, fanout)
-        return cls(
-            store, fanout, activities, edges, Feeds(store, activities, edges, fanout), Live(store)
-        )
+        feeds = Feeds(store, activities, edges, fanout)
+        workers = Workers(aside or store, fanout, jobs)
+        return cls(store, fanout, activities, edges, feeds, Live(store), jobs, workers)
 
     async def start_log(self, user: str) -> str:
         """Makes a user live; the place at the end of its log.

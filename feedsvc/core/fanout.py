@@ -1,52 +1,36 @@
-"""Fan-out: brings what was published to the outboxes and warm feeds that it belongs in.
+"""Fan-out: brings what was published to the outboxes and feeds that it belongs in.
 
-A script works beside the data, one call for a chunk of followers. What was begun is finished
-even if the caller goes away: the activity is published, and only its delivery is left.
+A script works beside the data, one call for a chunk of followers. Small audiences are reached while
+the caller waits, larger ones by workers (``worker.py``). All of it may be done again without harm,
+and its job (``jobs.py``) stays until it has been done.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, TypeVar
 
-from feedsvc.core import ids, keys
+from feedsvc.core import flips, ids, sources
+from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, Progress, text_of
+from feedsvc.core.sources import Source
 from feedsvc.core.store import Arg, Store
+from feedsvc.errors import StoreUnavailable
 
-#: Shards that one call pushes to, where keys may be of several slots.
-SHARDS_A_PUSH = 16
+log = logging.getLogger(__name__)
+
+#: Shards that one call works on, where keys may be of several slots.
+SHARDS_A_CALL = 16
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """What delivering an activity came to."""
-
-    feeds: int = 0
-    """Warm feeds of followers that it was put into."""
-    cold: int = 0
-    """Followers whose feed is not materialised."""
-
-    def __add__(self, other: "Delivered") -> "Delivered":
-        return Delivered(self.feeds + other.feeds, self.cold + other.cold)
-
-
-def shards_in(bitmap: bytes) -> list[int]:
-    """The shards that a bitmap of the store names; bit 0 is the highest of the first byte."""
-    return [
-        8 * index + bit
-        for index, byte in enumerate(bitmap)
-        if byte
-        for bit in range(8)
-        if byte & (0x80 >> bit)
-    ]
 
 
 class Fanout:
     """Deliveries and retractions, and the work under way that must come to its end."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, jobs: Jobs) -> None:
         self._store = store
+        self._jobs = jobs
         self._running: set[asyncio.Task[Any]] = set()
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
@@ -61,81 +45,181 @@ class Fanout:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def deliver(
-        self, activity_id: int, actor: str | None, bitmap: bytes, to: Iterable[str]
-    ) -> Delivered:
-        """Brings an activity to the outboxes of ``to``, then to their followers and its actor's.
+    async def inline(self, job: Job, own: Source | None, incarnation: str) -> Delivery:
+        """Does a job while its caller waits; if that takes too long, workers go on.
 
-        ``actor`` is None if its own followers are not addressed; ``bitmap`` says where they are.
+        ``own`` is the actor as the step that made the job saw it; ``incarnation`` is the store's
+        from before that step. Whatever goes wrong, the job stays, and is taken over.
         """
-        sources = {} if actor is None else {actor: bitmap}
-        others = [entity for entity in to if entity != actor]
-        if others:
-            bitmaps = await asyncio.gather(
-                *(
-                    self._store.script("outbox_add", self._shard(entity), entity, activity_id)
-                    for entity in others
-                )
-            )
-            sources.update(zip(others, bitmaps, strict=True))
-        return await self._push_all(activity_id, sources, "added")
+        progress = Progress()
+        try:
+            return await self._inline(job, own, incarnation, progress)
+        except StoreUnavailable:
+            return progress.delivery("queued")
+        except Exception:
+            log.exception("a delivery failed and will be tried again")
+            return progress.delivery("queued")
 
-    async def retract(self, activity_id: int, actor: str, bitmap: bytes, to: Iterable[str]) -> None:
-        """Tells the live logs of all whose feed may have shown an activity that it is gone."""
-        sources = {actor: bitmap}
-        others = [entity for entity in to if entity != actor]
-        bitmaps = await asyncio.gather(
-            *(
-                self._store.call(
-                    "HGET",
-                    keys.edges(self._store.tags[self._shard(entity)], entity),
-                    keys.SHARDS,
-                )
-                for entity in others
+    async def _inline(
+        self, job: Job, own: Source | None, incarnation: str, progress: Progress
+    ) -> Delivery:
+        limits = self._store.limits
+        found = await self.sources(self._store, job, own)
+        pulled = any(one.pulled for one in found)
+        over = False
+        if not self._store.cluster and not pulled and len(found) == 1 and job.kind is Kind.DELIVER:
+            some = found[0].shards[:SHARDS_A_CALL]
+            end = incarnation if some == found[0].shards else None
+            over = await self._push(
+                self._store, job, found[0], some, progress, limits.push_chunk, end
             )
+        ended = over or await self.work(
+            self._store,
+            job,
+            found,
+            progress,
+            budget=limits.push_chunk,
+            go_on=lambda: progress.seen < limits.inline_audience,
         )
-        sources.update(
-            (entity, found or b"") for entity, found in zip(others, bitmaps, strict=True)
-        )
-        await asyncio.gather(
+        if pulled or not ended or 0 < limits.celebrity_threshold <= progress.seen:
+            await self.count(self._store, found, progress)
+        if not ended:
+            await self._jobs.spill(job, incarnation, progress)
+            return progress.delivery("pulled" if pulled else "queued")
+        if not over and not await self._jobs.done(job, incarnation):
+            return progress.delivery("queued")
+        return progress.delivery("pulled" if pulled else "delivered")
+
+    async def count(self, store: Store, found: Sequence[Source], progress: Progress) -> None:
+        """Counts the audience, and begins to flip the followers of a source if that is due."""
+        counts = await asyncio.gather(*(flips.begin_if_due(store, one) for one in found))
+        progress.audience = sum(followers for followers, _ in counts)
+        if any(begun for _, begun in counts):
+            self._jobs.queued.set()
+
+    async def consider(self, entity: str) -> None:
+        """Begins to flip an entity's followers if they have become so many, or so few."""
+        await self.count(self._store, await sources.read(self._store, [entity]), Progress())
+
+    async def sources(self, store: Store, job: Job, own: Source | None = None) -> list[Source]:
+        """Whose followers a job addresses. What is published ``to`` them, is in their outboxes then."""
+        others = [entity for entity in job.to if entity != job.actor]
+        if own is not None:
+            found = [own]
+        else:
+            found = await sources.read(store, [job.actor] if job.actor else [])
+        if job.kind is Kind.DELIVER:
+            added = await asyncio.gather(
+                *(self._at(store, "outbox_add", entity, job.subject) for entity in others)
+            )
+            return found + [
+                Source.of(entity, *fields)
+                for entity, fields in zip(others, added, strict=True)
+                if fields  # else it is too old for the outbox
+            ]
+        found += await sources.read(store, others)
+        if job.kind is Kind.RETRACT:
+            await asyncio.gather(
+                *(self._at(store, "retract", one.entity, job.subject) for one in found)
+            )
+        return found
+
+    async def _at(self, store: Store, script: str, entity: str, activity_id: int) -> Any:
+        """A script about an activity in an entity's shard."""
+        shard = ids.shard_for(entity, store.limits.shards)
+        return await store.script(script, shard, entity, activity_id)
+
+    async def work(
+        self,
+        store: Store,
+        job: Job,
+        found: Sequence[Source],
+        progress: Progress,
+        *,
+        budget: int,
+        go_on: Callable[[], bool] = lambda: True,
+        turn: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
+    ) -> bool:
+        """Goes on with a job where ``progress`` is, as long as ``go_on``; says whether it has ended.
+
+        ``budget`` is the work of one call, in followers; each call is made in a ``turn``. If calls
+        fail, those for other shards go on before the first error is raised.
+        """
+        together = 1 if store.cluster else SHARDS_A_CALL
+
+        async def group(one: Source, shards: list[int]) -> bool:
+            while left := [shard for shard in shards if progress.place(one, shard) != ""]:
+                if not go_on():
+                    return False
+                async with turn():
+                    await self._step(store, job, one, left, progress, budget)
+            return True
+
+        results = await asyncio.gather(
             *(
-                self._store.script("retract", self._shard(entity), entity, activity_id)
-                for entity in sources
+                group(one, one.shards[first : first + together])
+                for one in found
+                for first in range(0, len(one.shards), together)
             ),
-            self._push_all(activity_id, sources, "removed"),
+            return_exceptions=True,
         )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return all(results)
 
-    async def _push_all(
-        self, activity_id: int, sources: dict[str, bytes], what: Literal["added", "removed"]
-    ) -> Delivered:
-        together = 1 if self._store.cluster else SHARDS_A_PUSH
-        pushes = []
-        for source, bitmap in sources.items():
-            shards = shards_in(bitmap)
-            for first in range(0, len(shards), together):
-                some = shards[first : first + together]
-                pushes.append(self._push(some, source, activity_id, what))
-        if len(pushes) == 1:
-            return await pushes[0]
-        return sum(await asyncio.gather(*pushes), Delivered())
+    async def _step(
+        self,
+        store: Store,
+        job: Job,
+        one: Source,
+        shards: list[int],
+        progress: Progress,
+        budget: int,
+    ) -> None:
+        """One call."""
+        places = [progress.place(one, shard) for shard in shards]
+        if job.kind is Kind.FLIP:
+            flipped = await flips.flip(store, one, job.subject, shards, places, budget)
+            for shard, (place, seen) in zip(shards, flipped, strict=True):
+                progress.reached(one, shard, place)
+                progress.seen += seen
+        elif job.kind is Kind.RETRACT or one.pulled:
+            what = "removed" if job.kind is Kind.RETRACT else "added"
+            told = await store.script(
+                "tell", shards, one.entity, job.subject, what, budget, *places
+            )
+            for shard, (place,) in zip(shards, told, strict=True):
+                progress.reached(one, shard, place.decode())
+        else:
+            await self._push(store, job, one, shards, progress, budget, None)
 
     async def _push(
-        self, shards: list[int], source: str, activity_id: int, what: str, position: Arg = "-inf"
-    ) -> Delivered:
-        """Pushes to followers in some shards, beyond a position.
+        self,
+        store: Store,
+        job: Job,
+        one: Source,
+        shards: list[int],
+        progress: Progress,
+        budget: int,
+        end: str | None,
+    ) -> bool:
+        """Pushes to a chunk of followers.
 
-        What the work budget of the one call does not do, each shard goes on with by itself.
+        With an incarnation as ``end`` the same call ends the job, if nothing is left to do; says
+        whether it has.
         """
-        results = await self._store.script(
-            "push", shards, source, activity_id, what, *([position] * len(shards))
+        places = [progress.place(one, shard) for shard in shards]
+        scope, last = shards, list[Arg]()
+        if end is not None:
+            scope = [*shards, self._jobs.shard(job)]
+            last = [text_of(job), end, int(store.lossy)]
+        *results, over = await store.script(
+            *("push", scope, one.entity, job.subject, budget, len(shards)), *places, *last
         )
-        done = Delivered(sum(feeds for _, feeds, _ in results), sum(cold for *_, cold in results))
-        left = [
-            self._push([shard], source, activity_id, what, reached)
-            for shard, (reached, _, _) in zip(shards, results, strict=True)
-            if reached
-        ]
-        return sum(await asyncio.gather(*left), done) if left else done
-
-    def _shard(self, entity: str) -> int:
-        return ids.shard_for(entity, self._store.limits.shards)
+        for shard, (place, feeds, cold, seen) in zip(shards, results, strict=True):
+            progress.reached(one, shard, place.decode())
+            progress.feeds += feeds
+            progress.cold += cold
+            progress.seen += seen
+        return bool(over)

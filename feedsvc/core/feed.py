@@ -114,6 +114,8 @@ class _Stored:
     floor: int
     log_tail: str
     pulled: list[str]
+    unsettled: list[str]
+    """Those of them whose edges need not be PULL."""
     ids: list[int]
 
 
@@ -129,6 +131,10 @@ class Feeds:
 
     def _shard(self, user: str) -> int:
         return ids.shard_for(user, self._store.limits.shards)
+
+    def _stored_key(self, user: str) -> str:
+        shard = self._shard(user)
+        return keys.feed(self._store.tags[shard], user, self._store.incarnations[shard])
 
     async def page(self, user: str, cursor: Cursor, size: int) -> Page:
         """A page of a user's feed."""
@@ -226,11 +232,12 @@ class Feeds:
         """The stored slice merged with the outboxes of PULL edges, and the floor of these."""
         pulled = await merge(self._store, stored.pulled, older=at.older, cursor=at.id, count=count)
         both = {one for one in (*stored.ids, *pulled.ids) if one > stored.floor}
-        await self._edges.settle(user, stored.pulled[:SETTLED_A_READ])
+        if stored.unsettled:
+            await self._edges.settle(user, stored.unsettled[:SETTLED_A_READ])
         return sorted(both, reverse=at.older)[:count], pulled.floor
 
     async def _stored(self, user: str, at: Cursor, count: int) -> _Stored:
-        state, head, log_tail, pulled, found = await self._store.script(
+        state, head, log_tail, pulled, unsettled, found = await self._store.script(
             "feed_read",
             self._shard(user),
             user,
@@ -244,6 +251,7 @@ class Feeds:
             int(head) if warm else 0,
             log_tail.decode(),
             [name.decode() for name in pulled],
+            [name.decode() for name in unsettled],
             [int(one) for one in found],
         )
 
@@ -256,6 +264,8 @@ class Feeds:
         """Materialises a cold feed; joins a build of this process that is under way."""
         task = self._builds.get(user)
         if task is None:
+            if len(self._builds) >= self._store.limits.max_builds:
+                return -1  # reads answer from the outboxes meanwhile
             task = asyncio.create_task(self._fanout.finish(self._build(user, force=False)))
             self._builds[user] = task
             task.add_done_callback(lambda _: self._builds.pop(user, None))
@@ -297,7 +307,7 @@ class Feeds:
                 await asyncio.sleep(VERIFY_SECONDS)
             tag = self._store.tags[self._shard(user)]
             stored, pulled = await asyncio.gather(
-                self._store.call("LRANGE", keys.feed(tag, user), 0, -1),
+                self._store.call("LRANGE", self._stored_key(user), 0, -1),
                 self._store.call("SMEMBERS", keys.pulled(tag, user)),
             )
             if not stored or stored[0].startswith(b"!"):
@@ -336,7 +346,7 @@ class Feeds:
     async def stats(self, user: str) -> Stats:
         """What is stored of a feed; reading it does not keep the feed warm."""
         tag = self._store.tags[self._shard(user)]
-        feed = keys.feed(tag, user)
+        feed = self._stored_key(user)
         head, length, ttl, size, pulled, lease, (_, following) = await asyncio.gather(
             self._store.call("LINDEX", feed, 0),
             self._store.call("LLEN", feed),

@@ -13,22 +13,34 @@ kind    type    what lives there
 ``x``   string  ``x:<actor>\0<external id>``: the activity id and the digest of what was sent
 ``q``   string  ``q:<rpc><entity>\0<request id>``: digest and result of a mutation, for 24 hours
 ``o``   list    ``o:<entity>``: the outbox, a packed list (see ``lua/lib/packed.lua``)
-``e``   hash    ``e:<entity>``: for each followee the edge's position. Three more fields, which are no names: see
-                ``FIELDS``
+``e``   hash    ``e:<entity>``: for each followee the edge's position. More fields, which are no names: see ``FIELDS``
 ``p``   set     ``p:<follower>``: those followees whose edge is PULL
+``b``   hash    ``b``: of entities that have or had very many followers, ``P<epoch>`` if their edges here are PULL,
+                ``U<epoch>`` if they are not any more
 ``w``   zset    ``w:<followee>``: its followers in this shard by position, the same as in ``e``; if there are many
 ``s``   hash    ``s:<bucket>``: the followers in this shard of each followee that has few, as a string of their
                 numbers, oldest edge first (see ``lua/lib/followers.lua``)
 ``i``   hash    ``i:<number div 100>``: by the rest, the names of followers of this shard that have a number
-``t``   hash    ``t``: ``numbers`` given out, ``buckets`` of ``s``, and ``lists`` in them
+``t``   hash    ``t``: ``numbers`` given out, ``buckets`` of ``s``, and ``lists`` in them; ``run`` of the store and
+                ``incarnation``, see below
 ``f``   list    ``f:<entity>``: the warm feed, a packed list; ``!nonce`` at its head while it is being built
 ``l``   stream  ``l:<entity>``: the live log; entry ids are ``<n>-<nonce>``, n = 1, 2, 3, ...
 ``m``   set     ``m:<entity>``: what the live log has told lately: an id for added, its negative for removed
 ``n``   set     ``n:<entity>``: the same, the generation before
 ``v``   zset    ``v``: the live entities of the shard by the end of their lease, in Unix milliseconds
 ``g``   list    ``g``: ``<id> <outbox>`` for activities of other shards that an outbox of this shard let go
+``d``   zset    ``d``: jobs that the process which made them is doing, by the time from when on others may
+``j``   stream  ``j``: the queue of jobs; its consumer group is ``workers``
+``k``   hash    ``k:<job>``: how far a queued job has come; for ten minutes after its end too
+``r``   zset    ``r``: jobs that workers have, by the end of their lease, in Unix milliseconds
+``u``   stream  ``u``: dead letters
+``z``   zset    ``z``: finished jobs with a ``to``, by their end, for ten minutes; if the store may lose writes
+``y``   string  ``y:<Unix time div 10 s>``: how many followers workers reached, for two minutes
 ``c``   string  ``c:<first 12 digits>``: the last id placed in a crowded stretch of time, about 5 ms, for an hour
 ======  ======  ==============================================================================================
+
+A store that lost its last writes when it was started anew begins another *incarnation*: it stands after the letter of
+``f``, ``l``, ``m`` and ``n``, so that feeds are cold and logs gone. There is none before the first time.
 
 ``feedsvc:meta`` (hash) holds what the store was created with: ``shards``, ``schema``, ``secret``. The channel
 ``<tag>wake`` carries the names of entities whose live log has grown.
@@ -40,7 +52,7 @@ from functools import lru_cache
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 META = "feedsvc:meta"
-SCHEMA = 2
+SCHEMA = 3
 
 _KINDS = {
     "ACTIVITY": "a",
@@ -60,30 +72,49 @@ _KINDS = {
     "SEEN_BEFORE": "n",
     "LIVE": "v",
     "LET_GO": "g",
+    "CELEBRITIES": "b",
+    "DUE": "d",
+    "JOBS": "j",
+    "JOB": "k",
+    "RUNNING": "r",
+    "DEAD": "u",
+    "DONE": "z",
+    "REACHED": "y",
     "CROWDED": "c",
 }
 
-FIELDS = {"GENERATION": "", "NUMBER": "\1", "SHARDS": "\2"}
+FIELDS = {"GENERATION": "", "NUMBER": "\1", "SHARDS": "\2", "MODE": "\3"}
 """Fields of ``e:<entity>`` beside its followees; no entity has such a name.
 
 GENERATION  the last position given out, plus one for every unfollow since: changes whenever an edge does
 NUMBER      stands for the name in ``s``; only if the entity ever was among few followers
 SHARDS      a bitmap of the shards in which the entity has, or had, followers; bit 0 is the first byte's highest
+MODE        only if it ever had very many followers: how they get its activities, and the epoch of that. ``U``: they
+            are pushed to; ``P``: they read for themselves; ``>`` and ``<``: on the way to ``P``, and back
 """
 
 SHARDS = FIELDS["SHARDS"]
+MODE = FIELDS["MODE"]
 
-_SINGLE = ("LIVE", "LET_GO", "TALLIES")
+_SINGLE = (
+    *("LIVE", "LET_GO", "TALLIES", "CELEBRITIES"),
+    *("DUE", "JOBS", "RUNNING", "DEAD", "DONE"),
+)
 """Kinds of which a shard has one key."""
 
 LUA_PREAMBLE = (
-    "local TAG, LIVE, LET_GO, TALLIES, WAKE\n"
+    f"local TAG, WAKE, INCARNATION, {', '.join(_SINGLE)}\n"
     "local function use(tag)\n"
-    "  TAG, WAKE = tag, tag .. 'wake'\n"
+    "  TAG, WAKE, INCARNATION = tag, tag .. 'wake', nil\n"
     + "".join(f"  {name} = tag .. '{_KINDS[name]}'\n" for name in _SINGLE)
     + "end\n"
     "use(KEYS[1])\n"
     "local function key(kind, name) return TAG .. kind .. ':' .. name end\n"
+    # Of what can be lost without harm: see "incarnation" above.
+    "local function cache_key(kind, name)\n"
+    "  INCARNATION = INCARNATION or redis.call('HGET', TALLIES, 'incarnation') or ''\n"
+    "  return TAG .. kind .. INCARNATION .. ':' .. name\n"
+    "end\n"
     + "".join(
         f"local {name} = '{letter}'\n" for name, letter in _KINDS.items() if name not in _SINGLE
     )
@@ -131,8 +162,8 @@ def pulled(tag: str, entity: str) -> str:
     return f"{tag}p:{entity}"
 
 
-def feed(tag: str, entity: str) -> str:
-    return f"{tag}f:{entity}"
+def feed(tag: str, entity: str, incarnation: str = "") -> str:
+    return f"{tag}f{incarnation}:{entity}"
 
 
 def tallies(tag: str) -> str:
@@ -141,6 +172,10 @@ def tallies(tag: str) -> str:
 
 def let_go(tag: str) -> str:
     return f"{tag}g"
+
+
+def dead(tag: str) -> str:
+    return f"{tag}u"
 
 
 def wake(tag: str) -> str:

@@ -25,12 +25,19 @@ def _constants(limits: Limits) -> str:
         "FEED_TTL_MS": limits.feed_ttl * 1000,
         "OUTBOX_CAP": limits.outbox_cap,
         "MAX_FOLLOWEES": limits.max_followees,
+        "SHARD_COUNT": limits.shards,
+        "CELEBRITY_THRESHOLD": limits.celebrity_threshold,
+        "MAX_JOBS": limits.max_jobs,
+        "JOB_LEASE_MS": limits.job_lease * 1000,
+        "JOB_TRIES": limits.job_tries,
         "PUSH_CHUNK": limits.push_chunk,
         "BUILD_MS": limits.build_ttl * 1000,
         "LOG_CAP": limits.log_cap,
         "LEASE_MS": limits.log_lease * 1000,
         # As many as a log and the feed before it can name: nothing older is delivered again.
         "SEEN_CAP": limits.log_cap + limits.feed_cap + limits.feed_slack,
+        # For how long one can see what became of a delivery.
+        "DONE_MS": 600_000,
         # The tombstone of what retention took outlives every feed that could still hold the id.
         "RETIRED_MS": 2 * limits.feed_ttl * 1000,
     }

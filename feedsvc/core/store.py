@@ -68,10 +68,18 @@ class Store:
         self.secret = b""
         self.cluster = False
         """Whether a command may only touch keys of one slot."""
+        self.lossy = True
+        """Whether the store may lose its last writes when it is started anew."""
+        self.incarnations = [""] * limits.shards
+        """By shard, what the store was when it was connected to: another one after a loss."""
         self._scripts = scripts.load(limits)
         self._waiting: deque[tuple[tuple[Arg, ...], asyncio.Future[Any]]] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
+        self._greeted = False
+        self._shared = False
+        self._free = asyncio.Event()
+        self._free.set()
         self._retry = _retry()
         self._busy = False
 
@@ -86,6 +94,12 @@ class Store:
             retry=_retry(),
         )
         return cls(redis, limits)
+
+    def sibling(self) -> Self:
+        """The same store, opened, by a connection of its own: what it sends holds up nothing else."""
+        other = type(self)(self.redis, self.limits)
+        other.secret, other.cluster, other._shared = self.secret, self.cluster, True
+        return other
 
     async def open(self) -> None:
         """Checks the store and reads its record, or makes it. Raises StoreUnfit."""
@@ -138,6 +152,7 @@ class Store:
             )
         self.secret = secret
         self.cluster = bool(info.get("cluster_enabled"))
+        await self.call("PING")  # greets it
 
     def _check(self, info: dict[str, Any]) -> None:
         name, version = "Redis", str(info.get("redis_version", "0"))
@@ -165,7 +180,10 @@ class Store:
                 await self._sender
         while self._waiting:  # what was not sent is not answered any more
             self._waiting.popleft()[1].cancel()
-        await self.redis.aclose()
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
+        if not self._shared:
+            await self.redis.aclose()
 
     def call(self, *command: Arg) -> asyncio.Future[Any]:
         """Sends a command with the next batch. Commands leave in the order they were issued in.
@@ -178,6 +196,10 @@ class Store:
             self._sender = asyncio.create_task(self._send_all())
         return answer
 
+    async def until_free(self) -> None:
+        """Waits for the end of the batch in flight: what is sent after that leaves with the next."""
+        await self._free.wait()
+
     async def script(self, name: str, shards: int | Sequence[int], *arguments: Arg) -> Any:
         """Runs a script of ``lua/`` in a shard, or in several unless this is a cluster."""
         script = self._scripts[name]
@@ -188,6 +210,14 @@ class Store:
             await self.call("SCRIPT", "LOAD", script.source)
             return await self.call("EVALSHA", script.sha, len(tags), *tags, *arguments)
 
+    async def each_shard(self, name: str, *arguments: Arg) -> list[Any]:
+        """Runs a script that answers with a list in all shards; the answers in order."""
+        shards = range(self.limits.shards)
+        if not self.cluster:
+            return list(await self.script(name, shards, *arguments))
+        parts = await asyncio.gather(*(self.script(name, one, *arguments) for one in shards))
+        return [one for part in parts for one in part]
+
     async def _send_all(self) -> None:
         while self._waiting:
             # Those whom the last answers woke, or who are about to ask, are in this batch too.
@@ -195,6 +225,7 @@ class Store:
                 await asyncio.sleep(0)
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             self._busy = len(batch) > 1
+            self._free.clear()
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     answers = await self._send([command for command, _ in batch])
@@ -205,6 +236,8 @@ class Store:
                 if not isinstance(error, Exception):
                     raise
                 continue
+            finally:
+                self._free.set()
             for (_, answer), value in zip(batch, answers, strict=True):
                 if answer.done():  # its caller was cancelled
                     continue
@@ -214,7 +247,7 @@ class Store:
                     answer.set_result(value)
 
     async def _send(self, commands: list[tuple[Arg, ...]]) -> list[Any]:
-        packed = b"".join(pack_command(command) for command in commands)  # type: ignore[arg-type]
+        packed = _packed(commands)
         return await self._retry.call_with_retry(
             lambda: self._exchange(packed, len(commands)), self._disconnect
         )
@@ -227,7 +260,37 @@ class Store:
         """
         if self._connection is None:
             self._connection = await self.redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-        connection = self._connection
+        if not (self._greeted and self._connection.is_connected):
+            await self._greet(self._connection)
+        return await self._ask(self._connection, packed, count)
+
+    async def _greet(self, connection: AbstractConnection) -> None:
+        """Notes which run of the store this is, before anything else is asked of it."""
+        self._greeted = False
+        # Whoever was a replica, or syncs now and then, may lack what was acknowledged.
+        commands: list[tuple[Arg, ...]] = [("INFO",), ("CONFIG", "GET", "appendfsync")]
+        told, policy = await self._ask(connection, _packed(commands), len(commands))
+        if isinstance(told, Exception):
+            raise told
+        info = dict(line.split(":", 1) for line in told.decode().split("\r\n") if ":" in line)
+        synced = not isinstance(policy, Exception) and policy[1:] == [b"always"]
+        self.lossy = not (
+            info.get("aof_enabled") == "1"
+            and synced
+            and info.get("master_replid2", "").strip("0") == ""
+        )
+        script = self._scripts["incarnate"]
+        run = info["run_id"]
+        commands = [("SCRIPT", "LOAD", script.source)]
+        commands += [("EVALSHA", script.sha, 1, tag, run, int(self.lossy)) for tag in self.tags]
+        _, *answers = await self._ask(connection, _packed(commands), len(commands))
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        self.incarnations = [answer.decode() for answer in answers]
+        self._greeted = True
+
+    async def _ask(self, connection: AbstractConnection, packed: bytes, count: int) -> list[Any]:
         await connection.send_packed_command(packed, check_health=False)
         answers: list[Any] = []
         while len(answers) < count:
@@ -240,6 +303,10 @@ class Store:
     async def _disconnect(self, _: Exception) -> None:
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
+
+
+def _packed(commands: Sequence[tuple[Arg, ...]]) -> bytes:
+    return b"".join(pack_command(command) for command in commands)  # type: ignore[arg-type]
 
 
 def _retry() -> Retry:

@@ -1,10 +1,11 @@
 """ActivityService: check, call the core, convert."""
 
 import asyncio
+import time
 from typing import Any
 
 from activityfeed.v1 import activity_service_pb2 as pb
-from activityfeed.v1.activity_pb2 import Activity
+from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
 from feedsvc import convert, validate
@@ -15,6 +16,19 @@ from feedsvc.errors import ActivityNotFound, FeedError, InvalidRequest, NotTheAc
 from feedsvc.status import status_of
 from feedsvc.tokens import Tokens
 
+#: Seconds that `wait_for_delivery` waits if the call has no deadline.
+WAIT_SECONDS = 30.0
+#: Of the time until the deadline, what is kept for answering: this part of it, at least, at most.
+MARGIN, LEAST_MARGIN, MOST_MARGIN = 0.1, 0.05, 1.0
+
+
+def wait_until(context: Any) -> float:
+    """Until when, by the monotonic clock, a call may wait for what it need not have."""
+    left: float | None = context.time_remaining()
+    if left is None:
+        return time.monotonic() + WAIT_SECONDS
+    return time.monotonic() + left - min(max(MARGIN * left, LEAST_MARGIN), MOST_MARGIN)
+
 
 class ActivityService(ActivityServiceServicer):
     def __init__(self, engine: Engine, tokens: Tokens) -> None:
@@ -24,11 +38,14 @@ class ActivityService(ActivityServiceServicer):
     async def PublishActivity(
         self, request: pb.PublishActivityRequest, context: Any
     ) -> pb.PublishActivityResponse:
-        return await self._publish(request)
+        return await self._publish(request, wait_until(context))
 
-    async def _publish(self, request: pb.PublishActivityRequest) -> pb.PublishActivityResponse:
+    async def _publish(
+        self, request: pb.PublishActivityRequest, until: float
+    ) -> pb.PublishActivityResponse:
         new, activity = convert.new_activity(request)
-        published = await self._engine.activities.publish(new, request.request_id)
+        wait = max(0.0, until - time.monotonic()) if request.wait_for_delivery else 0.0
+        published = await self._engine.activities.publish(new, request.request_id, wait)
         if published.already:
             (body,) = await self._engine.activities.bodies([published.id])
             if body is not None:  # else it was deleted since: what was sent says what it was
@@ -38,10 +55,12 @@ class ActivityService(ActivityServiceServicer):
     async def BatchPublishActivities(
         self, request: pb.BatchPublishActivitiesRequest, context: Any
     ) -> pb.BatchPublishActivitiesResponse:
+        until = wait_until(context)
+
         async def one(entry: pb.PublishActivityRequest) -> pb.PublishActivityResult:
             try:
                 validate.check(entry)
-                return pb.PublishActivityResult(response=await self._publish(entry))
+                return pb.PublishActivityResult(response=await self._publish(entry, until))
             except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
                 return pb.PublishActivityResult(error=status_of(error))
 
@@ -49,14 +68,25 @@ class ActivityService(ActivityServiceServicer):
         results = await asyncio.gather(*(one(entry) for entry in request.requests))
         return pb.BatchPublishActivitiesResponse(results=results)
 
+    async def GetDelivery(
+        self, request: pb.GetDeliveryRequest, context: Any
+    ) -> pb.GetDeliveryResponse:
+        activity = await self._stored(request.id)
+        actor = None if activity.audience == AUDIENCE_TO_ONLY else activity.actor
+        found = await self._engine.activities.delivery(int(activity.id), actor, tuple(activity.to))
+        return pb.GetDeliveryResponse(delivery=convert.delivery(found))
+
     async def GetActivity(
         self, request: pb.GetActivityRequest, context: Any
     ) -> pb.GetActivityResponse:
-        activity_id = int(request.id)
+        return pb.GetActivityResponse(activity=await self._stored(request.id))
+
+    async def _stored(self, text: str) -> Activity:
+        activity_id = int(text)
         (body,) = await self._engine.activities.bodies([activity_id])
         if body is None:
             raise ActivityNotFound("there is no such activity")
-        return pb.GetActivityResponse(activity=convert.stored_activity(activity_id, body))
+        return convert.stored_activity(activity_id, body)
 
     async def BatchGetActivities(
         self, request: pb.BatchGetActivitiesRequest, context: Any

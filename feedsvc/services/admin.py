@@ -1,12 +1,17 @@
 """AdminService: check, call the core, convert."""
 
+import asyncio
 from typing import Any
 
 from activityfeed.v1 import admin_service_pb2 as pb
 from activityfeed.v1.admin_service_pb2_grpc import AdminServiceServicer
-from google.protobuf.duration_pb2 import Duration
+from google.rpc.status_pb2 import Status
 
+from feedsvc import convert, validate
 from feedsvc.core.engine import Engine
+from feedsvc.errors import DeadLetterNotFound
+from feedsvc.status import status_of
+from feedsvc.tokens import Tokens
 
 _STATES = {
     "cold": pb.FEED_STATE_COLD,
@@ -22,7 +27,9 @@ _KINDS = {
 
 class AdminService(AdminServiceServicer):
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._feeds = engine.feeds
+        self._tokens = Tokens(engine.store.secret)
 
     async def VerifyFeed(
         self, request: pb.VerifyFeedRequest, context: Any
@@ -54,10 +61,51 @@ class AdminService(AdminServiceServicer):
             entries=stats.entries,
             floor=str(stats.floor or ""),
             bytes=stats.bytes,
-            expires_in=Duration(
-                seconds=stats.expires_ms // 1000, nanos=stats.expires_ms % 1000 * 1_000_000
-            ),
+            expires_in=convert.duration_ms(stats.expires_ms),
             following=stats.following,
             pulled=stats.pulled,
             live=stats.live,
         )
+
+    async def GetFanoutStatus(
+        self, request: pb.GetFanoutStatusRequest, context: Any
+    ) -> pb.GetFanoutStatusResponse:
+        status = await self._engine.jobs.status()
+        return pb.GetFanoutStatusResponse(
+            depth=status.waiting + status.running,
+            waiting=status.waiting,
+            running=status.running,
+            inline=status.inline,
+            lag=convert.duration_ms(status.lag_ms),
+            oldest=convert.fanout_job(status.oldest) if status.oldest else None,
+            rate=status.rate,
+            dead_letters=status.dead,
+        )
+
+    async def ListDeadLetters(
+        self, request: pb.ListDeadLettersRequest, context: Any
+    ) -> pb.ListDeadLettersResponse:
+        bound = ("dead-letters",)
+        after = self._tokens.read_letter(request.page_token, *bound)
+        size = convert.page_size(request.page_size, convert.DEFAULT_LETTERS, convert.MOST_LETTERS)
+        found = await self._engine.jobs.dead_letters(after, size + 1)
+        more = len(found) > size
+        found = found[:size]
+        return pb.ListDeadLettersResponse(
+            dead_letters=[convert.dead_letter(one) for one in found],
+            next_page_token=self._tokens.letter(found[-1].id, *bound) if more else "",
+        )
+
+    async def ReplayDeadLetters(
+        self, request: pb.ReplayDeadLettersRequest, context: Any
+    ) -> pb.ReplayDeadLettersResponse:
+        async def one(letter_id: str) -> pb.ReplayDeadLetterResult:
+            try:
+                validate.check_letter(letter_id)
+                if not await self._engine.jobs.replay(letter_id):
+                    raise DeadLetterNotFound("there is no such dead letter")  # noqa: TRY301
+            except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
+                return pb.ReplayDeadLetterResult(status=status_of(error))
+            return pb.ReplayDeadLetterResult(status=Status())
+
+        return pb.ReplayDeadLettersResponse(results=await asyncio.gather(*map(one, request.ids)))

@@ -1,6 +1,8 @@
+import time
+
 import grpc
 import pytest
-from activityfeed import FeedClient, reason, violations
+from activityfeed import FeedClient, reason, retry_after, violations
 from activityfeed import client as layer
 from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.activity_service_pb2 import (
@@ -12,7 +14,8 @@ from activityfeed.v1.activity_service_pb2 import (
 from activityfeed.v1.follow_service_pb2 import BatchFollowRequest, FollowRequest
 from google.rpc.status_pb2 import Status
 
-from tests.serving import Service
+from feedsvc.config import Limits
+from tests.serving import Serve, Service
 
 
 async def test_reason_and_violations_of_a_call(client: FeedClient) -> None:
@@ -43,6 +46,23 @@ async def test_other_errors_have_no_reason() -> None:
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert (reason(caught.value), violations(caught.value)) == ("", [])
     assert (reason(Status(code=5)), violations(Status(code=5))) == ("", [])
+    assert (retry_after(caught.value), retry_after(Status(code=5))) == (None, None)
+
+
+async def test_when_to_come_again(serve: Serve) -> None:
+    service = await serve(limits=Limits(inline_audience=1, push_chunk=1, max_jobs=1), workers=0)
+    await service.follow_all([("bob", "alice"), ("carol", "alice")])
+    request = PublishActivityRequest(activity=Activity(actor="alice", verb="post"))
+    async with FeedClient.connect(f"127.0.0.1:{service.server.port}") as client:
+        await client.activities.PublishActivity(request)
+        begun = time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.activities.PublishActivity(request)
+        assert (reason(caught.value), retry_after(caught.value)) == ("FANOUT_OVERLOADED", 1)
+        assert time.monotonic() - begun < 1, "the client leaves that to its caller"
+        batch = BatchPublishActivitiesRequest(requests=[request])
+        (result,) = (await client.activities.BatchPublishActivities(batch)).results
+        assert retry_after(result.error) == 1
 
 
 async def test_a_call_ends_in_time() -> None:

@@ -9,7 +9,8 @@ from activityfeed.v1.activity_pb2 import Activity, Ref
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feedsvc.cli.show import activity_line, age, plain
-from tests.serving import Service
+from feedsvc.config import Limits
+from tests.serving import Serve, Service
 
 from .conftest import Feedsvc, ended
 
@@ -24,7 +25,7 @@ async def test_a_person_can_read_it(service: Service, feedsvc: Feedsvc) -> None:
         "--to", "repo:kettle", "--content", "It whistles", "--time", "2020-01-01T12:00",
     )  # fmt: skip
     assert "2020-01-01  alice pushed to branch:main in repo:kettle “It whistles”" in ran.out
-    assert "delivered to 0 warm feeds, 1 cold ones will find it" in ran.out
+    assert "delivered (1 follower, put into 0 warm feeds, 1 cold ones will find it)" in ran.out
     ran = await feedsvc("feed", "bob")
     assert ran.out == (
         "  2020-01-01  alice pushed to branch:main in repo:kettle “It whistles”  via repo:kettle\n"
@@ -56,6 +57,27 @@ async def test_all_of_an_activity_can_be_given(service: Service, feedsvc: Feedsv
         "extra": {"score": [1, 2]},
         "publishTime": "2020-01-01T10:00:00Z",
     }
+
+
+async def test_publish_says_how_far_the_delivery_has_come(serve: Serve) -> None:
+    limits = Limits(inline_audience=1, push_chunk=1)
+    idle = await serve(limits=limits, workers=0)
+    feedsvc = Feedsvc(f"127.0.0.1:{idle.server.port}")
+    await idle.follow_all([("bob", "alice"), ("carol", "alice")])
+    queued = await feedsvc("publish", "alice", "post", "--request-id", "r")
+    assert "queued: workers deliver it (2 followers, " in queued.out
+    await idle.stop()
+    await serve(limits=limits, port=idle.server.port)
+    ran = await feedsvc("publish", "alice", "post", "--request-id", "r", "--wait")
+    assert "was there already; delivered (2 followers, put into 0 warm feeds, 2 cold " in ran.out
+    (answer,) = (await feedsvc("publish", "alice", "post", "--wait", "--json")).json
+    assert answer["delivery"] == {
+        "skippedCold": "2",
+        "state": "DELIVERY_STATE_DELIVERED",
+        "audience": "2",
+    }
+    ran = await feedsvc("publish", "lonely", "post")
+    assert ran.out.endswith("; delivered\n")
 
 
 async def test_scripts_get_json_lines(service: Service, feedsvc: Feedsvc) -> None:
@@ -135,6 +157,8 @@ async def test_an_error_is_one_line(feedsvc: Feedsvc, arguments: list[str], says
         (["feed", "a", "--page-size", "101"], "1<=x<=100"),
         (["import", "/no/such/file"], "does not exist"),
         (["import", "--preset", "other", "-"], "canonical"),
+        (["dead-letters", "--replay-all", "--show", "0-1-1"], "exclude each other"),
+        (["dead-letters", "--replay", "0-1-1", "--replay-all"], "exclude each other"),
     ],
 )
 async def test_a_wrong_option_is_told_before_anything_is_called(
@@ -173,8 +197,12 @@ async def test_ctrl_c_is_quiet(feedsvc: Feedsvc) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "demo", "publish", "follow", "unfollow", "feed", "tail", "import"]
-)
+    "command",
+    [
+        "", "serve", "worker", "demo", "publish", "follow", "unfollow", "feed", "tail", "import",
+        "fanout", "dead-letters", "bench",
+    ],
+)  # fmt: skip
 async def test_every_command_has_help(feedsvc: Feedsvc, command: str) -> None:
     ran = await feedsvc(*command.split(), "--help")
     assert ran.code == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from feedsvc.config import Limits
 from tests.serving import Serve, Service, until
 
 from .conftest import Feedsvc, ended
@@ -60,6 +61,7 @@ async def test_everything_arrives(service: Service, feedsvc: Feedsvc, mixed: Pat
         "activities": 4,
         "deliveries": 0,
         "skipped_cold": 7,
+        "queued": 0,
         "duplicates": 0,
         "refused": {},
         "malformed": 0,
@@ -97,6 +99,49 @@ async def test_warm_feeds_are_delivered_to(service: Service, feedsvc: Feedsvc, m
     assert (report["deliveries"], report["skipped_cold"]) == (7, 0)
     verified = await service.verify("bob")
     assert (verified.compared, list(verified.differences)) == (4, [])
+
+
+NARROW = Limits(inline_audience=1, push_chunk=1)
+
+
+async def test_what_was_only_queued_is_counted_so(serve: Serve, mixed: Path) -> None:
+    service = await serve(limits=NARROW, workers=0)
+    feedsvc = Feedsvc(f"127.0.0.1:{service.server.port}")
+    (report,) = (await feedsvc("import", mixed, "--json")).json
+    assert (report["activities"], report["queued"]) == (4, 4)
+    assert (report["deliveries"], report["skipped_cold"]) == (0, 0)
+    ran = await feedsvc("import", mixed)
+    assert ["queued", "4"] in [line.split()[:2] for line in ran.out.splitlines()]
+
+
+async def test_it_may_wait_for_deliveries(serve: Serve, mixed: Path) -> None:
+    service = await serve(limits=NARROW, workers=2)
+    feedsvc = Feedsvc(f"127.0.0.1:{service.server.port}")
+    arguments = ("import", mixed, "--warm", "--wait-for-delivery", "--json")
+    (report,) = (await feedsvc(*arguments)).json
+    assert (report["deliveries"], report["skipped_cold"], report["queued"]) == (7, 0, 0)
+    assert len(await contents(service, "bob")) == 4
+    # What was delivered before is not counted again.
+    (report,) = (await feedsvc(*arguments)).json
+    assert (report["deliveries"], report["duplicates"], report["queued"]) == (0, 7, 0)
+
+
+async def test_it_waits_while_too_much_is_waiting(serve: Serve) -> None:
+    limits = Limits(inline_audience=1, push_chunk=1, max_jobs=2)
+    service = await serve(limits=limits, workers=0)
+    await service.follow_all([("bob", "alice"), ("carol", "alice")])
+    rows = lines(*(activity("alice", str(number)) for number in range(50)))
+    process = await Feedsvc(f"127.0.0.1:{service.server.port}").start("import", "-", "--json")
+    importing = asyncio.create_task(ended(process, rows))
+
+    async def full() -> bool:
+        return len(await service.outbox("alice")) == 2
+
+    await until(full)
+    await serve(limits=limits, workers=4)
+    (report,) = (await importing).json
+    assert (report["activities"], report["refused"]) == (50, {})
+    assert len(await service.outbox("alice")) == 50
 
 
 async def test_an_actor_keeps_its_order(service: Service, feedsvc: Feedsvc, tmp_path: Path) -> None:

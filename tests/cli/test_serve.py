@@ -8,11 +8,11 @@ import grpc
 import pytest
 from activityfeed import FeedClient
 
-from feedsvc.cli.serve import serve
+from feedsvc.cli.serve import serve, worker
 from feedsvc.config import Config, Limits
-from tests.serving import SECONDS, Service
+from tests.serving import SECONDS, Serve, Service, until
 
-from .conftest import Feedsvc, ended
+from .conftest import Feedsvc, Ran, ended
 
 
 @pytest.fixture
@@ -79,31 +79,97 @@ async def test_a_busy_directory_is_one_line(
         (["--shards", 3], 1, "shards must be a power of two, not 3"),
         (["--feed-cap", 1000], 1, "outbox_cap (1000) must be at least"),
         (["--port", 70_000], 2, "0<=x<=65535"),
+        (["--workers", 17], 2, "0<=x<=16"),
     ],
 )
 async def test_a_wrong_setting_is_told_without_secrets(
     feedsvc: Feedsvc, arguments: list[object], code: int, says: str
 ) -> None:
     ran = await feedsvc("serve", *arguments)
+    check_told(ran, code, says)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "Missing option '--redis-url'"),
+        (["--redis-url", ""], 2, "Missing option '--redis-url'"),
+        (["--redis-url", "redis://:s3cret@127.0.0.1:1"], 1, "the store cannot be reached"),
+        (["--redis-url", "http://:s3cret@host"], 2, "not an address such as redis://"),
+        (["--redis-url", "redis://h", "--workers", 0], 2, "--workers must be at least 1"),
+        (["--redis-url", "redis://h", "--shards", 3], 1, "shards must be a power of two, not 3"),
+    ],
+)
+async def test_a_wrong_setting_of_a_worker_is_told_without_secrets(
+    feedsvc: Feedsvc, arguments: list[object], code: int, says: str
+) -> None:
+    ran = await feedsvc("worker", *arguments)
+    check_told(ran, code, says)
+
+
+def check_told(ran: Ran, code: int, says: str) -> None:
     assert ran.code == code
     assert says in ran.err.replace("\n", " ")
     assert "s3cret" not in ran.err
     assert "Traceback" not in ran.err
 
 
-async def test_a_store_of_another_make_is_told(feedsvc: Feedsvc, service: Service) -> None:
+@pytest.mark.parametrize("command", [["serve", "--port", 0], ["worker"]])
+async def test_a_store_of_another_make_is_told(
+    feedsvc: Feedsvc, service: Service, command: list[object]
+) -> None:
     url = service.server.config.redis_url
-    ran = await feedsvc("serve", "--port", 0, "--redis-url", url, "--shards", 8)
+    ran = await feedsvc(*command, "--redis-url", url, "--shards", 8)
     assert ran.code == 1
     assert ran.err == ("Error: the store was made with 16 shards, not 8: start with --shards 16\n")
 
 
 def test_every_setting_is_an_option_and_a_variable() -> None:
-    options = {option.name: option for option in serve.params}
-    settings = {field.name for field in (*dataclasses.fields(Config), *dataclasses.fields(Limits))}
-    assert settings - {"limits"} == set(options) - {"log_level"}
-    for name, option in options.items():
-        assert option.envvar == f"FEEDSVC_{str(name).upper()}"
+    limits = {field.name for field in dataclasses.fields(Limits)}
+    settings = {field.name for field in dataclasses.fields(Config)} - {"limits"}
+    for command, expected in (
+        (serve, limits | settings),
+        (worker, limits | {"redis_url", "workers"}),
+    ):
+        options = {option.name: option for option in command.params}
+        assert expected == set(options) - {"log_level"}
+        for name, option in options.items():
+            assert option.envvar == f"FEEDSVC_{str(name).upper()}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_worker_delivers_until_it_is_told_to_stop(
+    feedsvc: Feedsvc, serve: Serve, number: signal.Signals
+) -> None:
+    # A short lease of logs must not trouble it, though it has no streams to keep them with.
+    limits = Limits(inline_audience=1, push_chunk=1, log_lease=30)
+    service = await serve(limits=limits, workers=0, checkpoint_seconds=10)
+    await service.follow_all([("bob", "alice"), ("carol", "alice")])
+    await service.warm("bob", "carol")
+    url = service.server.config.redis_url
+    process = await feedsvc.start(
+        "worker", "--redis-url", url, "--inline-audience", 1, "--log-lease", 30
+    )
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(SECONDS):
+            assert b"working" in await process.stderr.readline()
+        posted = await service.post("alice")
+
+        async def delivered() -> bool:
+            entries = [(await service.stats(name)).entries for name in ("bob", "carol")]
+            return entries == [1, 1]
+
+        await until(delivered)
+        assert await service.feed("bob") == [posted]
+        process.send_signal(number)
+        ran = await ended(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await ended(process)
+    assert (ran.code, ran.out) == (0, "")
+    assert "Traceback" not in ran.err
 
 
 async def test_nobody_answers_after_it_has_stopped(

@@ -25,6 +25,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from feedsvc.tokens import Tokens
+from tests.letters import plant
 from tests.serving import Refusal, Service, ids_of, refused
 from tests.stores import Stores
 
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 REQUIRED = "is required"
 CONTROL = "must not contain control characters"
 NOT_AN_ID = "must be an activity id: 19 decimal digits"
+NOT_A_LETTER = "must be a dead letter's id: <shard>-<milliseconds>-<number>"
 NO_ENTRY = "must have at least one entry"
 REPEATED = "must not repeat an earlier entry"
 SELF = "must be another entity than follower"
@@ -46,6 +48,7 @@ INTERNALS = re.compile(
     r"Traceback|\.py\b|\bredis|\blua\b|EVALSHA|WRONGTYPE|Exception|0x[0-9a-f]{6}"
 )
 ID = "1898765432109876543"
+LETTER = "0-1700000000000-0"
 
 
 def too_long(limit: int) -> str:
@@ -79,6 +82,7 @@ RPCS = {
             lambda: activities.BatchPublishActivitiesRequest(requests=[good_publish()]),
         ),
         Rpc("activities", "GetActivity", lambda: activities.GetActivityRequest(id=ID)),
+        Rpc("activities", "GetDelivery", lambda: activities.GetDeliveryRequest(id=ID)),
         Rpc(
             "activities",
             "BatchGetActivities",
@@ -118,6 +122,13 @@ RPCS = {
         Rpc("admin", "VerifyFeed", lambda: admin.VerifyFeedRequest(user="bob")),
         Rpc("admin", "RebuildFeed", lambda: admin.RebuildFeedRequest(user="bob")),
         Rpc("admin", "GetFeedStats", lambda: admin.GetFeedStatsRequest(user="bob")),
+        Rpc("admin", "GetFanoutStatus", admin.GetFanoutStatusRequest),
+        Rpc("admin", "ListDeadLetters", admin.ListDeadLettersRequest),
+        Rpc(
+            "admin",
+            "ReplayDeadLetters",
+            lambda: admin.ReplayDeadLettersRequest(ids=[LETTER]),
+        ),
     )
 }
 
@@ -175,6 +186,7 @@ ENTITIES = [
     ("PublishActivity", "activity.mentions[0]", True),
     ("PublishActivity", "activity.mentions[31]", True),
     ("GetActivity", "viewer", False),
+    ("GetDelivery", "viewer", False),
     ("BatchGetActivities", "viewer", False),
     ("DeleteActivity", "actor", True),
     ("ListActivities", "entity", True),
@@ -243,6 +255,33 @@ BAD_IDS = [
     "\uff11" * 19,
     "{0}a:" + ID,
     "feedsvc:meta",
+    "*",
+    "x" * 100_000,
+]
+
+BAD_LETTERS = [
+    "",
+    "0",
+    "0-1",
+    "0-1-",
+    "0--1",
+    "-1-1",
+    "0-1-2-3",
+    "00-1-2",
+    "0-01-2",
+    "0-1-02",
+    "1000-1-2",
+    "0-1-" + "9" * 20,
+    " 0-1-2",
+    "0-1-2\n",
+    "0-1-2\0",
+    "0-1-x",
+    "0-1.5-2",
+    "0-(1-2",
+    "0-1--2",
+    "+0-1-2",
+    "0-\u0661-2",
+    "0-\uff11-2",
     "*",
     "x" * 100_000,
 ]
@@ -320,14 +359,16 @@ def field_cases() -> Iterator[Case]:
             yield Case(rpc, f"{path}-strange-{number}", {path: value}, {})
     for rpc, path, limit, required, control in TEXTS:
         yield from text_cases(rpc, path, limit, required=required, control=control)
-    for rpc in ("GetActivity", "DeleteActivity"):
+    for rpc in ("GetActivity", "GetDelivery", "DeleteActivity"):
         for number, value in enumerate(BAD_IDS):
             yield Case(rpc, f"id-{number}", {"id": value}, {"id": NOT_AN_ID})
-    for rpc in ("ListActivities", "ListFollowers", "ListFollowing", "GetFeed"):
+    for rpc in ("ListActivities", "ListFollowers", "ListFollowing", "GetFeed", "ListDeadLetters"):
         for size in (-1, -2, -100, -(2**31)):
             yield Case(rpc, f"page_size{size}", {"page_size": size}, {"page_size": NEGATIVE})
         for size in (0, 1, 100, 101, 1_000, 1_001, 2**31 - 1):
             yield Case(rpc, f"page_size+{size}", {"page_size": size}, {})
+    for wait in (False, True):
+        yield Case("PublishActivity", f"wait-{wait}", {"wait_for_delivery": wait}, {})
     yield Case("Follow", "self", {"follower": "alice"}, {"followee": SELF})
     yield Case("Unfollow", "self", {"follower": "alice"}, {})
 
@@ -338,6 +379,7 @@ def batch_cases() -> Iterator[Case]:
         ("BatchFollow", "requests", 1_000, follows.FollowRequest(follower="bob", followee="alice")),
         ("BatchGetActivities", "ids", 100, ID),
         ("BatchGetRelationships", "others", 100, "bob"),
+        ("ReplayDeadLetters", "ids", 1_000, LETTER),
     ):
         yield Case(rpc, f"no-{path}", {path: []}, {path: NO_ENTRY})
         yield Case(rpc, f"most-{path}", {path: [entry] * most}, {})
@@ -409,6 +451,9 @@ def activity_cases() -> Iterator[Case]:
         yield Case("PublishActivity", f"of-{size}", {"activity": heavy(size)}, rules)
 
 
+#: What may be asked without saying anything.
+NOTHING_REQUIRED = {"GetFanoutStatus", "ListDeadLetters"}
+
 CASES = [
     *field_cases(),
     *batch_cases(),
@@ -475,12 +520,13 @@ async def test_bad_field_is_named_with_its_rule(service: Service, case: Case) ->
     assert refusal.rules == case.rules
 
 
-@pytest.mark.parametrize("rpc", RPCS)
+@pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if rpc not in NOTHING_REQUIRED])
 async def test_empty_request_is_told_all_that_it_lacks(service: Service, rpc: str) -> None:
     required: dict[str, set[str]] = {
         "PublishActivity": {"activity"},
         "BatchPublishActivities": {"requests"},
         "GetActivity": {"id"},
+        "GetDelivery": {"id"},
         "BatchGetActivities": {"ids"},
         "DeleteActivity": {"id", "actor"},
         "Follow": {"follower", "followee"},
@@ -491,6 +537,7 @@ async def test_empty_request_is_told_all_that_it_lacks(service: Service, rpc: st
         "ListFollowers": {"entity"},
         "ListFollowing": {"entity"},
         "GetFollowCounts": {"entity"},
+        "ReplayDeadLetters": {"ids"},
     }
     empty = type(RPCS[rpc].good())()
     refusal = await check_refused(service, rpc, empty)
@@ -561,9 +608,22 @@ async def test_bad_entries_of_a_batch_get_are_refused_each(service: Service) -> 
         assert (refusal.reason, refusal.rules) == ("INVALID_FIELD", {"id": NOT_AN_ID})
 
 
+async def test_bad_entries_of_a_replay_are_refused_each(service: Service) -> None:
+    wanted = [one for bad in BAD_LETTERS for one in (bad, LETTER)]
+    before = await service.dump()
+    answer = await service.admin.ReplayDeadLetters(admin.ReplayDeadLettersRequest(ids=wanted))
+    refusals = [Refusal.of(one.status) for one in answer.results]
+    for refusal in refusals[0::2]:
+        assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert (refusal.reason, refusal.rules) == ("INVALID_FIELD", {"id": NOT_A_LETTER})
+    assert {one.reason for one in refusals[1::2]} == {"DEAD_LETTER_NOT_FOUND"}
+    assert await service.dump() == before
+    await check_unharmed(service)
+
+
 @pytest.mark.parametrize("absent", ["0" * 19, ID, str(2**63 - 1), ID[:-3] + "000"])
 async def test_id_of_nothing_is_not_found(service: Service, absent: str) -> None:
-    for rpc in ("GetActivity", "DeleteActivity"):
+    for rpc in ("GetActivity", "GetDelivery", "DeleteActivity"):
         request = RPCS[rpc].good()
         assign(request, "id", absent)
         refusal = await check_refused(service, rpc, request)
@@ -646,9 +706,29 @@ def damaged(token: str) -> Iterator[str]:
     yield from ("\0", "=", "====", "0", "A" * 20, "-1", "null", ID, "x" * 512, "x" * 1_000_000)
 
 
-@pytest.mark.parametrize("name", ["feed", "outbox", "own", "followers", "following"])
+async def dead_letters(service: Service) -> tuple[str, Any]:
+    """A token of the list of dead letters, with its request."""
+    await plant(service, 2)
+    request = admin.ListDeadLettersRequest(page_size=1)
+    request.page_token = (await service.admin.ListDeadLetters(request)).next_page_token
+    assert request.page_token
+    return "ListDeadLetters", request
+
+
+async def test_token_of_the_dead_letters_is_of_no_other_list(service: Service) -> None:
+    rpc, letters = await dead_letters(service)
+    for other, request in (await page_tokens(service, "l", "")).values():
+        request.page_token, letters.page_token = letters.page_token, request.page_token
+        for each, tried in ((rpc, letters), (other, request)):
+            assert (await refused(send(service, each, tried))).reason == "PAGE_TOKEN_INVALID"
+        request.page_token, letters.page_token = letters.page_token, request.page_token
+        await send(service, rpc, letters)
+
+
+@pytest.mark.parametrize("name", ["feed", "outbox", "own", "followers", "following", "letters"])
 async def test_damaged_page_token_is_refused(service: Service, name: str) -> None:
-    rpc, request = (await page_tokens(service, "d", "v"))[name]
+    requests = await page_tokens(service, "d", "v")
+    rpc, request = await dead_letters(service) if name == "letters" else requests[name]
     await service.warm("d")
     before = await service.dump()
 
@@ -725,11 +805,12 @@ async def test_damaged_resume_token_is_refused(service: Service) -> None:
 
 # What no generated stub would send.
 
-#: Field 1, and what follows it: bad UTF-8, a cut, unknown wire types, nonsense, endless nesting.
+#: What is in a string field and not UTF-8: nonsense, a surrogate, an overlong NUL.
+NOT_UTF8 = [b"\x02\xff\xfe", b"\x03\xed\xa0\x80", b"\x02\xc0\x80"]
+#: The tag of each request's first string, or message, if that is not field 1.
+STRINGS: dict[str, bytes | None] = {"ListDeadLetters": b"\x12", "GetFanoutStatus": None}
+#: Field 1, and what follows it: a cut, unknown wire types, nonsense.
 MALFORMED_BYTES = [
-    b"\x0a\x02\xff\xfe",
-    b"\x0a\x03\xed\xa0\x80",  # a surrogate
-    b"\x0a\x02\xc0\x80",  # an overlong NUL
     b"\x0a\x50abc",
     b"\x0a\xff\xff\xff\xff\x0f",
     b"\xff\xff\xff",
@@ -761,7 +842,9 @@ SERVICES = {
 async def test_malformed_message_is_refused(service: Service, rpc: str) -> None:
     method = f"{SERVICES[RPCS[rpc].service]}/{rpc}"
     before = await service.dump()
-    for data in MALFORMED_BYTES:
+    tag = STRINGS.get(rpc, b"\x0a")
+    not_utf8 = [] if tag is None else [tag + text for text in NOT_UTF8]
+    for data in MALFORMED_BYTES + not_utf8:
         refusal = await refused(send_raw(service, method, data))
         assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT, data
         assert refusal.reason == "INVALID_FIELD"
@@ -823,7 +906,7 @@ async def refused_by_grpc(call: Any) -> grpc.StatusCode:
 
 @pytest.mark.parametrize("case", GOOD, ids=str)
 async def test_what_is_just_within_the_limits_is_taken(service: Service, case: Case) -> None:
-    if case.rpc in {"GetActivity", "DeleteActivity"}:  # ID names no activity
+    if case.rpc in {"GetActivity", "GetDelivery", "DeleteActivity"}:  # ID names no activity
         refusal = await refused(send(service, case.rpc, case.request()))
         assert refusal.reason == "ACTIVITY_NOT_FOUND"
     else:

@@ -14,7 +14,13 @@ from activityfeed.v1.activity_service_pb2 import (
     BatchGetActivitiesRequest,
     BatchPublishActivitiesRequest,
     GetActivityRequest,
+    GetDeliveryRequest,
     PublishActivityRequest,
+)
+from activityfeed.v1.admin_service_pb2 import (
+    GetFanoutStatusRequest,
+    ListDeadLettersRequest,
+    ReplayDeadLettersRequest,
 )
 from activityfeed.v1.error_reason_pb2 import ErrorReason
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
@@ -30,8 +36,12 @@ from feedsvc.embedded import EmbeddedStore
 from feedsvc.server import SERVICES, PortBusy, Server
 from tests.serving import Refusal, Serve, Service, at_ms, ids_of, refusal_of, refused, until
 
+#: What goes to two followers is queued; two such may wait.
+NARROW = Limits(inline_audience=1, push_chunk=1, max_jobs=2)
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=20, max_followees=3)
 
+#: Those that say when to come again, and in how many milliseconds.
+RETRY_MS = {"DRAINING": 200, "STORE_UNAVAILABLE": 200, "FANOUT_OVERLOADED": 1_000}
 #: What each reason is said with.
 CODES = {
     "NOT_THE_ACTOR": grpc.StatusCode.PERMISSION_DENIED,
@@ -41,6 +51,8 @@ CODES = {
     "REQUEST_ID_REUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "BEFORE_RETENTION": grpc.StatusCode.FAILED_PRECONDITION,
     "TOO_MANY_FOLLOWEES": grpc.StatusCode.FAILED_PRECONDITION,
+    "FANOUT_OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DEAD_LETTER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
     "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
@@ -53,7 +65,7 @@ def check(refusal: Refusal, reason: str, **metadata: str) -> None:
     assert refusal.info.domain == "feedsvc"
     assert refusal.metadata == metadata
     assert refusal.rules == {}
-    assert (refusal.retry_ms is not None) == (refusal.code == grpc.StatusCode.UNAVAILABLE)
+    assert refusal.retry_ms == RETRY_MS.get(reason)
     assert f"ERROR_REASON_{reason}" in ErrorReason.keys()  # noqa: SIM118 (no mapping)
 
 
@@ -78,8 +90,10 @@ async def test_activity_not_found(service: Service) -> None:
     for call in (
         service.get(posted),
         service.delete(posted, "alice"),
+        service.activities.GetDelivery(GetDeliveryRequest(id=posted)),
         service.get("1898765432109876543"),
         service.delete("1898765432109876543", "alice"),
+        service.activities.GetDelivery(GetDeliveryRequest(id="1898765432109876543")),
     ):
         await check_unchanged(service, call, "ACTIVITY_NOT_FOUND")
 
@@ -190,6 +204,58 @@ async def test_too_many_followees(serve: Serve) -> None:
     assert await service.counts("d") == (1, 0)
 
 
+def publish(actor: str, request_id: str, *, wait: bool = False) -> PublishActivityRequest:
+    activity = Activity(actor=actor, verb="post", content=request_id)
+    return PublishActivityRequest(activity=activity, request_id=request_id, wait_for_delivery=wait)
+
+
+@pytest.mark.every_store
+async def test_fanout_overloaded(serve: Serve) -> None:
+    service = await serve(limits=NARROW, workers=0)
+    await service.follow_all([(f"f{number}", "alice") for number in range(3)])
+    # Ids of requests are kept from the first one on: what is refused is not remembered.
+    queued = [await service.publish("alice", request_id=name) for name in ("a", "b")]
+    for wait in (False, True):
+        call = service.activities.PublishActivity(publish("alice", "c", wait=wait))
+        await check_unchanged(service, call, "FANOUT_OVERLOADED")
+    batch = BatchPublishActivitiesRequest(requests=[publish("alice", "c")] * 3)
+    answer = await service.activities.BatchPublishActivities(batch)
+    for one in answer.results:
+        check(Refusal.of(one.error), "FANOUT_OVERLOADED")
+    # What is there already, and what needs no job, is not refused.
+    assert (await service.publish("alice", request_id="a")).already_published
+    assert not (await service.publish("lonely")).already_published
+    assert await service.outbox("alice") == [one.activity.id for one in queued[::-1]]
+    # Another server has workers: room is made, and what was refused is published.
+    other = await serve(limits=NARROW, workers=2)
+
+    async def published() -> bool:
+        answer = await service.activities.BatchPublishActivities(batch)
+        return all(one.HasField("response") for one in answer.results)
+
+    await until(published)
+    answer = await other.activities.BatchPublishActivities(batch)
+    assert len({one.response.activity.id for one in answer.results}) == 1
+    assert len(await service.outbox("alice")) == 3
+
+
+@pytest.mark.every_store
+async def test_dead_letter_not_found(service: Service) -> None:
+    before = await service.dump()
+    shards = service.server.config.limits.shards
+    ids = [
+        "0-1700000000000-0",
+        f"{shards - 1}-1-1",
+        f"{shards}-1-1",
+        "999-" + "-".join(["9" * 19] * 2),
+    ]
+    answer = await service.admin.ReplayDeadLetters(ReplayDeadLettersRequest(ids=ids))
+    for one in answer.results:
+        check(Refusal.of(one.status), "DEAD_LETTER_NOT_FOUND")
+    assert len(answer.results) == len(ids)
+    assert await service.dump() == before
+
+
 # Defects, planted in what is stored: the caller learns nothing but that there is one.
 
 
@@ -255,8 +321,14 @@ async def test_store_unavailable(own_store: EmbeddedStore) -> None:
             service.counts("bob"),
             service.verify("bob"),
             service.stats("bob"),
+            service.activities.GetDelivery(GetDeliveryRequest(id=first.activity.id)),
+            service.admin.GetFanoutStatus(GetFanoutStatusRequest()),
+            service.admin.ListDeadLetters(ListDeadLettersRequest()),
         ):
             check(await refused(call), "STORE_UNAVAILABLE")
+        replay = ReplayDeadLettersRequest(ids=["0-1-1"])
+        (result,) = (await service.admin.ReplayDeadLetters(replay)).results
+        check(Refusal.of(result.status), "STORE_UNAVAILABLE")
         await own_store.start()
 
         async def back() -> bool:

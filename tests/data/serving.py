@@ -247,8 +247,8 @@ class Serving:
                     process.wait()
 
     def load(self, preset: str, *files: Path, warm: bool = False) -> Imported:
-        """Runs `feedsvc import`."""
-        options = ["--warm"] if warm else []
+        """Runs `feedsvc import`, to the end of the last delivery."""
+        options = ["--wait-for-delivery", *(["--warm"] if warm else [])]
         ran = subprocess.run(
             [
                 *(sys.executable, "-m", "feedsvc", "import", "--json", "--preset", preset),

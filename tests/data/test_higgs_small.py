@@ -50,6 +50,7 @@ def report(**but: object) -> dict[str, object]:
         "activities": ACTIVITIES,
         "deliveries": 0,
         "skipped_cold": 0,
+        "queued": 0,
         "duplicates": 0,
         "refused": {},
         "malformed": 0,

@@ -2,6 +2,9 @@
 
 The world: ann and bob follow alice, who did two things; bob may follow dave, who did two as well.
 It is set up anew for each interleaving, with bob's feed warm or cold, and with bob live.
+
+Each delivery is left to workers after its first follower. What is left when the operations have
+ended, or their process has died, workers do before anybody looks.
 """
 
 import time
@@ -18,15 +21,26 @@ from feedsvc.core import keys
 from feedsvc.core.activities import NewActivity, digest
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
+from feedsvc.core.jobs import Job, Kind, Progress
+from feedsvc.core.sources import Source
 from feedsvc.core.feed import Cursor, End, Page
 from feedsvc.core.live import Entry
 from feedsvc.errors import ActivityNotFound
 from tests.interleavings.scheduler import GatedStore, next_choices, run
 from tests.interleavings.truth import Truth
 
-#: Each follower is a chunk of its own.
-LIMITS = Limits(shards=1, feed_cap=10, feed_slack=2, outbox_cap=20, push_chunk=1, log_lease=86_400)
-PEOPLE = {"alice", "ann", "bob", "dave"}
+#: Each follower is a chunk of its own, and nobody is a celebrity by itself.
+LIMITS = Limits(
+    shards=1,
+    feed_cap=10,
+    feed_slack=2,
+    outbox_cap=20,
+    push_chunk=1,
+    inline_audience=1,
+    job_tries=100,
+    log_lease=86_400,
+)
+PEOPLE = {"alice", "ann", "bob", "dave", "erin"}
 BASE_MS = int(time.time() * 1000) - 60_000
 
 
@@ -75,10 +89,16 @@ class World:
             },
         )
 
-    async def publish(self, name: str, actor: str, after_ms: int) -> int:
+    async def at_rest(self) -> None:
+        """Workers do what is left, as when all leases have run out."""
+        await self.engine.workers.work(everything=True)
+
+    async def publish(
+        self, name: str, actor: str, after_ms: int, to: tuple[str, ...] = ()
+    ) -> int:
         """An activity, placed a while after the world began."""
         new = NewActivity(
-            actor, (), True, BASE_MS + after_ms, name, name.encode(), digest(name.encode())
+            actor, to, True, BASE_MS + after_ms, name, name.encode(), digest(name.encode())
         )
         self.acts[name] = (await self.engine.activities.publish(new, "")).id
         return self.acts[name]
@@ -107,8 +127,41 @@ async def publish_own(world: World) -> object:
     return await world.publish("b1", "bob", 4_000)
 
 
+async def publish_to_both(world: World) -> object:
+    """By a stranger, to one whom bob follows and one whom he may follow."""
+    return await world.publish("e1", "erin", 7_000, ("alice", "dave"))
+
+
+async def work(world: World) -> object:
+    """A worker that takes everything, also what others are doing."""
+    return await world.engine.workers.work(everything=True)
+
+
 async def push_again(world: World) -> object:
-    return await world.engine.fanout.deliver(world.acts["a1"], "alice", b"\x80", ())
+    """A job that was done is done again."""
+    job = Job(Kind.DELIVER, world.acts["a1"], "alice")
+    source = Source("alice", [0], "")
+    return await world.engine.fanout.work(
+        world.store, job, [source], Progress(), budget=1, go_on=lambda: True
+    )
+
+
+async def pull(world: World) -> object:
+    """Alice has become a celebrity: her followers are flipped."""
+    await world.store.script("flip_begin", 0, "alice", "pull")
+    return await work(world)
+
+
+async def pull_and_push(world: World) -> object:
+    """And is one no more."""
+    await pull(world)
+    await world.store.script("flip_begin", 0, "alice", "push")
+    return await work(world)
+
+
+async def pull_stranger(world: World) -> object:
+    await world.store.script("flip_begin", 0, "dave", "pull")
+    return await work(world)
 
 
 async def rebuild(world: World) -> object:
@@ -171,7 +224,12 @@ OPERATIONS: list[Act] = [
     publish_by_stranger,
     publish_old,
     publish_own,
+    publish_to_both,
     push_again,
+    work,
+    pull,
+    pull_and_push,
+    pull_stranger,
     rebuild,
     read,
     follow,
@@ -213,6 +271,7 @@ async def world(store_url: str) -> AsyncIterator[World]:
 
 async def check(world: World, what: str) -> None:
     """At rest the feed equals the query, whatever state the cache was left in."""
+    await world.at_rest()
     await world.truth.check_edges(PEOPLE)
     expected = await world.truth.feed("bob")
     for look in ("first", "second"):
@@ -317,8 +376,14 @@ async def test_an_older_edge_does_not_flip_a_newer_one(world: World) -> None:
     raise AssertionError("never ran to its end")
 
 
-@pytest.mark.parametrize("survivor", [publish_by_followee, unfollow, read, follow])
-@pytest.mark.parametrize("victim", [follow, refollow, rebuild, read, delete, start_log])
+@pytest.mark.parametrize("survivor", [publish_by_followee, unfollow, read, follow, work])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        *(publish_by_followee, publish_to_both, follow, refollow, rebuild, read, delete, start_log),
+        *(work, pull, pull_and_push),
+    ],
+)
 async def test_process_dies_between_any_two_calls(world: World, victim: Act, survivor: Act) -> None:
     """A process that dies leaves the feed right: slower at the most."""
     for warm in (True, False):
@@ -334,6 +399,7 @@ async def test_process_dies_between_any_two_calls(world: World, victim: Act, sur
                 if isinstance(result, BaseException):
                     raise result
             what = f"{victim.__name__} dies after {calls}, then {survivor.__name__}"
+            await world.at_rest()
             await world.truth.check_edges(PEOPLE)
             expected = await world.truth.feed("bob")
             for _ in range(2):
@@ -346,7 +412,7 @@ async def test_process_dies_between_any_two_calls(world: World, victim: Act, sur
 
 
 async def test_publish_that_dies_is_completed_by_its_retry(world: World) -> None:
-    """The retry of a publish with the same external id delivers what the dead process did not."""
+    """The retry of a publish with the same external id goes on with what the dead process began."""
     for calls in range(1, 10):
         await world.reset(warm=True)
         _, results = await run(

@@ -234,7 +234,7 @@ async def test_delete_reaches_only_some_if_the_process_dies_in_it(
     for stream in streams:
         assert await stream.event() == ("added", posted)
     with monkeypatch.context() as here:
-        here.setattr(service.server.engine.fanout, "retract", dies)
+        here.setattr(service.server.engine.fanout, "inline", dies)
         await refused(service.delete(posted, "alice", request_id="r"))
     await service.delete(posted, "alice", request_id="r")
     for stream in streams:

@@ -15,6 +15,8 @@ ID = st.integers(0, (1 << 63) - 1)
 BOUND = st.lists(st.text(max_size=20), max_size=4).map(tuple)
 CURSOR = st.builds(Cursor, older=st.booleans(), id=ID)
 PLACE = st.builds(Place, position=st.integers(0, 1 << 53), shard=st.integers(0, 255))
+NUMBER = st.integers(0, 10**19 - 1)
+LETTER = st.builds("{}-{}-{}".format, st.integers(0, 255), NUMBER, NUMBER)
 LOG = st.builds("{}-{}".format, st.integers(1, (1 << 64) - 1), st.integers(0, (1 << 64) - 1))
 
 
@@ -33,9 +35,15 @@ def test_resume_token_says_what_it_was_made_of(place: str, bound: tuple[str, ...
     assert TOKENS.read_log(TOKENS.log(place, *bound), *bound) == place
 
 
+@given(LETTER, BOUND)
+def test_letter_token_says_what_it_was_made_of(letter: str, bound: tuple[str, ...]) -> None:
+    assert TOKENS.read_letter(TOKENS.letter(letter, *bound), *bound) == letter
+
+
 def test_no_token_is_the_top_but_no_place_in_a_log() -> None:
     assert TOKENS.read_page("", "feed", "bob", "") == Cursor()
     assert TOKENS.read_place("", "followers", "bob", "") is None
+    assert TOKENS.read_letter("", "dead-letters") == ""
     with pytest.raises(ResumeTokenInvalid):
         TOKENS.read_log("", "log", "bob", "")
     assert TOKENS.read_log(TOKENS.log("", "log"), "log") == "0-0"
@@ -99,6 +107,8 @@ def test_nonsense_is_noticed(text: str) -> None:
         TOKENS.read_page(text, "feed")
     with pytest.raises(PageTokenInvalid):
         TOKENS.read_place(text, "feed")
+    with pytest.raises(PageTokenInvalid):
+        TOKENS.read_letter(text, "feed")
     with pytest.raises(ResumeTokenInvalid):
         TOKENS.read_log(text, "feed")
 
@@ -121,9 +131,16 @@ def test_token_of_another_version_is_noticed() -> None:
         TOKENS.read_page(resealed, "feed")
 
 
-@given(CURSOR, PLACE, LOG)
-def test_tokens_are_short_and_fit_into_an_address(cursor: Cursor, place: Place, log: str) -> None:
-    for token in (TOKENS.page(cursor, "x"), TOKENS.place(place, "x"), TOKENS.log(log, "x")):
+@given(CURSOR, PLACE, LETTER, LOG)
+def test_tokens_are_short_and_fit_into_an_address(
+    cursor: Cursor, place: Place, letter: str, log: str
+) -> None:
+    for token in (
+        TOKENS.page(cursor, "x"),
+        TOKENS.place(place, "x"),
+        TOKENS.letter(letter, "x"),
+        TOKENS.log(log, "x"),
+    ):
         assert len(token) <= 40
         assert token.replace("-", "").replace("_", "").isalnum()
         assert token.isascii()

@@ -1,5 +1,5 @@
 """The activity feed's client: a thin layer over the messages and stubs of ``activityfeed.v1``."""
 
-from activityfeed.client import FeedClient, reason, violations
+from activityfeed.client import FeedClient, reason, retry_after, violations
 
-__all__ = ["FeedClient", "reason", "violations"]
+__all__ = ["FeedClient", "reason", "retry_after", "violations"]

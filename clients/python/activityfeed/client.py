@@ -6,7 +6,8 @@
         async for page in client.pages("bob"):
             ...
 
-Calls raise ``grpc.aio.AioRpcError``; ``reason`` and ``violations`` tell what the service says.
+Calls raise ``grpc.aio.AioRpcError``; ``reason``, ``violations`` and ``retry_after`` tell what the
+service says.
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import Any, Self, TypeVar
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from activityfeed.v1.activity_service_pb2 import BatchPublishActivitiesRequest
@@ -39,7 +40,8 @@ DEFAULT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 #: gRPC itself repeats a call that found no server, or one that cannot answer now. A server that is
-#: stopping may cancel a call that it has not begun, instead of refusing it.
+#: stopping may cancel a call that it has not begun, instead of refusing it. Not that too many
+#: deliveries wait (FANOUT_OVERLOADED): whoever publishes should know, and publish less.
 RETRIES = {
     "methodConfig": [
         {
@@ -151,6 +153,12 @@ def reason(error: grpc.RpcError | Status) -> str:
 def violations(error: grpc.RpcError | Status) -> list[BadRequest.FieldViolation]:
     """The bad fields of a request: ``field`` is the path, ``description`` the broken rule."""
     return [v for bad in _details(error, BadRequest) for v in bad.field_violations]
+
+
+def retry_after(error: grpc.RpcError | Status) -> float | None:
+    """In how many seconds the service would be asked again; None if it does not say."""
+    found = _details(error, RetryInfo)
+    return found[0].retry_delay.ToNanoseconds() / 1e9 if found else None
 
 
 def _details(error: grpc.RpcError | Status, kind: type[_Detail]) -> list[_Detail]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import grpc
 import grpc.aio
-from activityfeed import FeedClient
+from activityfeed import FeedClient, reason
 from activityfeed.v1.activity_pb2 import Activity, Ref
 from activityfeed.v1.activity_service_pb2 import (
     BatchPublishActivitiesRequest,
@@ -35,6 +35,8 @@ from feedsvc.cli.load_test.progress import Progress
 BATCH, BATCHES, BATCH_BYTES = 200, 6, 1 << 20
 #: Reads on their way at once.
 READS = 32
+#: How often what the server must first make room for is sent, and seconds between.
+OVERLOADED_TRIES, OVERLOADED_SECONDS = 60, 1.0
 #: Users whose data is taken away at once, and how much of each.
 USERS, PAGE = 4, 100
 
@@ -67,7 +69,8 @@ class Preparation:
         ]
         await self._each("follows", _batches(edges, BATCH), BATCHES, self._follow)
         requests = [
-            PublishActivityRequest(activity=self._activity(name, number))
+            # All is delivered before anything is measured.
+            PublishActivityRequest(activity=self._activity(name, number), wait_for_delivery=True)
             for number in range(self._plan.activities)
             for name in self._names
         ]
@@ -91,10 +94,20 @@ class Preparation:
         _check(answer.results)
 
     async def _publish(self, batch: Sequence[PublishActivityRequest]) -> None:
-        answer = await self._client.activities.BatchPublishActivities(
-            BatchPublishActivitiesRequest(requests=batch)
-        )
-        _check(answer.results)
+        for tries_left in reversed(range(OVERLOADED_TRIES)):
+            answer = await self._client.activities.BatchPublishActivities(
+                BatchPublishActivitiesRequest(requests=batch)
+            )
+            again = []
+            for entry, result in zip(batch, answer.results, strict=True):
+                if tries_left and reason(result.error) == "FANOUT_OVERLOADED":
+                    again.append(entry)
+                else:
+                    _check([result])
+            if not again:
+                return
+            batch = again
+            await asyncio.sleep(OVERLOADED_SECONDS)
 
     async def _read(self, tokens: dict[int, str], user: int) -> None:
         request = GetFeedRequest(user=self._names[user], page_size=self._plan.page_size)

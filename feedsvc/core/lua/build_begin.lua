@@ -3,7 +3,7 @@
 -- KEYS  the tag of the user's shard
 -- ARGV  user, nonce, '1' to throw away what is stored
 -- Returns {state that was found, edge generation}: the build has begun only if the state was cold
-local feed = key(FEED, ARGV[1])
+local feed = cache_key(FEED, ARGV[1])
 if ARGV[3] == '1' then redis.call('DEL', feed) end
 local head = redis.call('LINDEX', feed, 0)
 local state = not head and 'cold' or head:byte() == MARKER and 'building' or 'warm'

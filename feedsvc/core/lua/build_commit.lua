@@ -4,7 +4,7 @@
 -- ARGV  user, nonce, edge generation at the beginning, floor, how many pulled followees were merged, these, then
 --       the merged ids above the floor, ascending
 -- Returns the number of ids stored, or -1: another build, an expiry or a changed edge came between
-local feed, pulled = key(FEED, ARGV[1]), key(PULLED, ARGV[1])
+local feed, pulled = cache_key(FEED, ARGV[1]), key(PULLED, ARGV[1])
 local generation = redis.call('HGET', key(EDGES, ARGV[1]), GENERATION)
 local stored = redis.call('LRANGE', feed, 0, -1)
 if stored[1] ~= '!' .. ARGV[2] then return -1 end
@@ -17,5 +17,8 @@ redis.call('RPUSH', feed, floor)
 packed_append(feed, merged)
 if #merged > FEED_MOST then packed_trim(feed, FEED_CAP) end
 redis.call('PEXPIRE', feed, FEED_TTL_MS)
-if flips > 0 then redis.call('SREM', pulled, unpack(ARGV, 6, 5 + flips)) end
+for i = 6, 5 + flips do
+  local celebrity = redis.call('HGET', CELEBRITIES, ARGV[i])
+  if not celebrity or celebrity:sub(1, 1) ~= 'P' then redis.call('SREM', pulled, ARGV[i]) end
+end
 return #merged

@@ -1,10 +1,11 @@
--- include: packed live
+-- include: packed clock live
 -- Reads a slice of a warm feed, and notes that it was read.
 -- KEYS  the tag of the user's shard
 -- ARGV  user, 'older' or 'newer', cursor ('' for the end it starts from), count
--- Returns {state, floor, end of the live log or '', pulled followees, ids beyond the cursor, nearest to it first}. States: cold, building, warm; without ids unless warm
+-- Returns {state, floor, end of the live log or '', pulled followees, those of them whose edges need not stay PULL, ids
+--         beyond the cursor, nearest to it first}. States: cold, building, warm; without ids unless warm
 local user, older, cursor, count = ARGV[1], ARGV[2] == 'older', ARGV[3], tonumber(ARGV[4])
-local feed = key(FEED, user)
+local feed = cache_key(FEED, user)
 local head = redis.call('LINDEX', feed, 0)
 local state = not head and 'cold' or head:byte() == MARKER and 'building' or 'warm'
 local ids = {}
@@ -27,5 +28,11 @@ if state == 'warm' then
   -- At most one write in a tenth of the time to live: with a synchronous append-only file a write costs a sync.
   if redis.call('PTTL', feed) < FEED_TTL_MS * 0.9 then redis.call('PEXPIRE', feed, FEED_TTL_MS) end
 end
-return {state, head or '', is_live(user) and log_tail(user) or '',
-  redis.call('SMEMBERS', key(PULLED, user)), ids}
+local pulled, unsettled = redis.call('SMEMBERS', key(PULLED, user)), {}
+for first = 1, #pulled, 512 do
+  local some = {unpack(pulled, first, math.min(first + 511, #pulled))}
+  for i, celebrity in ipairs(redis.call('HMGET', CELEBRITIES, unpack(some))) do
+    if not celebrity or celebrity:sub(1, 1) ~= 'P' then unsettled[#unsettled + 1] = some[i] end
+  end
+end
+return {state, head or '', is_live(user) and log_tail(user) or '', pulled, unsettled, ids}

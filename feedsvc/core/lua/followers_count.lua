@@ -1,8 +1,10 @@
 -- include: followers
--- Counts the followers of an entity in a shard.
--- KEYS  the tag of the followers' shard
+-- Counts the followers of an entity in some shards.
+-- KEYS  the tags of the shards; one, where each shard has a slot of its own
 -- ARGV  followee
-local many = redis.call('ZCARD', key(FOLLOWERS, ARGV[1]))
-if many > 0 then return many end
-local _, numbers = few_followers(ARGV[1])
-return #(numbers or '') / 3
+local count = 0
+for i = 1, #KEYS do
+  use(KEYS[i])
+  count = count + followers_count(ARGV[1])
+end
+return count

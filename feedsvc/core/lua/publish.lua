@@ -1,19 +1,26 @@
--- include: packed outbox live requests
--- Publishes an activity: id, body, outbox, own feed, external id and request record, all in one step.
+-- include: packed outbox clock live requests jobs
+-- Publishes an activity: id, body, outbox, own feed, external id, request record and the job that delivers it, all in
+-- one step.
 -- KEYS  the tag of the actor's shard
 -- ARGV  actor, proposed id, '1' if its time is now (it then goes above all that the outbox holds), body,
 --       digest of what was sent, request name, seconds to keep it, external name or '', '1' if it goes into the
 --       actor's outbox, then the entities it is published to
--- Returns {outcome, id, bitmap of the shards with followers of the actor}. Outcomes: published, replayed (same
---       request), duplicate (same external id); reused, conflict, deleted, before_retention: refused; busy: no
---       free id found yet, call again
+-- Returns {outcome, id, bitmap of the shards with followers of the actor, its mode, 1 if the caller is to do the job}.
+--       Outcomes: published, replayed (same request), duplicate (same external id); reused, conflict, deleted,
+--       before_retention, overloaded: refused; busy: no free id found yet, call again
 local actor, proposed, fresh, body, digest = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
 local request, request_ttl, external, own = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
 local outbox, overflow = key(OUTBOX, actor), nil
 
-local function answer(outcome, id)
-  return {outcome, id or '', redis.call('HGET', key(EDGES, actor), SHARDS) or ''}
-end
+local found = redis.call('HMGET', key(EDGES, actor), SHARDS, MODE)
+local bitmap, mode = found[1] or '', found[2] or ''
+
+local function job(id) return '+' .. id .. '\0' .. table.concat({own and actor or '', unpack(ARGV, 10)}, '\0') end
+
+local function answer(outcome, id, due) return {outcome, id or '', bitmap, mode, due or 0} end
+
+-- A process that died may have left the job behind: who asks again goes on with it.
+local function again(outcome, id) return answer(outcome, id, redis.call('ZSCORE', DUE, job(id)) and 1) end
 
 -- The next id of this shard above another id, which may be of another shard. 10^10 is a multiple of 256.
 local function above(id)
@@ -25,7 +32,7 @@ local function above(id)
 end
 
 local known = request_result(request, digest)
-if known then return answer('replayed', known) end
+if known then return again('replayed', known) end
 if known == false then return answer('reused') end
 
 if external ~= '' then
@@ -37,9 +44,13 @@ if external ~= '' then
       -- Only the records of what retention took expire.
       return answer(redis.call('TTL', key(EXTERNAL, external)) < 0 and 'deleted' or 'before_retention', id)
     end
-    return answer(record:sub(20) == digest and 'duplicate' or 'conflict', id)
+    if record:sub(20) ~= digest then return answer('conflict', id) end
+    return again('duplicate', id)
   end
 end
+
+local needed = #ARGV > 9 or own and bitmap ~= ''
+if needed and redis.call('ZCARD', DUE) + redis.call('XLEN', JOBS) >= MAX_JOBS then return answer('overloaded') end
 
 local id = proposed
 if own and fresh then
@@ -76,8 +87,9 @@ end
 if external ~= '' then redis.call('SET', key(EXTERNAL, external), id .. digest) end
 if own then
   outbox_insert(actor, id)
-  packed_insert(key(FEED, actor), id, FEED_CAP, FEED_MOST)
+  packed_insert(cache_key(FEED, actor), id, FEED_CAP, FEED_MOST)
   if is_live(actor) then log_added(actor, id) end
 end
 request_keep(request, digest, id, request_ttl)
-return answer('published', id)
+if needed then job_due(job(id)) end
+return answer('published', id, needed and 1)

@@ -1,4 +1,4 @@
--- include: live
+-- include: clock live
 -- Tells the log of an entity, if it is live, that an activity left its feed.
 -- KEYS  the tag of the entity's shard
 -- ARGV  entity, activity id

@@ -1,20 +1,24 @@
--- include: live requests followers
+-- include: clock live requests followers
 -- Ends an edge. The feed goes cold in the same step: its next read builds it without what the edge brought.
 -- KEYS  the tag of the follower's shard
 -- ARGV  follower, followee, digest, request name, seconds to keep it
--- Returns {outcome, '1' if there was an edge}. Outcomes: done, replayed; reused: refused
+-- Returns {outcome, '1' if there was an edge, '1' if the followee is read by its followers, but may be a crowd no more}. Outcomes: done, replayed;
+--         reused: refused
 local follower, followee, digest, request = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local edges = key(EDGES, follower)
 local known = request_result(request, digest)
-if known then return {'replayed', known} end
-if known == false then return {'reused', ''} end
+if known then return {'replayed', known, '0'} end
+if known == false then return {'reused', '', '0'} end
+local left = '0'
 local there = tostring(redis.call('HDEL', edges, followee))
 if there == '1' then
   redis.call('HINCRBY', edges, GENERATION, 1)
   followers_remove(followee, follower)
+  local celebrity = redis.call('HGET', CELEBRITIES, followee)
+  if celebrity and celebrity:sub(1, 1) == 'P' then left = '1' end
   redis.call('SREM', key(PULLED, follower), followee)
-  redis.call('DEL', key(FEED, follower))
+  redis.call('DEL', cache_key(FEED, follower))
   if is_live(follower) then log_write(follower, 'u', followee) end
 end
 request_keep(request, digest, there, ARGV[5])
-return {'done', there}
+return {'done', there, left}

@@ -73,7 +73,7 @@ local function followers_last(followee)
   return numbers and position_of(names_of(numbers:sub(-3))[1], followee)
 end
 
--- Adds a follower, which is not there, with the greatest position.
+-- Adds a follower, which is not there, with the greatest position. Returns how many there are now.
 local function followers_add(followee, follower, position)
   local many = key(FOLLOWERS, followee)
   if redis.call('EXISTS', many) == 0 then
@@ -82,7 +82,7 @@ local function followers_add(followee, follower, position)
     if number then
       redis.call('HSET', bucket, followee, (numbers or '') .. number)
       if not numbers then one_list_more() end
-      return
+      return #(numbers or '') / 3 + 1
     end
     if numbers then
       for _, name in ipairs(names_of(numbers)) do redis.call('ZADD', many, position_of(name, followee), name) end
@@ -90,6 +90,14 @@ local function followers_add(followee, follower, position)
     end
   end
   redis.call('ZADD', many, position, follower)
+  return redis.call('ZCARD', many)
+end
+
+local function followers_count(followee)
+  local many = redis.call('ZCARD', key(FOLLOWERS, followee))
+  if many > 0 then return many end
+  local _, numbers = few_followers(followee)
+  return #(numbers or '') / 3
 end
 
 local function followers_remove(followee, follower)
@@ -110,7 +118,7 @@ end
 -- How many an entity follows.
 local function edges_count(entity)
   local count = redis.call('HLEN', key(EDGES, entity))
-  for _, value in ipairs(redis.call('HMGET', key(EDGES, entity), GENERATION, NUMBER, SHARDS)) do
+  for _, value in ipairs(redis.call('HMGET', key(EDGES, entity), GENERATION, NUMBER, SHARDS, MODE)) do
     if value then count = count - 1 end
   end
   return count

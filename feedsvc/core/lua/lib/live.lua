@@ -3,13 +3,8 @@
 -- was made anew is told from the one that a token knew.
 local GRACE_MS = 60000
 
-local function clock_us()
-  local now = redis.call('TIME')
-  return tonumber(now[1]) * 1000000 + tonumber(now[2])
-end
-
 local function log_close(entity)
-  redis.call('DEL', key(LOG, entity), key(SEEN, entity), key(SEEN_BEFORE, entity))
+  redis.call('DEL', cache_key(LOG, entity), cache_key(SEEN, entity), cache_key(SEEN_BEFORE, entity))
   redis.call('ZREM', LIVE, entity)
 end
 
@@ -18,27 +13,27 @@ end
 local function is_live(entity)
   local deadline = redis.call('ZSCORE', LIVE, entity)
   if not deadline then return false end
-  if tonumber(deadline) * 1000 > clock_us() and redis.call('EXISTS', key(LOG, entity)) == 1 then return true end
+  if tonumber(deadline) * 1000 > clock_us() and redis.call('EXISTS', cache_key(LOG, entity)) == 1 then return true end
   log_close(entity)
   return false
 end
 
 local function log_tail(entity)
-  local last = redis.call('XREVRANGE', key(LOG, entity), '+', '-', 'COUNT', 1)[1]
+  local last = redis.call('XREVRANGE', cache_key(LOG, entity), '+', '-', 'COUNT', 1)[1]
   return last and last[1]
 end
 
 -- Appends an event to the log of a live entity.
 local function log_write(entity, kind, what)
   local number = tonumber(log_tail(entity):match('^%d+')) + 1
-  redis.call('XADD', key(LOG, entity), 'MAXLEN', '~', LOG_CAP,
+  redis.call('XADD', cache_key(LOG, entity), 'MAXLEN', '~', LOG_CAP,
     string.format('%.0f-%.0f', number, clock_us()), kind, what)
   redis.call('PUBLISH', WAKE, entity)
 end
 
 -- The same, unless it was told before: deliveries are repeated, events are not. `mark` is an integer.
 local function log_once(entity, mark, kind, what)
-  local seen, before = key(SEEN, entity), key(SEEN_BEFORE, entity)
+  local seen, before = cache_key(SEEN, entity), cache_key(SEEN_BEFORE, entity)
   if redis.call('SISMEMBER', before, mark) == 1 or redis.call('SADD', seen, mark) == 0 then return 0 end
   if redis.call('TTL', seen) < 0 then redis.call('PEXPIRE', seen, LEASE_MS + GRACE_MS) end
   if redis.call('SCARD', seen) > SEEN_CAP then redis.call('RENAME', seen, before) end
@@ -51,7 +46,7 @@ local function log_removed(entity, id) return log_once(entity, '-' .. id, 'r', i
 
 local function log_renew(entity)
   redis.call('ZADD', LIVE, string.format('%.0f', clock_us() / 1000 + LEASE_MS), entity)
-  redis.call('PEXPIRE', key(LOG, entity), LEASE_MS + GRACE_MS)
-  redis.call('PEXPIRE', key(SEEN, entity), LEASE_MS + GRACE_MS)
-  redis.call('PEXPIRE', key(SEEN_BEFORE, entity), LEASE_MS + GRACE_MS)
+  redis.call('PEXPIRE', cache_key(LOG, entity), LEASE_MS + GRACE_MS)
+  redis.call('PEXPIRE', cache_key(SEEN, entity), LEASE_MS + GRACE_MS)
+  redis.call('PEXPIRE', cache_key(SEEN_BEFORE, entity), LEASE_MS + GRACE_MS)
 end

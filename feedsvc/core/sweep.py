@@ -1,0 +1,32 @@
+"""Sweeping: takes away the feeds of earlier incarnations of the store, which nobody reads."""
+
+import asyncio
+import re
+
+from feedsvc.core.store import Store
+
+#: Keys that one call looks at: a fraction of a millisecond of the store's.
+KEYS_A_CALL = 500
+#: Seconds between calls.
+PAUSE_SECONDS = 0.005
+
+_FEED = re.compile(rb"(\{\d+\})f(\d*):")
+
+
+async def sweep(store: Store) -> int:
+    """Looks at every key once; how many feeds were taken away."""
+    current = dict(zip((tag.encode() for tag in store.tags), store.incarnations, strict=True))
+    cursor, swept = b"0", 0
+    while True:
+        cursor, names = await store.call("SCAN", cursor, "COUNT", KEYS_A_CALL, "TYPE", "list")
+        old = [
+            name
+            for name in names
+            if (found := _FEED.match(name)) and current.get(found[1]) != found[2].decode()
+        ]
+        for name in old:
+            await store.call("UNLINK", name)
+        swept += len(old)
+        if cursor == b"0":
+            return swept
+        await asyncio.sleep(PAUSE_SECONDS)

@@ -1,0 +1,160 @@
+"""Workers: do the jobs that nobody waits for.
+
+One process takes a few dozen jobs at a time and works on all of them in turns, so that a small
+one is not held up by a large one. Its calls go over a connection of their own, a few at a time and
+each a fraction of a millisecond of the store's, so that they hold up nobody else.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+
+from feedsvc.core import keys
+from feedsvc.core.fanout import Fanout
+from feedsvc.core.jobs import JobLost, Jobs, Kind, TakenJob
+from feedsvc.core.store import Store
+from feedsvc.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Jobs that one process has at a time.
+JOBS_AT_ONCE = 64
+#: Followers that one call works on.
+CHUNK = 100
+#: Seconds between looks at the queues. Jobs of the own process are begun without a look.
+LOOK_SECONDS = 0.05
+#: Seconds after which a store that did not answer is tried again.
+TRY_AGAIN_SECONDS = 0.5
+
+
+class Workers:
+    """The workers of a process."""
+
+    def __init__(self, store: Store, fanout: Fanout, jobs: Jobs) -> None:
+        self._store = store
+        self._fanout = fanout
+        self._jobs = jobs
+        self._name = secrets.token_hex(6)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._turns = asyncio.Semaphore(1)
+        self._chunk = min(CHUNK, store.limits.push_chunk)
+
+    def start(self, workers: int) -> None:
+        """Begins to work; ``workers`` is how many calls are made at a time."""
+        self._turns = asyncio.Semaphore(workers)
+        self._looking = asyncio.create_task(self._look())
+
+    async def close(self) -> None:
+        """Stops; jobs that are not finished are left to others."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def work(self, *, everything: bool = False) -> int:
+        """Does all jobs that there are, once; says how many.
+
+        ``everything``: those that others are doing too.
+        """
+        done = 0
+        while taken := await self._take(everything=everything):
+            await asyncio.gather(*(self._do(one) for one in taken))
+            done += len(taken)
+        return done
+
+    async def _take(self, *, everything: bool = False) -> list[TakenJob]:
+        most = JOBS_AT_ONCE - len(self._tasks)
+        return await self._jobs.take(self._store, self._name, most, everything=everything)
+
+    async def _look(self) -> None:
+        while True:
+            self._jobs.queued.clear()
+            pause, taken = LOOK_SECONDS, list[TakenJob]()
+            try:
+                if len(self._tasks) < JOBS_AT_ONCE:
+                    taken = await self._take()
+            except StoreUnavailable:
+                pause = TRY_AGAIN_SECONDS
+            except Exception:
+                log.exception("looking for jobs failed; trying again")
+                pause = TRY_AGAIN_SECONDS
+            for one in taken:
+                task = asyncio.create_task(self._do(one))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            if not taken:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._jobs.queued.wait()
+
+    async def _do(self, taken: TakenJob) -> None:
+        """Does a job as far as it can be done."""
+        keeping = asyncio.create_task(self._keep(taken))
+        working = asyncio.create_task(self._deliver(taken))
+        try:
+            await asyncio.wait({keeping, working}, return_when=asyncio.FIRST_COMPLETED)
+            ended, other = (working, keeping) if working.done() else (keeping, working)
+            await _cancelled(other)  # a job that is lost is not gone on with
+            ended.result()
+        except asyncio.CancelledError:
+            await _cancelled(working)
+            await _cancelled(keeping)
+            await self._leave(taken)
+            raise
+        except JobLost:
+            pass  # somebody has it, or will
+        except StoreUnavailable:
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
+            await self._leave(taken)
+        except Exception as error:
+            log.exception("a job failed: %s", taken.name)
+            with contextlib.suppress(StoreUnavailable):
+                if await self._jobs.fail(self._store, taken, f"{type(error).__name__}: {error}"):
+                    log.error("a job was set aside: %s", taken.name)
+
+    async def _leave(self, taken: TakenJob) -> None:
+        """Leaves a job to others; if that fails, to the end of its lease."""
+        with contextlib.suppress(JobLost, StoreUnavailable):
+            await self._jobs.checkpoint(self._store, taken, keep=False)
+
+    async def _deliver(self, taken: TakenJob) -> None:
+        job, progress = taken.job, taken.progress
+        if job.kind is Kind.DELIVER and not await self._exists(job.subject):
+            await self._jobs.finish(self._store, taken, "delivered")
+            return
+        sources = await self._fanout.sources(self._store, job)
+        if job.kind is Kind.FLIP and int(sources[0].mode[1:] or 0) != job.subject:
+            sources = []  # another flip came after it
+        elif job.kind is Kind.DELIVER and progress.audience is None:
+            await self._fanout.count(self._store, sources, progress)
+        ended = await self._fanout.work(
+            self._store, job, sources, progress, budget=self._chunk, turn=lambda: self._turns
+        )
+        assert ended
+        pulled = job.kind is Kind.DELIVER and any(one.pulled for one in sources)
+        await self._jobs.finish(self._store, taken, "pulled" if pulled else "delivered")
+        if job.kind is Kind.FLIP:  # it may have become due the other way meanwhile
+            await self._fanout.consider(job.actor)
+
+    async def _exists(self, activity_id: int) -> bool:
+        """Whether an activity is there: else nobody has to be told."""
+        (key,) = keys.activities(self._store.tags, [activity_id])
+        return bool(await self._store.call("STRLEN", key))
+
+    async def _keep(self, taken: TakenJob) -> None:
+        """Notes from time to time how far a job has come."""
+        while True:
+            await asyncio.sleep(self._store.limits.job_lease / 4)
+            with contextlib.suppress(StoreUnavailable):
+                await self._jobs.checkpoint(self._store, taken)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,148 @@
+import asyncio
+import json
+import signal
+
+import pytest
+
+from feedsvc.config import Limits
+from feedsvc.core.jobs import Job, Kind
+from tests.letters import ERROR, SUBJECT, plant
+from tests.serving import Serve, Service
+
+from .conftest import Feedsvc, ended
+
+
+@pytest.fixture
+async def service(serve: Serve) -> Service:
+    """Without workers: what waits, waits."""
+    service = await serve(limits=Limits(inline_audience=1, push_chunk=1), workers=0)
+    await service.follow_all([("bob", "alice"), ("carol", "alice")])
+    return service
+
+
+async def test_a_person_can_read_the_status(service: Service, feedsvc: Feedsvc) -> None:
+    ran = await feedsvc("fanout")
+    assert (ran.code, ran.err) == (0, "")
+    rows = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in ran.out.splitlines()}
+    assert {name: row[0] for name, row in rows.items()} == {
+        "waiting": "0",
+        "running": "0",
+        "inline": "0",
+        "rate": "0/s",
+        "lag": "0.0",
+        "dead letters": "0",
+    }
+    posted = await service.post("alice", to=["repo:x"])
+    await plant(service, 3)
+    ran = await feedsvc("fanout")
+    assert f"deliver  {posted} to followers of alice, repo:x" in ran.out
+    rows = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in ran.out.splitlines()}
+    assert (rows["waiting"][0], rows["dead letters"][0]) == ("1", "3")
+
+
+async def test_scripts_get_the_status_with_its_zeros(service: Service, feedsvc: Feedsvc) -> None:
+    (found,) = (await feedsvc("fanout", "--json")).json
+    assert found == {
+        "depth": "0",
+        "waiting": "0",
+        "running": "0",
+        "inline": "0",
+        "lag": "0s",
+        "rate": 0.0,
+        "deadLetters": "0",
+    }
+    posted = await service.post("alice")
+    (found,) = (await feedsvc("fanout", "--json")).json
+    assert (found["depth"], found["waiting"]) == ("1", "1")
+    assert (found["oldest"]["kind"], found["oldest"]["activityId"]) == ("JOB_KIND_DELIVER", posted)
+
+
+async def test_watching_ends_with_ctrl_c(service: Service, feedsvc: Feedsvc) -> None:
+    process = await feedsvc.start("fanout", "--watch", "--json")
+    assert process.stdout is not None
+    first = json.loads(await process.stdout.readline())
+    await service.post("alice")
+    second = json.loads(await process.stdout.readline())
+    assert (first["depth"], second["depth"]) == ("0", "1")
+    process.send_signal(signal.SIGINT)
+    ran = await ended(process)
+    assert (ran.code, ran.err) == (130, "")
+
+
+async def test_watching_prints_again_and_again(service: Service, feedsvc: Feedsvc) -> None:
+    process = await feedsvc.start("fanout", "--watch")
+    assert process.stdout is not None
+    heads = 0
+    async with asyncio.timeout(10):
+        while heads < 2:
+            heads += (await process.stdout.readline()).startswith(b"waiting")
+    process.send_signal(signal.SIGINT)
+    ran = await ended(process)
+    assert (ran.code, ran.err) == (130, "")
+    assert "\x1b" not in ran.out
+
+
+async def test_dead_letters_are_a_line_each(service: Service, feedsvc: Feedsvc) -> None:
+    assert (await feedsvc("dead-letters")).out == ""
+    planted = await plant(service, 7, Job(Kind.FLIP, 17, "star\x1b"))
+    ran = await feedsvc("dead-letters")
+    assert [line.split("  ")[-3] for line in ran.out.splitlines()] == planted
+    first = ran.out.splitlines()[0]
+    assert first.endswith(
+        f"{planted[0]}  deliver {SUBJECT} to followers of alice  8 attempts: {ERROR}"
+    )
+    assert "just now" in first
+    assert "flip to followers of star   8 attempts" in ran.out
+    assert "\x1b" not in ran.out
+    found = (await feedsvc("dead-letters", "--json")).json
+    assert [one["id"] for one in found] == planted
+    assert found[0]["job"]["skippedCold"] == "2"
+    assert found[0]["job"]["delivered"] == "0"
+
+
+async def test_one_dead_letter_is_shown(service: Service, feedsvc: Feedsvc) -> None:
+    *_, wanted = await plant(service, 5, Job(Kind.DELIVER, SUBJECT + 3, "alice", ("repo:x", "y")))
+    ran = await feedsvc("dead-letters", "--show", wanted)
+    rows = [line.rstrip().split(maxsplit=1) for line in ran.out.splitlines()]
+    assert ["id", wanted] in rows
+    assert ["activity", str(SUBJECT + 3)] in rows
+    assert ["to", "repo:x"] in rows
+    assert ["to", "y"] in rows
+    assert ["queued", "2023-11-14T22:13:20.123Z"] in rows
+    assert ["error", ERROR] in rows
+    (found,) = (await feedsvc("dead-letters", "--show", wanted, "--json")).json
+    assert (found["id"], found["error"]) == (wanted, ERROR)
+    ran = await feedsvc("dead-letters", "--show", "0-1-1")
+    assert (ran.code, ran.out, ran.err) == (1, "", "Error: there is no such dead letter\n")
+
+
+async def test_some_are_replayed(service: Service, feedsvc: Feedsvc) -> None:
+    planted = await plant(service, 4)
+    replay = ("dead-letters", "--replay", planted[0], "--replay", planted[2])
+    ran = await feedsvc(*replay)
+    assert (ran.code, ran.out, ran.err) == (0, "2 of 2 replayed\n", "")
+    left = (await feedsvc("dead-letters", "--json")).json
+    assert [one["id"] for one in left] == [planted[1], planted[3]]
+    ran = await feedsvc(*replay, "--replay", planted[1], "--replay", "x")
+    assert (ran.code, ran.out) == (1, "1 of 4 replayed\n")
+    assert ran.err.splitlines() == [
+        f"{planted[0]}: there is no such dead letter (DEAD_LETTER_NOT_FOUND)",
+        f"{planted[2]}: there is no such dead letter (DEAD_LETTER_NOT_FOUND)",
+        "x: id: must be a dead letter's id: <shard>-<milliseconds>-<number> (INVALID_FIELD)",
+    ]
+    ran = await feedsvc("dead-letters", "--json", "--replay", planted[3], "--replay", planted[3])
+    assert ran.code == 1
+    missing = "there is no such dead letter (DEAD_LETTER_NOT_FOUND)"
+    assert ran.json == [
+        {"id": planted[3], "replayed": True, "error": ""},
+        {"id": planted[3], "replayed": False, "error": missing},
+    ]
+
+
+async def test_all_are_replayed(service: Service, feedsvc: Feedsvc) -> None:
+    ran = await feedsvc("dead-letters", "--replay-all")
+    assert (ran.code, ran.out) == (0, "0 of 0 replayed\n")
+    await plant(service, 1_203)
+    ran = await feedsvc("dead-letters", "--replay-all")
+    assert (ran.code, ran.out, ran.err) == (0, "1,203 of 1,203 replayed\n", "")
+    assert (await feedsvc("dead-letters")).out == ""

@@ -1,0 +1,191 @@
+"""What is broken, at random, and mended after a moment."""
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from tests.faults.history import Fault, History, Loss
+from tests.faults.processes import Process
+from tests.faults.stage import MARK_SECONDS, Server, Stage
+
+#: Seconds between faults, on average.
+BETWEEN_SECONDS = 0.15
+#: Seconds until what was killed is started again, at the most.
+DOWN_SECONDS = 0.5
+#: Seconds for which a process is stopped: shorter and longer than a job's lease, which is 1.
+PAUSE_SECONDS = (0.3, 2.5)
+#: Seconds for which replies are cut, or held back.
+CUTTING_SECONDS = (0.1, 0.6)
+#: Bytes before the end of the kept part that the file of a store is cut at.
+RAGGED_BYTES = 100
+
+
+class Faults:
+    """Breaks a stage until it is cancelled; ``heal`` mends all that is broken."""
+
+    def __init__(self, stage: Stage, history: History, chance: random.Random) -> None:
+        self._stage = stage
+        self._history = history
+        self._chance = chance
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._busy: set[Process] = set()
+        self._sizes: list[int] = []
+        """Of the store's file, at its last marks."""
+        lossy = stage.mode == "lost tail"
+        self._kinds: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+            "server killed": (10, self._kill_server),
+            "worker killed": (10, self._kill_worker),
+            "worker paused": (8, self._pause_worker),
+            "server paused": (4, self._pause_server),
+            "store killed": (0 if lossy else 8, self._kill_store),
+            "tail lost": (16 if lossy else 0, self._lose_tail),
+            "replies cut": (20, self._cut_replies),
+            "store slow": (6, self._slow_store),
+            "scripts flushed": (8, self._flush_scripts),
+            "feeds expired": (16, self._expire_feeds),
+            "clock stepped": (12, self._step_clock),
+        }
+
+    async def run(self) -> None:
+        marking = asyncio.create_task(self._mark())
+        names = list(self._kinds)
+        weights = [weight for weight, _ in self._kinds.values()]
+        try:
+            while True:
+                await asyncio.sleep(self._chance.expovariate(1 / BETWEEN_SECONDS))
+                (name,) = self._chance.choices(names, weights)
+                task = asyncio.create_task(self._do(self._kinds[name][1]))
+                self._under_way.add(task)
+        finally:
+            marking.cancel()
+
+    async def heal(self) -> None:
+        """Waits until all is mended. Raises what went wrong with that."""
+        await asyncio.gather(*self._under_way)
+
+    async def _do(self, fault: Callable[[], Awaitable[None]]) -> None:
+        await fault()
+
+    def _note(self, kind: str, text: str = "") -> None:
+        fault = Fault(kind, time.monotonic(), f"{kind}{': ' if text else ''}{text}")
+        self._history.faults.append(fault)
+
+    async def _kill_server(self) -> None:
+        server = self._chance.choice(self._stage.servers)
+        await self._kill("server killed", server.process, server.kill, server.up)
+
+    async def _kill_worker(self) -> None:
+        worker = self._stage.worker
+        await self._kill("worker killed", worker, worker.kill, self._stage.worker_up)
+
+    async def _kill_store(self) -> None:
+        store = self._stage.store
+        await self._kill("store killed", store, store.kill, self._stage.store_up)
+
+    async def _kill(
+        self, kind: str, process: Process, kill: Callable[[], Any], up: Callable[[], Awaitable[Any]]
+    ) -> None:
+        if process in self._busy:
+            return
+        self._busy.add(process)
+        self._note(kind, process.name)
+        kill()
+        await asyncio.sleep(DOWN_SECONDS * self._chance.random() ** 2)
+        await up()
+        self._busy.discard(process)
+
+    async def _pause_server(self) -> None:
+        await self._pause("server paused", self._chance.choice(self._stage.servers).process)
+
+    async def _pause_worker(self) -> None:
+        await self._pause("worker paused", self._stage.worker)
+
+    async def _pause(self, kind: str, process: Process) -> None:
+        if process in self._busy:
+            return
+        self._busy.add(process)
+        seconds = self._chance.uniform(*PAUSE_SECONDS)
+        self._note(kind, f"{process.name} for {seconds:.1f} s")
+        process.pause()
+        await asyncio.sleep(seconds)
+        process.resume()
+        self._busy.discard(process)
+
+    async def _lose_tail(self) -> None:
+        """The store dies, and with it what was written to its file last, up to any byte of it."""
+        store = self._stage.store
+        if store in self._busy or not self._sizes:
+            return
+        self._busy.add(store)
+        store.kill()
+        (file,) = self._stage.files.glob("appendonlydir/*.incr.aof")
+        size = file.stat().st_size
+        left = self._chance.choice([*self._sizes, size])
+        left -= self._chance.randrange(min(RAGGED_BYTES, left - self._sizes[0] + 1))
+        os.truncate(file, left)
+        self._note("tail lost", f"{size - left} bytes")
+        self._sizes.clear()
+        await asyncio.sleep(DOWN_SECONDS * self._chance.random() ** 2)
+        await self._stage.store_up()
+        self._history.losses.append(Loss(await self._stage.marked(), time.monotonic()))
+        self._busy.discard(store)
+
+    async def _mark(self) -> None:
+        """Keeps in mind how long the store's file was during the last second, and marks it."""
+        while self._stage.mode == "lost tail":
+            if self._stage.store not in self._busy:
+                with contextlib.suppress(RedisError):  # it was killed meanwhile
+                    await self._stage.mark()
+                    (file,) = self._stage.files.glob("appendonlydir/*.incr.aof")
+                    self._sizes = [*self._sizes[-round(1 / MARK_SECONDS) :], file.stat().st_size]
+            await asyncio.sleep(MARK_SECONDS)
+
+    async def _cut_replies(self) -> None:
+        proxy, kind = self._stage.proxy, "replies cut"
+        if proxy.cutting:
+            return
+        proxy.cutting = self._chance.choice([0.02, 0.1, 0.5])
+        self._note(kind, f"one in {1 / proxy.cutting:.0f}")
+        await asyncio.sleep(self._chance.uniform(*CUTTING_SECONDS))
+        proxy.cutting = 0.0
+
+    async def _slow_store(self) -> None:
+        proxy = self._stage.proxy
+        if proxy.delay:
+            return
+        proxy.delay = self._chance.choice([0.002, 0.01, 0.05])
+        self._note("store slow", f"up to {proxy.delay * 1000:.0f} ms a reply")
+        await asyncio.sleep(self._chance.uniform(*CUTTING_SECONDS))
+        proxy.delay = 0.0
+
+    async def _flush_scripts(self) -> None:
+        await self._directly("scripts flushed", self._stage.redis.script_flush)
+
+    async def _expire_feeds(self) -> None:
+        await self._directly("feeds expired", lambda: self._stage.expire_feeds(self._chance))
+
+    async def _directly(self, kind: str, what: Callable[[], Awaitable[Any]]) -> None:
+        """Does something to the store, unless that is down; it may not be killed meanwhile."""
+        if self._stage.store in self._busy:
+            return
+        self._busy.add(self._stage.store)
+        self._note(kind)
+        await what()
+        self._busy.discard(self._stage.store)
+
+    async def _step_clock(self) -> None:
+        """Sets a clock back by seconds or up to an hour, or right again."""
+        servers: list[Server] = self._stage.servers
+        name, clock = self._chance.choice(
+            [("store", self._stage.store_clock), *((s.process.name, s.clock) for s in servers)]
+        )
+        back = self._chance.choice([0, 2, 30, 3600])
+        seconds = -self._chance.randint(back // 2, back)
+        if clock.step(seconds):
+            self._note("clock stepped", f"{name} to {seconds} s")

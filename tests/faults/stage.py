@@ -1,0 +1,212 @@
+"""A service to be broken: a store, a proxy before it, two servers, a worker, and their clocks."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import grpc.aio
+from activityfeed import FeedClient
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from feedsvc.core import keys
+from tests.faults.clock import Clock
+from tests.faults.processes import START_SECONDS, Died, Process, feedsvc_command, store_command
+from tests.faults.proxy import Proxy
+
+Mode = Literal["durable", "lost tail"]
+
+#: Seconds between marks in the store, by which it is known what a loss has left.
+MARK_SECONDS = 0.05
+MARK = "faults:mark"
+#: What a log says when something went wrong that nobody thought of.
+ALARMS = ("Traceback", "a defect", "never retrieved")
+#: Lines of a log that are quoted after an alarm.
+QUOTED = 40
+
+
+def drawn_limits(chance: random.Random) -> dict[str, int]:
+    """Settings of feedsvc under which little traffic makes everything happen all the time."""
+    return {
+        "shards": chance.choice([4, 8, 16]),
+        "push_chunk": chance.choice([1, 3, 7]),
+        "inline_audience": chance.choice([1, 4, 8]),
+        "job_lease": 1,
+        "job_tries": 100,
+        "max_jobs": chance.choice([20, 10_000]),
+        "celebrity_threshold": chance.choice([0, 14, 20, 26]),
+        "celebrity_lower_percent": chance.choice([60, 80]),
+        "feed_cap": chance.choice([30, 800]),
+        "feed_slack": chance.choice([0, 50]),
+    }
+
+
+class Server:
+    """A server process, and a client of it."""
+
+    def __init__(self, process: Process, clock: Clock) -> None:
+        self.process = process
+        self.clock = clock
+        self.client: FeedClient | None = None
+        """None while it does not serve."""
+        self.channels: list[grpc.aio.Channel] = []
+
+    async def up(self) -> None:
+        """Starts it, again and again while its store is not there."""
+        said = await started(self.process, "serving on")
+        # Without the retries of a client of ours: the lanes have their own, and count them.
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{said.rpartition(':')[2]}")
+        self.channels.append(channel)
+        self.client = FeedClient(channel)
+
+    def kill(self) -> None:
+        self.client = None
+        self.process.kill()
+
+
+class Stage:
+    """Everything that runs. Start and stop it with ``async with``, from the main thread."""
+
+    def __init__(self, folder: Path, mode: Mode, chance: random.Random) -> None:
+        self.mode = mode
+        self.limits = drawn_limits(chance)
+        self.proxy = Proxy(folder / "proxy.sock", folder / "store.sock", chance)
+        self.files = folder / "store"
+        self.files.mkdir()
+        socket = folder / "store.sock"
+        self._url = f"unix://{folder}/proxy.sock"
+        self.store_clock = Clock(folder / "store.clock")
+        fsync = "always" if mode == "durable" else "everysec"
+        self.store = Process(
+            "store",
+            store_command(self.files, socket, fsync),
+            folder / "store.log",
+            self.store_clock.environment,
+        )
+        limits = [f"--{name.replace('_', '-')}={value}" for name, value in self.limits.items()]
+        self.servers = []
+        for number, workers in enumerate([0, chance.choice([0, 1])]):
+            clock = Clock(folder / f"server{number}.clock")
+            command = feedsvc_command(
+                *("serve", "--port=0", f"--redis-url={self._url}", f"--workers={workers}"), *limits
+            )
+            log = folder / f"server{number}.log"
+            process = Process(f"server {number}", command, log, clock.environment)
+            self.servers.append(Server(process, clock))
+        self.worker = Process(
+            "worker",
+            feedsvc_command("worker", f"--redis-url={self._url}", *limits),
+            folder / "worker.log",
+            {},
+        )
+        #: Not through the proxy.
+        self.redis = Redis.from_url(f"unix://{socket}", protocol=2)
+        self._read: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.store_up()
+            await self.proxy.start()
+            await asyncio.gather(*(server.up() for server in self.servers), self.worker_up())
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+        await self.proxy.stop()
+        await self.redis.aclose()
+        channels = [channel for server in self.servers for channel in server.channels]
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+    @property
+    def processes(self) -> list[Process]:
+        return [self.worker, *(server.process for server in self.servers), self.store]
+
+    @property
+    def serving(self) -> list[FeedClient]:
+        return [server.client for server in self.servers if server.client is not None]
+
+    async def store_up(self) -> None:
+        """Starts the store and waits until it answers."""
+        self.store.launch()
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                await self.redis.ping()
+            except (RedisError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+                self.store.check()
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+    async def worker_up(self) -> None:
+        await started(self.worker, "working")
+
+    async def mark(self) -> None:
+        """Notes the time in the store: what it forgets, it forgets from the last note on."""
+        await self.redis.set(MARK, repr(time.monotonic()))
+
+    async def marked(self) -> float:
+        return float(await self.redis.get(MARK))
+
+    async def expire_feeds(self, chance: random.Random) -> int:
+        """Makes some feeds of a shard cold, warm ones and those that are being built."""
+        tag = chance.choice(keys.tags(self.limits["shards"]))
+        found = [name async for name in self.redis.scan_iter(match=f"{tag}f*", count=1000)]
+        some = [name for name in found if chance.random() < 0.5]
+        if some:
+            await self.redis.delete(*some)
+        return len(some)
+
+    async def all_cold(self, users: Iterable[str]) -> None:
+        """Makes all feeds of some users cold."""
+        wanted = {user.encode() for user in users}
+        found = [name async for name in self.redis.scan_iter(match="{*}f*", count=1000)]
+        some = [name for name in found if name.partition(b":")[2] in wanted]
+        if some:
+            await self.redis.delete(*some)
+
+    def alarms(self) -> list[str]:
+        """What the logs have newly said that they should never say."""
+        found = []
+        for process in self.processes:
+            text = process.log.read_text(errors="replace") if process.log.exists() else ""
+            new = text[self._read.get(process.name, 0) :]
+            self._read[process.name] = len(text)
+            lines = new.splitlines()
+            for number, line in enumerate(lines):
+                if any(alarm in line for alarm in ALARMS):
+                    quoted = "\n".join(lines[max(0, number - 2) : number + QUOTED])
+                    found.append(f"the log of {process.name} says:\n{quoted}")
+                    break
+        return found
+
+
+async def started(process: Process, says: str) -> str:
+    """Starts a process until it says that it is ready; it may need its store for that."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        process.launch()
+        try:
+            return await process.until_it_says(says)
+        except Died:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
