@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 from activityfeed import FeedClient, retry_after
 from activityfeed.v1.activity_service_pb2 import (
+    DELIVERY_STATE_PULLED,
     DELIVERY_STATE_QUEUED,
     BatchPublishActivitiesRequest,
     PublishActivityRequest,
@@ -97,6 +98,8 @@ class Report:
     activities: int = 0
     deliveries: int = 0
     skipped_cold: int = 0
+    pulled: int = 0
+    """Followers that read for themselves what somebody whom very many follow has done."""
     queued: int = 0
     """Activities whose delivery was not over when the server answered."""
     duplicates: int = 0
@@ -246,6 +249,9 @@ class Import:
             if not queued:
                 self.report.deliveries += delivery.delivered
                 self.report.skipped_cold += delivery.skipped_cold
+            if delivery.state == DELIVERY_STATE_PULLED:
+                pushed = delivery.delivered + delivery.skipped_cold
+                self.report.pulled += max(0, delivery.audience - pushed)
 
     async def _accepted(
         self,

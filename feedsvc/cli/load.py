@@ -79,9 +79,9 @@ def load(  # noqa: PLR0913 - an import has that many sides
 
     \b
     With --json: follows and activities that were new; deliveries to warm feeds and followers
-    skipped_cold, of what was delivered when the server answered; queued activities, which were
-    not; duplicates (was there before), refused by reason, malformed, seconds, and with --warm
-    the feeds warmed.
+    skipped_cold, of what was delivered when the server answered; followers pulled, whose reads
+    fetch it themselves; queued activities, which were not yet delivered; duplicates (was there
+    before), refused by reason, malformed, seconds, and with --warm the feeds warmed.
     """  # noqa: D301 (click's mark: keep these lines)
     with ExitStack() as resources:
         try:
@@ -170,6 +170,7 @@ def _print(report: Report) -> None:
         ("activities", report.activities, ""),
         ("deliveries", report.deliveries, "to warm feeds"),
         ("skipped cold", report.skipped_cold, "followers, whose next read finds the activity"),
+        ("pulled", report.pulled, "followers, whose reads fetch it themselves"),
         ("queued", report.queued, "activities, being delivered: see feedsvc fanout"),
         ("duplicates", report.duplicates, "were there before"),
         *(("refused", count, why) for why, count in report.refused.most_common()),

@@ -97,7 +97,7 @@ class Progress:
     """How far a delivery has come."""
 
     places: dict[str, str] = field(default_factory=dict)
-    """By shard and source: the position to go on after; empty: all there are done."""
+    """By shard, way and source: the position to go on after; empty: all there are done."""
     feeds: int = 0
     cold: int = 0
     seen: int = 0
@@ -106,10 +106,10 @@ class Progress:
     """Followers it is for; None: not counted yet."""
 
     def place(self, source: Source, shard: int) -> str:
-        return self.places.get(f"{shard} {source.entity}", "-inf")
+        return self.places.get(_place(source, shard), "-inf")
 
     def reached(self, source: Source, shard: int, place: str) -> None:
-        self.places[f"{shard} {source.entity}"] = place
+        self.places[_place(source, shard)] = place
 
     def figures(self) -> tuple[Arg, ...]:
         """As the scripts take it: places, then numbers."""
@@ -125,6 +125,11 @@ class Progress:
     def delivery(self, state: State) -> Delivery:
         audience = self.seen if self.audience is None else self.audience
         return Delivery(self.feeds, self.cold, audience, state)
+
+
+def _place(source: Source, shard: int) -> str:
+    # Where pushing has come to says nothing about telling, should the followers be flipped meanwhile.
+    return f"{shard}{':' if source.pulled else ' '}{source.entity}"
 
 
 @dataclass(slots=True)

@@ -63,12 +63,13 @@ class Workers:
         ``everything``: those that others are doing too.
         """
         done = 0
-        while taken := await self._take(everything=everything):
-            await asyncio.gather(*(self._do(one) for one in taken))
+        while taken := await self.take(everything=everything):
+            await asyncio.gather(*(self.do(one) for one in taken))
             done += len(taken)
         return done
 
-    async def _take(self, *, everything: bool = False) -> list[TakenJob]:
+    async def take(self, *, everything: bool = False) -> list[TakenJob]:
+        """Takes as many jobs as this process may have."""
         most = JOBS_AT_ONCE - len(self._tasks)
         return await self._jobs.take(self._store, self._name, most, everything=everything)
 
@@ -78,14 +79,14 @@ class Workers:
             pause, taken = LOOK_SECONDS, list[TakenJob]()
             try:
                 if len(self._tasks) < JOBS_AT_ONCE:
-                    taken = await self._take()
+                    taken = await self.take()
             except StoreUnavailable:
                 pause = TRY_AGAIN_SECONDS
             except Exception:
                 log.exception("looking for jobs failed; trying again")
                 pause = TRY_AGAIN_SECONDS
             for one in taken:
-                task = asyncio.create_task(self._do(one))
+                task = asyncio.create_task(self.do(one))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             if not taken:
@@ -93,7 +94,7 @@ class Workers:
                     async with asyncio.timeout(pause):
                         await self._jobs.queued.wait()
 
-    async def _do(self, taken: TakenJob) -> None:
+    async def do(self, taken: TakenJob) -> None:
         """Does a job as far as it can be done."""
         keeping = asyncio.create_task(self._keep(taken))
         working = asyncio.create_task(self._deliver(taken))

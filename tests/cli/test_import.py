@@ -61,6 +61,7 @@ async def test_everything_arrives(service: Service, feedsvc: Feedsvc, mixed: Pat
         "activities": 4,
         "deliveries": 0,
         "skipped_cold": 7,
+        "pulled": 0,
         "queued": 0,
         "duplicates": 0,
         "refused": {},

@@ -39,13 +39,13 @@ CALL_SECONDS = 2.0
 #: Seconds until a call that failed is sent again.
 AGAIN_SECONDS = 0.05
 #: The probability that a lane gives up after a failure, instead of trying again.
-GIVES_UP = 0.1
+GIVES_UP = 0.3
 #: The probability that it sends an answered publish again, as if the answer had been lost.
 SENDS_AGAIN = 0.1
 #: Seconds after which a service without faults must have answered.
 PATIENCE_SECONDS = 30.0
 #: All lanes follow more than they unfollow for so many seconds, then the other way round.
-MOOD_SECONDS = 0.7
+MOOD_SECONDS = 1.0
 
 #: gRPC's answers after which it is not known what happened.
 UNKNOWN = {
@@ -186,7 +186,9 @@ class Lane:
         }
         while not self._calls.stopping:
             (doing,) = self._chance.choices(list(doings), list(doings.values()))
-            await doing(self._chance.choice(self._users))
+            stars = [user for user in self._users if user in self._world.stars]
+            often = stars if stars and self._chance.random() < 0.5 else self._users
+            await doing(self._chance.choice(often))
 
     async def repeat(self, count: int) -> dict[int, int]:
         """Sends some answered publishes once more; what ids they are answered with."""
@@ -207,7 +209,10 @@ class Lane:
 
     async def _publish(self, actor: str) -> None:
         chance = self._chance
-        to = tuple(self._some(self._world.entities, 3)) if chance.random() < 0.3 else ()
+        to: tuple[str, ...] = ()
+        if chance.random() < 0.3:
+            few = self._some(self._world.entities, 2) | self._some(self._world.stars, 1)
+            to = tuple(few | self._some(self._world.topics, 2))
         followers = not to or chance.random() < 0.7
         audience = Audience.AUDIENCE_FOLLOWERS if followers else Audience.AUDIENCE_TO_ONLY
         number = len(self._history.publishes) + 1
@@ -243,9 +248,10 @@ class Lane:
         try:
             answer = await self._calls.tried(call)
         except grpc.aio.AioRpcError as error:
-            if reason(error) != "FANOUT_OVERLOADED" or one.id:
+            again = one.id and not self._history.lossy
+            if reason(error) != "FANOUT_OVERLOADED" or again:
                 self._calls.complain(f"publish #{one.number}", error)
-            elif sent == 1:  # else an earlier attempt may be under way
+            elif sent == 1 and not one.id:  # else an earlier attempt may be under way
                 one.refused, one.ended = True, time.monotonic()
             return
         if answer is not None:
@@ -268,8 +274,9 @@ class Lane:
 
     async def _change(self, user: str) -> None:
         """Follows or unfollows; stars are followed by many, then left by many, again and again."""
-        follows = self._chance.random() < (0.8 if int(time.monotonic() / MOOD_SECONDS) % 2 else 0.2)
-        names = self._world.stars if self._chance.random() < 0.7 else self._world.entities
+        mood = int(time.monotonic() / MOOD_SECONDS) % 2
+        follows = self._chance.random() < (0.85 if mood else 0.15)
+        names = self._world.stars if self._chance.random() < 0.8 else self._world.entities
         if not follows:
             names = tuple(sorted(self._following[user].intersection(names)))
         left = [n for n in names if n != user and (user, n) not in self._unknown]
@@ -349,7 +356,7 @@ class Lane:
             one.settled, one.state = now, name
 
     async def _walk(self, user: str) -> None:
-        walk = await walked(self._calls, user, self._chance.choice([5, 20, 100]))
+        walk = await walked(self._calls, user, self._chance.choice([10, 50, 100]))
         self._history.walks.append(walk)
 
 

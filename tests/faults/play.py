@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 
+import grpc.aio
 from activityfeed.v1.activity_service_pb2 import GetDeliveryRequest
 from activityfeed.v1.admin_service_pb2 import (
     FeedDifference,
@@ -31,7 +32,7 @@ from tests.faults.processes import Died
 from tests.faults.stage import Stage
 
 USERS = 40
-STARS = 3
+STARS = 4
 TOPICS = 4
 LANES = 10
 #: How often it looks again if what it looks at has changed meanwhile.
@@ -70,7 +71,7 @@ async def play(stage: Stage, name: str, seconds: float, chance: random.Random) -
         await _ask(history, calls, chance)
         for lane in lanes:
             history.rest.repeated |= await lane.repeat(REPEATED)
-    except TimeoutError as error:
+    except (TimeoutError, grpc.aio.AioRpcError) as error:
         history.complaints.append(str(error))
     for process in stage.processes:
         try:

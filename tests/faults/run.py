@@ -79,6 +79,8 @@ async def run(
                     tell(f"seed {seed}, history {name}, {mode}", totals)
                     history = await play(stage, f"h{part}", HISTORY_SECONDS, chance)
                     totals.add(history)
+                    if keep:
+                        _write(history, keep / f"{name}.txt")
                     if violations := judged(history):
                         about = f"seed {seed}, history {name}, {mode}, {_settings(stage)}"
                         raise Violated("\n".join([about, "", *_told(history, violations)]))
@@ -97,6 +99,13 @@ def _folder(keep: Path | None, number: int) -> Iterator[Path]:
             if keep:
                 sockets = shutil.ignore_patterns("*.sock")
                 shutil.copytree(folder, keep / str(number), ignore=sockets)
+
+
+def _write(history: History, file: Path) -> None:
+    """Writes down all that was done and read."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = story(history, history.rest.following, history.publishes)
+    file.write_text("".join(f"{line}\n" for line in lines))
 
 
 def _settings(stage: Stage) -> str:

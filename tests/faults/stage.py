@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +26,9 @@ MARK_SECONDS = 0.05
 MARK = "faults:mark"
 #: What a log says when something went wrong that nobody thought of.
 ALARMS = ("Traceback", "a defect", "never retrieved")
-#: Lines of a log that are quoted after an alarm.
+#: gRPC's own, when a caller has gone.
+EXCUSES = ("ExecuteBatchError",)
+#: Lines of a log record that are quoted.
 QUOTED = 40
 
 
@@ -38,8 +41,8 @@ def drawn_limits(chance: random.Random) -> dict[str, int]:
         "job_lease": 1,
         "job_tries": 100,
         "max_jobs": chance.choice([20, 10_000]),
-        "celebrity_threshold": chance.choice([0, 14, 20, 26]),
-        "celebrity_lower_percent": chance.choice([60, 80]),
+        "celebrity_threshold": chance.choice([0, 12, 16, 20]),
+        "celebrity_lower_percent": chance.choice([60, 90]),
         "feed_cap": chance.choice([30, 800]),
         "feed_slack": chance.choice([0, 50]),
     }
@@ -190,12 +193,11 @@ class Stage:
             text = process.log.read_text(errors="replace") if process.log.exists() else ""
             new = text[self._read.get(process.name, 0) :]
             self._read[process.name] = len(text)
-            lines = new.splitlines()
-            for number, line in enumerate(lines):
-                if any(alarm in line for alarm in ALARMS):
-                    quoted = "\n".join(lines[max(0, number - 2) : number + QUOTED])
+            for record in re.split(r"^(?=\d{4}-\d\d-\d\d )", new, flags=re.MULTILINE):
+                alarming = any(alarm in record for alarm in ALARMS)
+                if alarming and not any(excuse in record for excuse in EXCUSES):
+                    quoted = "\n".join(record.splitlines()[-QUOTED:])
                     found.append(f"the log of {process.name} says:\n{quoted}")
-                    break
         return found
 
 

@@ -12,7 +12,10 @@ def story(history: History, users: Collection[str], numbers: Collection[int]) ->
     lines = [(one.at, f"FAULT {one.text}") for one in history.faults]
     for loss in history.losses:
         lines += [(loss.kept, "LOST what follows"), (loss.restored, "the store is back")]
-    published = [one for one in history.publishes.values() if one.number in numbers]
+    ids = {one.id for one in history.publishes.values() if one.number in numbers} - {0}
+    published = [
+        one for one in history.publishes.values() if one.number in numbers or one.id in ids
+    ]
     routes = {route for one in published for route in one.routes}
     for one in published:
         lines += _of_publish(one)
