@@ -28,7 +28,7 @@ from feedsvc.core.engine import Engine
 from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
 from feedsvc.embedded import EmbeddedStore
-from feedsvc.errors import StoreUnavailable
+from feedsvc.errors import StoreUnavailable, StoreUnfit
 from feedsvc.interceptors.decoding import DecodingInterceptor
 from feedsvc.interceptors.errors import ErrorInterceptor
 from feedsvc.interceptors.validation import ValidationInterceptor
@@ -160,7 +160,6 @@ async def _engine(url: str, config: Config, stack: AsyncExitStack) -> Engine:
     stack.push_async_callback(store.close)
     await store.open()
     aside = store.sibling()
-    stack.push_async_callback(aside.close)
     engine = Engine.on(store, aside)
     if config.workers:
         await aside.call("PING")
@@ -196,7 +195,8 @@ async def run_workers(config: Config, ready: Callable[[], None] | None = None) -
 
     Raises StoreUnfit if it cannot start.
     """
-    assert config.redis_url is not None
+    if config.redis_url is None:
+        raise StoreUnfit("workers need the store that servers use: name it by --redis-url")
     stopping = _stopping()
     async with AsyncExitStack() as stack:
         await _engine(config.redis_url, config, stack)

@@ -381,6 +381,15 @@ class Service:
 
     # What is stored.
 
+    async def at_rest(self) -> None:
+        """Until nothing is being delivered any more."""
+
+        async def nothing() -> bool:
+            status = await self.server.engine.jobs.status()
+            return not (status.waiting or status.running or status.inline)
+
+        await until(nothing)
+
     async def stats(self, user: str) -> GetFeedStatsResponse:
         return await self.admin.GetFeedStats(GetFeedStatsRequest(user=user))
 

@@ -116,10 +116,8 @@ class Activities:
             delivery = Delivery()
         return Published(activity_id, already, delivery)
 
-    async def delivery(
-        self, activity_id: int, actor: str | None, to: tuple[str, ...]
-    ) -> Delivery:
-        """How far the delivery of an activity has come; ``actor`` if its followers are addressed."""
+    async def delivery(self, activity_id: int, actor: str | None, to: tuple[str, ...]) -> Delivery:
+        """How far a delivery has come; ``actor`` if its followers are addressed."""
         return await self._jobs.delivery(_delivering(activity_id, actor, to))
 
     async def _commit(

@@ -9,10 +9,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from feedsvc.core import flips, ids, sources
-from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, Progress, text_of
+from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, Progress, State, text_of
 from feedsvc.core.sources import Source
 from feedsvc.core.store import Arg, Store
 from feedsvc.errors import StoreUnavailable
@@ -23,6 +24,21 @@ log = logging.getLogger(__name__)
 SHARDS_A_CALL = 16
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a process goes about a job."""
+
+    store: Store
+    job: Job
+    progress: Progress
+    budget: int
+    """The work of one call, in followers."""
+    go_on: Callable[[], bool] = lambda: True
+    """Whether to make another call."""
+    turn: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
+    """What to wait for before a call."""
 
 
 class Fanout:
@@ -66,29 +82,42 @@ class Fanout:
         limits = self._store.limits
         found = await self.sources(self._store, job, own)
         pulled = any(one.pulled for one in found)
-        over = False
-        if not self._store.cluster and not pulled and len(found) == 1 and job.kind is Kind.DELIVER:
-            some = found[0].shards[:SHARDS_A_CALL]
-            end = incarnation if some == found[0].shards else None
-            over = await self._push(
-                self._store, job, found[0], some, progress, limits.push_chunk, end
-            )
-        ended = over or await self.work(
+        run = Run(
             self._store,
             job,
-            found,
             progress,
-            budget=limits.push_chunk,
-            go_on=lambda: progress.seen < limits.inline_audience,
+            limits.push_chunk,
+            go_on=lambda: progress.seen + progress.told < limits.inline_audience,
         )
+        over = self._at_once(job, found) and await self._push(
+            run, found[0], found[0].shards, end=incarnation
+        )
+        ended = over or await self.work(run, found)
         if pulled or not ended or 0 < limits.celebrity_threshold <= progress.seen:
             await self.count(self._store, found, progress)
         if not ended:
-            await self._jobs.spill(job, incarnation, progress)
-            return progress.delivery("pulled" if pulled else "queued")
+            pushed = all(
+                progress.place(one, shard) == ""
+                for one in found
+                if not one.pulled
+                for shard in one.shards
+            )
+            state: State = "pulled" if pulled and pushed else "queued"
+            await self._jobs.spill(job, incarnation, progress, state)
+            return progress.delivery(state)
         if not over and not await self._jobs.done(job, incarnation):
             return progress.delivery("queued")
         return progress.delivery("pulled" if pulled else "delivered")
+
+    def _at_once(self, job: Job, found: Sequence[Source]) -> bool:
+        """Whether one call may deliver all and end the job too."""
+        return (
+            not self._store.cluster
+            and job.kind is Kind.DELIVER
+            and len(found) == 1
+            and not found[0].pulled
+            and len(found[0].shards) <= SHARDS_A_CALL
+        )
 
     async def count(self, store: Store, found: Sequence[Source], progress: Progress) -> None:
         """Counts the audience, and begins to flip the followers of a source if that is due."""
@@ -102,7 +131,7 @@ class Fanout:
         await self.count(self._store, await sources.read(self._store, [entity]), Progress())
 
     async def sources(self, store: Store, job: Job, own: Source | None = None) -> list[Source]:
-        """Whose followers a job addresses. What is published ``to`` them, is in their outboxes then."""
+        """Whose followers a job addresses; what is published ``to`` them is in their outboxes."""
         others = [entity for entity in job.to if entity != job.actor]
         if own is not None:
             found = [own]
@@ -129,30 +158,19 @@ class Fanout:
         shard = ids.shard_for(entity, store.limits.shards)
         return await store.script(script, shard, entity, activity_id)
 
-    async def work(
-        self,
-        store: Store,
-        job: Job,
-        found: Sequence[Source],
-        progress: Progress,
-        *,
-        budget: int,
-        go_on: Callable[[], bool] = lambda: True,
-        turn: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
-    ) -> bool:
-        """Goes on with a job where ``progress`` is, as long as ``go_on``; says whether it has ended.
+    async def work(self, run: Run, found: Sequence[Source]) -> bool:
+        """Goes on with a job; says whether it has ended.
 
-        ``budget`` is the work of one call, in followers; each call is made in a ``turn``. If calls
-        fail, those for other shards go on before the first error is raised.
+        If calls fail, those for other shards go on before the first error is raised.
         """
-        together = 1 if store.cluster else SHARDS_A_CALL
+        together = 1 if run.store.cluster else SHARDS_A_CALL
 
         async def group(one: Source, shards: list[int]) -> bool:
-            while left := [shard for shard in shards if progress.place(one, shard) != ""]:
-                if not go_on():
+            while left := [shard for shard in shards if run.progress.place(one, shard) != ""]:
+                if not run.go_on():
                     return False
-                async with turn():
-                    await self._step(store, job, one, left, progress, budget)
+                async with run.turn():
+                    await self._step(run, one, left)
             return True
 
         results = await asyncio.gather(
@@ -168,54 +186,41 @@ class Fanout:
                 raise result
         return all(results)
 
-    async def _step(
-        self,
-        store: Store,
-        job: Job,
-        one: Source,
-        shards: list[int],
-        progress: Progress,
-        budget: int,
-    ) -> None:
-        """One call."""
-        places = [progress.place(one, shard) for shard in shards]
+    async def _step(self, run: Run, one: Source, shards: list[int]) -> None:
+        """One call, for a chunk of an entity's followers in some shards."""
+        job, progress = run.job, run.progress
+        if job.kind is Kind.DELIVER and not one.pulled:
+            await self._push(run, one, shards)
+            return
+        places = {shard: progress.place(one, shard) for shard in shards}
         if job.kind is Kind.FLIP:
-            flipped = await flips.flip(store, one, job.subject, shards, places, budget)
-            for shard, (place, seen) in zip(shards, flipped, strict=True):
-                progress.reached(one, shard, place)
-                progress.seen += seen
-        elif job.kind is Kind.RETRACT or one.pulled:
-            what = "removed" if job.kind is Kind.RETRACT else "added"
-            told = await store.script(
-                "tell", shards, one.entity, job.subject, what, budget, *places
-            )
-            for shard, (place,) in zip(shards, told, strict=True):
-                progress.reached(one, shard, place.decode())
+            flipped = await flips.flip(run.store, one, job.subject, places, run.budget)
+            progress.seen += sum(seen for _, seen in flipped)
+            reached = [place for place, _ in flipped]
         else:
-            await self._push(store, job, one, shards, progress, budget, None)
+            what = "removed" if job.kind is Kind.RETRACT else "added"
+            told = await run.store.script(
+                "tell", shards, one.entity, job.subject, what, run.budget, *places.values()
+            )
+            progress.told += sum(looked for _, looked in told)
+            reached = [place.decode() for place, _ in told]
+        for shard, place in zip(shards, reached, strict=True):
+            progress.reached(one, shard, place)
 
-    async def _push(
-        self,
-        store: Store,
-        job: Job,
-        one: Source,
-        shards: list[int],
-        progress: Progress,
-        budget: int,
-        end: str | None,
-    ) -> bool:
+    async def _push(self, run: Run, one: Source, shards: list[int], end: str | None = None) -> bool:
         """Pushes to a chunk of followers.
 
         With an incarnation as ``end`` the same call ends the job, if nothing is left to do; says
         whether it has.
         """
+        progress = run.progress
         places = [progress.place(one, shard) for shard in shards]
         scope, last = shards, list[Arg]()
         if end is not None:
-            scope = [*shards, self._jobs.shard(job)]
-            last = [text_of(job), end, int(store.lossy)]
-        *results, over = await store.script(
-            *("push", scope, one.entity, job.subject, budget, len(shards)), *places, *last
+            scope = [*shards, self._jobs.shard(run.job)]
+            last = [text_of(run.job), end, int(run.store.lossy)]
+        *results, over = await run.store.script(
+            *("push", scope, one.entity, run.job.subject, run.budget, len(shards)), *places, *last
         )
         for shard, (place, feeds, cold, seen) in zip(shards, results, strict=True):
             progress.reached(one, shard, place.decode())

@@ -16,7 +16,7 @@ from feedsvc.core import ids, keys
 from feedsvc.core.activities import Activities
 from feedsvc.core.edges import Edges
 from feedsvc.core.fanout import Fanout
-from feedsvc.core.outbox import Merged, merge
+from feedsvc.core.outbox import Merged, Outboxes
 from feedsvc.core.store import Arg, Store
 
 State = Literal["cold", "building", "warm"]
@@ -127,6 +127,7 @@ class Feeds:
         self._activities = activities
         self._edges = edges
         self._fanout = fanout
+        self._outboxes = Outboxes(store)
         self._builds: dict[str, asyncio.Task[int]] = {}
 
     def _shard(self, user: str) -> int:
@@ -146,7 +147,7 @@ class Feeds:
         """A page of an entity's outbox, of those activities that ``keep`` wants by their body."""
 
         async def outbox_slice(at: Cursor, count: int) -> Slice:
-            found = await merge(self._store, [entity], older=at.older, cursor=at.id, count=count)
+            found = await self._outboxes.merge([entity], older=at.older, cursor=at.id, count=count)
             return Slice(found.ids, found.exhausted, found.floor)
 
         return await self._collect(outbox_slice, cursor, size, keep)
@@ -230,7 +231,9 @@ class Feeds:
         self, user: str, stored: _Stored, at: Cursor, count: int
     ) -> tuple[list[int], int]:
         """The stored slice merged with the outboxes of PULL edges, and the floor of these."""
-        pulled = await merge(self._store, stored.pulled, older=at.older, cursor=at.id, count=count)
+        pulled = await self._outboxes.merge(
+            stored.pulled, older=at.older, cursor=at.id, count=count
+        )
         both = {one for one in (*stored.ids, *pulled.ids) if one > stored.floor}
         if stored.unsettled:
             await self._edges.settle(user, stored.unsettled[:SETTLED_A_READ])
@@ -258,7 +261,7 @@ class Feeds:
     async def _query(self, user: str, at: Cursor, count: int) -> Merged:
         """The truth: the merge of the outboxes."""
         sources = [user, *await self._edges.followees(user)]
-        return await merge(self._store, sources, older=at.older, cursor=at.id, count=count)
+        return await self._outboxes.merge(sources, older=at.older, cursor=at.id, count=count)
 
     async def _build_once(self, user: str) -> int:
         """Materialises a cold feed; joins a build of this process that is under way."""
@@ -292,7 +295,9 @@ class Feeds:
             self._edges.followees(user), self._store.call("SMEMBERS", keys.pulled(tag, user))
         )
         cap = self._store.limits.feed_cap
-        merged = await merge(self._store, [user, *sources], older=True, cursor=None, count=cap + 1)
+        merged = await self._outboxes.merge(
+            [user, *sources], older=True, cursor=None, count=cap + 1
+        )
         floor = max(merged.floor, merged.ids[cap] if len(merged.ids) > cap else 0)
         arguments: list[Arg] = [user, nonce, generation, floor, len(pulled), *pulled]
         arguments += (one for one in reversed(merged.ids[:cap]) if one > floor)

@@ -7,10 +7,10 @@ before the first edge is flipped. So each follower gets everything one way or th
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from feedsvc.core import ids
-from feedsvc.core.outbox import merge
+from feedsvc.core.outbox import Outboxes
 from feedsvc.core.sources import Source, count
 from feedsvc.core.store import Store
 
@@ -35,7 +35,7 @@ async def begin_if_due(store: Store, source: Source) -> tuple[int, bool]:
 
 
 async def flip(
-    store: Store, source: Source, epoch: int, shards: Sequence[int], places: Sequence[str], budget: int
+    store: Store, source: Source, epoch: int, places: Mapping[int, str], budget: int
 ) -> list[tuple[str, int]]:
     """Flips a chunk of the edges in some shards, beyond a place in each.
 
@@ -43,7 +43,8 @@ async def flip(
     """
     pull = source.mode.startswith((">", "P"))
     results = await store.script(
-        "flip", shards, source.entity, epoch, "pull" if pull else "push", budget, *places
+        *("flip", list(places), source.entity, epoch, "pull" if pull else "push", budget),
+        *places.values(),
     )
     warm = [
         (follower.decode(), int(position))
@@ -63,8 +64,8 @@ async def settle(store: Store, followee: str, edges: Sequence[tuple[str, int]]) 
     if not edges:
         return
     limits = store.limits
-    newest = await merge(
-        store, [followee], older=True, cursor=None, count=limits.feed_cap + limits.feed_slack + 1
+    newest = await Outboxes(store).merge(
+        [followee], older=True, cursor=None, count=limits.feed_cap + limits.feed_slack + 1
     )
     slots = asyncio.Semaphore(SETTLING)
 

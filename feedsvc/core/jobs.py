@@ -8,6 +8,7 @@ take it, note how far they have come, and take it over from each other.
 import asyncio
 import contextlib
 import json
+import logging
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -19,6 +20,8 @@ from feedsvc.core.store import Arg, Store
 #: Seconds after which one who waits for a delivery looks again; a worker of its own process wakes
 #: it.
 LOOK_AGAIN_SECONDS = 0.05
+
+log = logging.getLogger(__name__)
 
 State = Literal["delivered", "queued", "pulled", "failed"]
 
@@ -102,6 +105,8 @@ class Progress:
     cold: int = 0
     seen: int = 0
     """Followers that it has come by."""
+    told: int = 0
+    """Live entities that this process has looked at for it."""
     audience: int | None = None
     """Followers it is for; None: not counted yet."""
 
@@ -128,7 +133,7 @@ class Progress:
 
 
 def _place(source: Source, shard: int) -> str:
-    # Where pushing has come to says nothing about telling, should the followers be flipped meanwhile.
+    # How far pushing has come says nothing about telling, should the followers be flipped.
     return f"{shard}{':' if source.pulled else ' '}{source.entity}"
 
 
@@ -190,10 +195,11 @@ class Jobs:
         )
         return bool(answer)
 
-    async def spill(self, job: Job, incarnation: str, progress: Progress) -> None:
-        """Leaves a job to the workers."""
-        figures = progress.figures()
-        await self._store.script("job_spill", self.shard(job), text_of(job), incarnation, *figures)
+    async def spill(self, job: Job, incarnation: str, progress: Progress, state: State) -> None:
+        """Leaves a job to the workers; meanwhile its state is ``queued`` or ``pulled``."""
+        await self._store.script(
+            "job_spill", self.shard(job), text_of(job), incarnation, *progress.figures(), state
+        )
         self.queued.set()
 
     async def delivery(self, job: Job) -> Delivery:
@@ -248,7 +254,7 @@ class Jobs:
                     int(feeds),
                     int(cold),
                     int(seen),
-                    int(audience) if audience else None,
+                    audience=int(audience) if audience else None,
                 )
                 incarnation = store.incarnations[shard]
                 taken.append(TakenJob(job, name_of(job), worker, shard, incarnation, progress))
@@ -265,15 +271,13 @@ class Jobs:
         if taken.name in self._ended:
             self._ended.pop(taken.name).set()
 
-    async def fail(self, store: Store, taken: TakenJob, error: str) -> bool:
-        """Notes a failed attempt; says whether the job was set aside."""
-        figures = taken.progress.figures()
-        return bool(
-            await store.script(
-                *("job_fail", taken.shard, taken.name, taken.worker, taken.incarnation),
-                *(*figures, error),
-            )
-        )
+    async def fail(self, store: Store, taken: TakenJob, error: str) -> None:
+        """Notes a failed attempt. After too many the job is set aside."""
+        if await store.script(
+            *("job_fail", taken.shard, taken.name, taken.worker, taken.incarnation),
+            *(*taken.progress.figures(), error),
+        ):
+            log.error("a job was set aside: %s", taken.name)
 
     async def _ours(self, store: Store, script: str, taken: TakenJob, *rest: Arg) -> None:
         if not await store.script(

@@ -77,7 +77,7 @@ class Store:
         self._sender: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
         self._greeted = False
-        self._shared = False
+        self._siblings: list[Store] = []
         self._free = asyncio.Event()
         self._free.set()
         self._retry = _retry()
@@ -96,9 +96,10 @@ class Store:
         return cls(redis, limits)
 
     def sibling(self) -> Self:
-        """The same store, opened, by a connection of its own: what it sends holds up nothing else."""
+        """The same store by a connection of its own, which is closed with this one's."""
         other = type(self)(self.redis, self.limits)
-        other.secret, other.cluster, other._shared = self.secret, self.cluster, True
+        other.secret, other.cluster = self.secret, self.cluster
+        self._siblings.append(other)
         return other
 
     async def open(self) -> None:
@@ -174,6 +175,13 @@ class Store:
             )
 
     async def close(self) -> None:
+        for sibling in self._siblings:
+            await sibling.disconnect()
+        await self.disconnect()
+        await self.redis.aclose()
+
+    async def disconnect(self) -> None:
+        """Sends and answers no more."""
         if self._sender is not None:
             self._sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -182,8 +190,6 @@ class Store:
             self._waiting.popleft()[1].cancel()
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
-        if not self._shared:
-            await self.redis.aclose()
 
     def call(self, *command: Arg) -> asyncio.Future[Any]:
         """Sends a command with the next batch. Commands leave in the order they were issued in.
@@ -197,7 +203,7 @@ class Store:
         return answer
 
     async def until_free(self) -> None:
-        """Waits for the end of the batch in flight: what is sent after that leaves with the next."""
+        """Waits for the end of the batch in flight: what is sent then leaves with the next."""
         await self._free.wait()
 
     async def script(self, name: str, shards: int | Sequence[int], *arguments: Arg) -> Any:

@@ -11,7 +11,7 @@ import logging
 import secrets
 
 from feedsvc.core import keys
-from feedsvc.core.fanout import Fanout
+from feedsvc.core.fanout import Fanout, Run
 from feedsvc.core.jobs import JobLost, Jobs, Kind, TakenJob
 from feedsvc.core.store import Store
 from feedsvc.errors import StoreUnavailable
@@ -116,8 +116,7 @@ class Workers:
         except Exception as error:
             log.exception("a job failed: %s", taken.name)
             with contextlib.suppress(StoreUnavailable):
-                if await self._jobs.fail(self._store, taken, f"{type(error).__name__}: {error}"):
-                    log.error("a job was set aside: %s", taken.name)
+                await self._jobs.fail(self._store, taken, f"{type(error).__name__}: {error}")
 
     async def _leave(self, taken: TakenJob) -> None:
         """Leaves a job to others; if that fails, to the end of its lease."""
@@ -134,10 +133,8 @@ class Workers:
             sources = []  # another flip came after it
         elif job.kind is Kind.DELIVER and progress.audience is None:
             await self._fanout.count(self._store, sources, progress)
-        ended = await self._fanout.work(
-            self._store, job, sources, progress, budget=self._chunk, turn=lambda: self._turns
-        )
-        assert ended
+        run = Run(self._store, job, progress, self._chunk, turn=lambda: self._turns)
+        await self._fanout.work(run, sources)
         pulled = job.kind is Kind.DELIVER and any(one.pulled for one in sources)
         await self._jobs.finish(self._store, taken, "pulled" if pulled else "delivered")
         if job.kind is Kind.FLIP:  # it may have become due the other way meanwhile

@@ -72,6 +72,12 @@ class World:
         uncut = Oracle(self.data, cap=ACTIVITIES)
         self.lengths = {user: len(uncut.feed(user)) for user in self.users}
         """How long everybody's feed is when nothing is trimmed."""
+        self.celebrities = {
+            name
+            for name, followers in self.data.followers.items()
+            if len(followers) >= Limits().celebrity_threshold
+        }
+        """Theirs is read from their outboxes, and not stored in feeds."""
         longest = sorted(self.users, key=lambda user: -self.lengths[user])[: SAMPLE // 4]
         others = sorted(set(self.users).difference(longest))
         self.sample = longest + random.Random(0).sample(others, SAMPLE - len(longest))
@@ -117,7 +123,9 @@ class World:
                 stats, found = await readers.stats(user), await readers.verify(user)
                 assert (stats.state, found.state) == (FEED_STATE_WARM, FEED_STATE_WARM), user
                 assert not found.differences, (user, found)
-                length = self.lengths[user]
+                pulled = self.celebrities.intersection(self.data.followees.get(user, ()))
+                length = self.lengths[user] - sum(len(self.data.published[one]) for one in pulled)
+                assert stats.pulled == len(pulled)
                 assert found.compared == stats.entries
                 assert min(length, cap) <= stats.entries <= min(length, most), (user, stats)
                 assert bool(stats.floor) == (stats.entries < length), (user, stats)

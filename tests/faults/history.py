@@ -149,6 +149,8 @@ class History:
     calls: int = 0
     unknown: int = 0
     rest: Rest = field(default_factory=Rest)
+    rested: bool = True
+    """Whether it came to rest; else there is no ``rest``."""
 
     @property
     def acknowledged(self) -> int:

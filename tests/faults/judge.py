@@ -27,7 +27,8 @@ Edges = dict[tuple[str, str], list[Change]]
 
 def judged(history: History) -> list[Violation]:
     """All violations; none: the service kept its promises."""
-    return [Violation(judge.__name__, *found) for judge in JUDGES for found in judge(history)]
+    judges = (*DURING, *AT_REST) if history.rested else DURING
+    return [Violation(judge.__name__, *found) for judge in judges for found in judge(history)]
 
 
 def nothing_is_wrong_at_once(history: History) -> Found:
@@ -259,7 +260,7 @@ def stored_feeds_are_verified(history: History) -> Found:
         yield text, (one.user,), (one.number,)
 
 
-JUDGES: Sequence[Callable[[History], Found]] = (
+DURING: Sequence[Callable[[History], Found]] = (
     nothing_is_wrong_at_once,
     listings_descend,
     one_activity_one_id,
@@ -267,6 +268,8 @@ JUDGES: Sequence[Callable[[History], Found]] = (
     nothing_foreign_is_read,
     reads_never_go_back,
     delivered_stays_delivered,
+)
+AT_REST: Sequence[Callable[[History], Found]] = (
     edges_are_as_told,
     outboxes_hold_what_was_published,
     feeds_are_the_query,

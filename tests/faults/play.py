@@ -31,7 +31,7 @@ from tests.faults.lanes import (
 from tests.faults.processes import Died
 from tests.faults.stage import Stage
 
-USERS = 40
+USERS = 60
 STARS = 4
 TOPICS = 4
 LANES = 10
@@ -73,6 +73,7 @@ async def play(stage: Stage, name: str, seconds: float, chance: random.Random) -
             history.rest.repeated |= await lane.repeat(REPEATED)
     except (TimeoutError, grpc.aio.AioRpcError) as error:
         history.complaints.append(str(error))
+        history.rested = False
     for process in stage.processes:
         try:
             process.check()

@@ -35,14 +35,14 @@ QUOTED = 40
 def drawn_limits(chance: random.Random) -> dict[str, int]:
     """Settings of feedsvc under which little traffic makes everything happen all the time."""
     return {
-        "shards": chance.choice([4, 8, 16]),
+        "shards": chance.choice([1, 2, 8]),
         "push_chunk": chance.choice([1, 3, 7]),
         "inline_audience": chance.choice([1, 4, 8]),
         "job_lease": 1,
         "job_tries": 100,
         "max_jobs": chance.choice([20, 10_000]),
-        "celebrity_threshold": chance.choice([0, 12, 16, 20]),
-        "celebrity_lower_percent": chance.choice([60, 90]),
+        "celebrity_threshold": chance.choice([0, 18, 22]),
+        "celebrity_lower_percent": chance.choice([60, 90, 95]),
         "feed_cap": chance.choice([30, 800]),
         "feed_slack": chance.choice([0, 50]),
     }

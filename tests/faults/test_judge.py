@@ -219,6 +219,13 @@ def test_delivered_stays_delivered() -> None:
     assert judges(found) == {"delivered_stays_delivered"}
 
 
+def test_without_rest_only_what_was_before_is_judged() -> None:
+    found = history(follows(1))
+    found.rest.following["bob"] = set()
+    found.rested = False
+    assert judges(found) == set()
+
+
 def test_complaints_are_heard() -> None:
     found = history()
     found.complaints = ["a server ended by itself"]

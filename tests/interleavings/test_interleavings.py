@@ -22,10 +22,11 @@ from feedsvc.core import keys
 from feedsvc.core.activities import NewActivity, digest
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
-from feedsvc.core.jobs import Job, Kind, Progress
-from feedsvc.core.sources import Source
+from feedsvc.core.fanout import Run
 from feedsvc.core.feed import Cursor, End, Page
+from feedsvc.core.jobs import Job, Kind, Progress
 from feedsvc.core.live import Entry
+from feedsvc.core.sources import Source
 from feedsvc.errors import ActivityNotFound
 from tests.interleavings.scheduler import GatedStore, next_choices, run
 from tests.interleavings.truth import Truth
@@ -99,9 +100,7 @@ class World:
         """Workers do what is left, as when all leases have run out."""
         await self.engine.workers.work(everything=True)
 
-    async def publish(
-        self, name: str, actor: str, after_ms: int, to: tuple[str, ...] = ()
-    ) -> int:
+    async def publish(self, name: str, actor: str, after_ms: int, to: tuple[str, ...] = ()) -> int:
         """An activity, placed a while after the world began."""
         new = NewActivity(
             actor, to, True, BASE_MS + after_ms, name, name.encode(), digest(name.encode())
@@ -149,9 +148,7 @@ async def push_again(world: World) -> object:
     """A job that was done is done again."""
     job = Job(Kind.DELIVER, world.acts["a1"], "alice")
     source = Source("alice", [0], "")
-    return await world.engine.fanout.work(
-        world.store, job, [source], Progress(), budget=1, go_on=lambda: True
-    )
+    return await world.engine.fanout.work(Run(world.store, job, Progress(), 1), [source])
 
 
 async def pull(world: World) -> object:

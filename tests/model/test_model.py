@@ -16,6 +16,7 @@ import pytest
 from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2 import (
     BatchPublishActivitiesRequest,
+    DeliveryState,
     PublishActivityRequest,
     PublishActivityResponse,
 )
@@ -41,11 +42,24 @@ pytestmark = pytest.mark.timeout(600)
 
 T = TypeVar("T")
 
+DELIVERED = DeliveryState.DELIVERY_STATE_DELIVERED
+PULLED = DeliveryState.DELIVERY_STATE_PULLED
+
 #: Entities; some look like keys of the store.
 NAMES = ("ann", "ben", "cat", "repo:x", "f:ann", "{1}o:ben", "öl")
 OLD_MS = 1_400_000_000_000
-# Two followers in a shard are few, three are many.
-SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=12, shards=4, push_chunk=3)
+# Two followers in a shard are few, three are many. After one follower workers go on; with three an
+# entity is a celebrity, and with one it is one no more.
+SMALL = Limits(
+    feed_cap=10,
+    feed_slack=2,
+    outbox_cap=12,
+    shards=4,
+    push_chunk=3,
+    inline_audience=1,
+    celebrity_threshold=3,
+    celebrity_lower_percent=67,
+)
 MIDDLE = Limits(feed_cap=50, feed_slack=10, outbox_cap=60, shards=16)
 USUAL = Limits()
 
@@ -149,6 +163,7 @@ class FeedMachine(RuleBasedStateMachine):
     def _accepted(self, activity: Activity, answer: PublishActivityResponse) -> Act:
         """A new activity came in: the model learns its id, and checks all else."""
         assert not answer.already_published
+        assert answer.delivery.state in (DELIVERED, PULLED)
         one = int(answer.activity.id)
         now = int(time.time() * 1000)
         if activity.HasField("publish_time"):
@@ -207,7 +222,9 @@ class FeedMachine(RuleBasedStateMachine):
     ) -> None:
         activity = self._activity(actor, to, to_only, ms, external)
         message = PublishActivityRequest(
-            activity=activity, request_id=f"p{self.serial}" if request else ""
+            activity=activity,
+            request_id=f"p{self.serial}" if request else "",
+            wait_for_delivery=True,
         )
         known = self.externals.get((actor, external)) if external else None
         try:
@@ -253,7 +270,9 @@ class FeedMachine(RuleBasedStateMachine):
         self.published += made[-2:]
 
     async def _publish_batch(self, activities: list[Activity]) -> Any:
-        requests = [PublishActivityRequest(activity=one) for one in activities]
+        requests = [
+            PublishActivityRequest(activity=one, wait_for_delivery=True) for one in activities
+        ]
         return await self.service.activities.BatchPublishActivities(
             BatchPublishActivitiesRequest(requests=requests)
         )
@@ -291,6 +310,21 @@ class FeedMachine(RuleBasedStateMachine):
                 self.oracle.delivered_again(act)
         else:
             assert answer == request.answer
+
+    @rule(which=any_of_them)
+    def look_at_delivery(self, which: int) -> None:
+        if not self.published:
+            return
+        one = picked(self.published, which)
+        self.run(self._forget_let_go())
+        try:
+            found = self.run(self.service.delivery(str(one)))
+        except grpc.aio.AioRpcError as error:
+            assert refusal_of(error).reason == "ACTIVITY_NOT_FOUND"
+            assert not self.oracle.alive(one)
+        else:
+            assert found.state in (DELIVERED, PULLED)
+            assert self.oracle.alive(one)
 
     # Deleting and reading single ones.
 
@@ -479,6 +513,7 @@ class FeedMachine(RuleBasedStateMachine):
         user = subscription.user
 
         async def read() -> tuple[list[tuple[str, str]], str]:
+            await self.service.at_rest()
             stream = await self.service.subscribe(user, subscription.token)
             told = []
             while (message := await stream.message()).events:

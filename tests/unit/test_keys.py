@@ -42,7 +42,13 @@ def test_all_keys_of_a_shard_share_its_slot(entity: str, shards: int) -> None:
         assert key_slot(activity.encode()) == slot
         for build in BUILDERS.values():
             assert key_slot(build(tag, entity).encode()) == slot
-        for key in (keys.live(tag), keys.let_go(tag), keys.tallies(tag), keys.dead(tag), keys.wake(tag)):
+        for key in (
+            keys.live(tag),
+            keys.let_go(tag),
+            keys.tallies(tag),
+            keys.dead(tag),
+            keys.wake(tag),
+        ):
             assert key_slot(key.encode()) == slot
 
 
@@ -50,7 +56,14 @@ def test_all_keys_of_a_shard_share_its_slot(entity: str, shards: int) -> None:
 def test_no_two_names_share_a_key(one: str, other: str) -> None:
     tag = keys.tags(16)[3]
     found = [build(tag, name) for build in BUILDERS.values() for name in {one, other}]
-    found += [keys.live(tag), keys.let_go(tag), keys.tallies(tag), keys.dead(tag), keys.wake(tag), keys.META]
+    found += [
+        keys.live(tag),
+        keys.let_go(tag),
+        keys.tallies(tag),
+        keys.dead(tag),
+        keys.wake(tag),
+        keys.META,
+    ]
     assert len(set(found)) == len(found)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from feedsvc.config import Limits
 from feedsvc.core import ids
-from feedsvc.core.outbox import Merged, merge
+from feedsvc.core.outbox import Merged, Outboxes
 from feedsvc.core.store import Store
 
 #: Examples share one store: each begins with lists of its own.
@@ -73,7 +73,7 @@ async def test_merge_is_the_nearest_of_the_union(
 ) -> None:
     held = await fill(store, outboxes)
     cursor = None if place is None and older else activity_id(place or 0)
-    merged = await merge(store, held, older=older, cursor=cursor, count=count)
+    merged = await Outboxes(store).merge(held, older=older, cursor=cursor, count=count)
     found, exhausted = expected(held, cursor, count, older=older)
     assert merged.ids == found
     assert merged.exhausted == exhausted
@@ -94,7 +94,7 @@ async def test_walk_of_merges_finds_everything_once(
     cursor = None if older else 0
     merged = Merged([], exhausted=False, floor=0)
     while not merged.exhausted:
-        merged = await merge(store, held, older=older, cursor=cursor, count=count)
+        merged = await Outboxes(store).merge(held, older=older, cursor=cursor, count=count)
         found += merged.ids
         cursor = merged.ids[-1] if merged.ids else cursor
     assert found == sorted({one for _, *some in held.values() for one in some}, reverse=older)
@@ -110,12 +110,12 @@ async def test_merge_of_many_outboxes(store: Store, *, older: bool) -> None:
     held = await fill(store, outboxes)
     cursor = None if older else 0
     for count in (1, 100, 5_000):
-        merged = await merge(store, held, older=older, cursor=cursor, count=count)
+        merged = await Outboxes(store).merge(held, older=older, cursor=cursor, count=count)
         found, exhausted = expected(held, cursor, count, older=older)
         assert (merged.ids, merged.exhausted) == (found, exhausted)
 
 
 async def test_merge_of_nothing(store: Store) -> None:
     for older in (True, False):
-        merged = await merge(store, [], older=older, cursor=None if older else 0, count=5)
+        merged = await Outboxes(store).merge([], older=older, cursor=None if older else 0, count=5)
         assert merged == Merged([], exhausted=True, floor=0)

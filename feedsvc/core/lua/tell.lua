@@ -3,7 +3,7 @@
 -- KEYS  the tags of the followers' shards; one, where each shard has a slot of its own
 -- ARGV  author, activity id, 'added' or 'removed', work budget, then for each shard the position to continue after
 --       ('-inf' at first)
--- Returns for each {position to continue after ('' when done)}
+-- Returns for each {position to continue after ('' when done), live entities looked at}
 --
 -- It goes through the live entities, not through the followers: those are few of these. A lease that is renewed
 -- meanwhile only moves ahead.
@@ -11,7 +11,7 @@ local author, id, budget = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local log, spent = ARGV[3] == 'added' and log_added or log_removed, 0
 
 local function tell(position)
-  if spent >= budget then return position end
+  if spent >= budget then return {position, 0} end
   local count = budget - spent
   local from = position == '-inf' and position or '(' .. position
   local found = redis.call('ZRANGEBYSCORE', LIVE, from, '+inf', 'WITHSCORES', 'LIMIT', 0, count)
@@ -26,12 +26,12 @@ local function tell(position)
       spent = spent + 6
     end
   end
-  return reached
+  return {reached, #found / 2}
 end
 
 local results = {}
 for i = 1, #KEYS do
   use(KEYS[i])
-  results[i] = {tell(ARGV[4 + i])}
+  results[i] = tell(ARGV[4 + i])
 end
 return results
