@@ -8,7 +8,18 @@ from pathlib import Path
 import click
 import uvloop
 
-from benchmarks import fanout, importing, memory, reading, rpc, table
+from benchmarks import (
+    celebrities,
+    delivery,
+    fairness,
+    fanout,
+    higgs,
+    importing,
+    memory,
+    reading,
+    rpc,
+    table,
+)
 from benchmarks.figures import Figure
 from benchmarks.progress import Progress
 from benchmarks.scale import Scale
@@ -20,6 +31,10 @@ SCENARIOS: dict[str, Callable[[Scale, Progress], Awaitable[list[Figure]]]] = {
     "rpc": rpc.measure,
     "reading": reading.measure,
     "importing": importing.measure,
+    "delivery": delivery.measure,
+    "fairness": fairness.measure,
+    "celebrities": celebrities.measure,
+    "higgs": higgs.measure,
 }
 
 ROOT = Path(__file__).resolve().parent.parent

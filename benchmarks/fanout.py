@@ -1,16 +1,16 @@
 """Fan-out: deliveries a second of one author's activities to 10,000 full, warm feeds.
 
-Ours is all of it: PublishActivity over gRPC, one at a time, each answered when every feed has the
-activity, which each answer confirms. A turn is 51 publishes, in which each feed is trimmed once.
-The server sends script calls that push to 250 followers each: first one for every 16 shards, then
-one at a time for each shard, those of all shards together in a pipeline.
+Ours is all of it: PublishActivity over gRPC, one at a time, each with `wait_for_delivery` and so
+answered when every feed has the activity, which each answer confirms. A turn is 51 publishes, in
+which each feed is trimmed once. The server pushes to the first 1,000 followers within the call, its
+workers to the others; nobody has too many followers to be pushed to (celebrity_threshold 0).
 
 - *The usual way*: SMEMBERS of the followers, then ZADD and ZREMRANGEBYRANK (to 800) on each one's
   sorted set, by redis.asyncio without transactions, 500 followers (1,000 commands) a pipeline. No
   body is written and no RPC made.
 - *The limit*: RPUSHX and LTRIM on the same feeds from a script that does nothing else, one call for
-  each shard and 250 followers, those of one round together in a pipeline, as the server does it. It
-  trims at each insert, where the service trims each feed once in 51.
+  each shard and 250 followers, those of one round together in a pipeline. It trims at each insert,
+  where the service trims each feed once in 51.
   The commands are put together before the clock runs, but for the id: a client's work is no part
   of the limit.
 - *Late*: each tenth publish (6 of 51) has a place up to 8 ids before the end of the feeds; against
@@ -24,6 +24,7 @@ of S=256 has 4 of them only, and the figures are lower than at full size.
 import time
 from bisect import insort
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from itertools import cycle, pairwise
 from typing import Any
 
@@ -31,7 +32,7 @@ from benchmarks import population
 from benchmarks.figures import Figure
 from benchmarks.progress import Progress
 from benchmarks.scale import Scale
-from benchmarks.stage import Stage, stage
+from benchmarks.stage import ALL_PUSHED, Stage, stage
 from benchmarks.turns import in_turns
 from feedsvc.config import Limits
 from feedsvc.core import ids, keys
@@ -61,7 +62,7 @@ async def measure(scale: Scale, report: Progress) -> list[Figure]:
     """Figures of each number of shards."""
     figures = []
     for shards in scale.shards:
-        async with stage(shards) as on:
+        async with stage(replace(ALL_PUSHED, shards=shards)) as on:
             figures += await _measure(on, scale, report)
     return figures
 

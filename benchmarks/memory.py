@@ -142,13 +142,13 @@ async def _follows(
     graph = _graph(users, followers)
 
     async def ours() -> float:
-        async with stage(shards) as on:
+        async with stage(Limits(shards=shards)) as on:
             before = await at_rest(on.redis)
             await population.follow(on.client, graph, report)
             return (await at_rest(on.redis) - before) / len(graph)
 
     async def theirs() -> float:
-        async with stage(shards) as on:
+        async with stage(Limits(shards=shards)) as on:
             before = await at_rest(on.redis)
             for some in population.batches(graph):
                 pipeline = on.redis.pipeline(transaction=False)

@@ -7,10 +7,15 @@ from typing import TypeVar
 from activityfeed import FeedClient
 from activityfeed.v1.activity_pb2 import Activity, Ref
 from activityfeed.v1.activity_service_pb2 import (
+    DELIVERY_STATE_DELIVERED,
     BatchPublishActivitiesRequest,
     PublishActivityRequest,
 )
-from activityfeed.v1.admin_service_pb2 import FEED_STATE_WARM, RebuildFeedRequest
+from activityfeed.v1.admin_service_pb2 import (
+    FEED_STATE_WARM,
+    GetFanoutStatusRequest,
+    RebuildFeedRequest,
+)
 from activityfeed.v1.follow_service_pb2 import BatchFollowRequest, FollowRequest
 
 from benchmarks.progress import Progress
@@ -20,6 +25,8 @@ from feedsvc import convert
 LANES = 6
 #: Rows a batch.
 BATCH = 500
+#: Seconds between looks at what is still to be delivered.
+LOOK_SECONDS = 0.05
 
 _Item = TypeVar("_Item")
 
@@ -70,8 +77,11 @@ async def warm(client: FeedClient, names: Sequence[str], report: Progress) -> No
 
 
 async def publish(client: FeedClient, one: Activity) -> int:
-    """Publishes an activity; the warm feeds of followers that it was put into."""
-    answer = await client.activities.PublishActivity(PublishActivityRequest(activity=one))
+    """Publishes an activity, and waits; the warm feeds of followers that it was put into."""
+    request = PublishActivityRequest(activity=one, wait_for_delivery=True)
+    answer = await client.activities.PublishActivity(request)
+    if answer.delivery.state != DELIVERY_STATE_DELIVERED:
+        raise RuntimeError(f"the delivery did not end: {answer.delivery}")
     return answer.delivery.delivered
 
 
@@ -86,6 +96,17 @@ async def publish_all(client: FeedClient, activities: Sequence[Activity], report
         if not all(result.HasField("response") for result in answer.results):
             raise RuntimeError("an activity was refused")
         report.advance(len(some))
+
+
+async def settled(client: FeedClient) -> None:
+    """Waits until nothing is to be delivered or flipped any more."""
+    while True:
+        status = await client.admin.GetFanoutStatus(GetFanoutStatusRequest())
+        if status.dead_letters:
+            raise RuntimeError("a delivery was set aside")
+        if not status.depth and not status.inline:
+            return
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def batches(items: Sequence[_Item], size: int = BATCH) -> list[Sequence[_Item]]:

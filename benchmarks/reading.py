@@ -15,7 +15,6 @@ parsed messages; a turn's value is the median (p50), or what 99 % of its calls d
   asked; against the newest page.
 """
 
-import time
 from collections.abc import Awaitable, Callable
 
 from activityfeed import FeedClient
@@ -28,7 +27,7 @@ from benchmarks.merging import Merging
 from benchmarks.progress import Progress
 from benchmarks.scale import Scale
 from benchmarks.stage import Stage, process, stage
-from benchmarks.turns import in_turns
+from benchmarks.turns import in_turns, nothing, timed
 from feedsvc.config import Limits
 
 PAGE = 20
@@ -90,7 +89,7 @@ async def _warm(
 
     def side(name: str, call: Call) -> Callable[[], Awaitable[float]]:
         async def turn() -> float:
-            times = await _timed(call, scale.calls)
+            times = await timed(call, scale.calls)
             slow[name].append(quantile(times, 0.99))
             return quantile(times, 0.5)
 
@@ -204,20 +203,5 @@ def _page(on: Stage, user: str, token: str = "") -> Call:
     return lambda: on.client.feeds.GetFeed(request)
 
 
-async def _nothing() -> None:
-    pass
-
-
-async def _median(call: Call, count: int, before: Call = _nothing) -> float:
-    return quantile(await _timed(call, count, before), 0.5)
-
-
-async def _timed(call: Call, count: int, before: Call = _nothing) -> list[float]:
-    """Milliseconds that calls take, each after ``before``, which does not count."""
-    times = []
-    for _ in range(count):
-        await before()
-        begun = time.perf_counter()
-        await call()
-        times.append(1000 * (time.perf_counter() - begun))
-    return times
+async def _median(call: Call, count: int, before: Call = nothing) -> float:
+    return quantile(await timed(call, count, before), 0.5)

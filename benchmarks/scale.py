@@ -30,6 +30,16 @@ class Scale:
     """The same, of calls that are compared with an empty one."""
     import_rows: int | None
     """Lines of each file that is imported; None: all."""
+    audiences: tuple[int, ...]
+    """Followers of the authors whose deliveries are measured, fewest first."""
+    deliveries: int
+    """A turn of these, at least; as many activities as that takes."""
+    crowd: int
+    """Followers of the account beside whose deliveries others want to be served."""
+    fair_seconds: float
+    """Of a turn of that."""
+    higgs_users: int
+    """Users of the whole Higgs data whose feeds are compared; 0: it is left out."""
 
     @classmethod
     def full(cls) -> Self:
@@ -46,6 +56,11 @@ class Scale:
             cold_calls=50,
             rpc_calls=10_000,
             import_rows=None,
+            audiences=(1_000, 10_000, 100_000, 1_000_000),
+            deliveries=200_000,
+            crowd=1_000_000,
+            fair_seconds=8.0,
+            higgs_users=10_000,
         )
 
     @classmethod
@@ -63,4 +78,9 @@ class Scale:
             cold_calls=5,
             rpc_calls=2_000,
             import_rows=5_000,
+            audiences=(1_000, 10_000),
+            deliveries=20_000,
+            crowd=50_000,
+            fair_seconds=3.0,
+            higgs_users=0,
         )

@@ -1,10 +1,12 @@
-"""The server under test, in a process of its own: ``python -m benchmarks.server URL SHARDS``.
+"""The server under test, in a process of its own: ``python -m benchmarks.server URL SETTINGS``.
 
-It is the service's own, with an empty RPC beside the contract's. Prints its port when it serves.
-Ends when its standard input does, and so with its parent, however that ends.
+It is the service's own, with an empty RPC beside the contract's. SETTINGS are JSON: ``limits`` by
+name, and ``workers``. Prints its port when it serves. Ends when its standard input does, and so
+with its parent, however that ends.
 """
 
 import asyncio
+import json
 import sys
 from typing import Any
 
@@ -61,12 +63,18 @@ async def parent_gone() -> None:
     await reader.read()
 
 
-async def _serve(url: str, shards: int) -> None:
-    config = Config(redis_url=url, port=0, drain_seconds=0, limits=Limits(shards=shards))
+async def _serve(url: str, settings: dict[str, Any]) -> None:
+    config = Config(
+        redis_url=url,
+        port=0,
+        drain_seconds=0,
+        workers=settings["workers"],
+        limits=Limits(**settings["limits"]),
+    )
     async with MeasuredServer(config) as server:
         print(server.port, flush=True)
         await parent_gone()
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(sys.argv[1], int(sys.argv[2])))
+    uvloop.run(_serve(sys.argv[1], json.loads(sys.argv[2])))

@@ -6,11 +6,13 @@ uvloop as the server does.
 """
 
 import asyncio
+import dataclasses
+import json
 import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,13 @@ from typing import Any
 from activityfeed import FeedClient
 from redis.asyncio import Redis
 
+from feedsvc.config import Config, Limits
 from feedsvc.core import ids, keys
 from feedsvc.embedded import EmbeddedStore
+
+#: Nobody has too many followers to be pushed to.
+ALL_PUSHED = Limits(celebrity_threshold=0)
+WORKERS = Config().workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +56,26 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(shards: int = 16) -> AsyncIterator[Stage]:
-    """An empty store and a server, with limits as they are by default, but for the shards."""
+async def stage(limits: Limits | None = None, *, workers: int = WORKERS) -> AsyncIterator[Stage]:
+    """An empty store and a server, which are as by default but for what is given."""
+    limits = limits or Limits()
     with tempfile.TemporaryDirectory(prefix="feedsvc-bench-") as folder:
         async with (
             EmbeddedStore(Path(folder), durable=False) as store,
-            process("benchmarks.server", store.url, str(shards)) as (server_pid, port),
+            serving(store.url, limits, workers=workers) as (server_pid, port),
             FeedClient.connect(f"127.0.0.1:{port}", timeout=60, request_ids=False) as client,
             Redis.from_url(store.url, protocol=2) as redis,
         ):
-            yield Stage(
-                redis, store.url, f"127.0.0.1:{port}", client, shards, store.pid, server_pid
-            )
+            target = f"127.0.0.1:{port}"
+            yield Stage(redis, store.url, target, client, limits.shards, store.pid, server_pid)
+
+
+def serving(
+    url: str, limits: Limits, *, workers: int = WORKERS
+) -> AbstractAsyncContextManager[tuple[int, int]]:
+    """A server on a store; its process id, and its port."""
+    settings = {"limits": dataclasses.asdict(limits), "workers": workers}
+    return process("benchmarks.server", url, json.dumps(settings))
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Takes turns: ours, theirs, theirs, ours, ours, theirs ..."""
 
 import gc
+import time
 from collections.abc import Awaitable, Callable
 
 from benchmarks.progress import Progress
@@ -30,3 +31,22 @@ async def in_turns(
                 measured[name].append(value)
             done += 1
     return {name: tuple(values) for name, values in measured.items()}
+
+
+async def nothing() -> None:
+    pass
+
+
+async def timed(
+    call: Callable[[], Awaitable[object]],
+    count: int,
+    before: Callable[[], Awaitable[object]] = nothing,
+) -> list[float]:
+    """Milliseconds that calls take, one after the other, each after ``before``, not counted."""
+    times = []
+    for _ in range(count):
+        await before()
+        begun = time.perf_counter()
+        await call()
+        times.append(1000 * (time.perf_counter() - begun))
+    return times

@@ -221,11 +221,20 @@ class Service:
     # Activities.
 
     async def publish(
-        self, actor: str, verb: str = "post", *, request_id: str = "", **fields: Any
+        self,
+        actor: str,
+        verb: str = "post",
+        *,
+        request_id: str = "",
+        wait: bool = False,
+        **fields: Any,
     ) -> PublishActivityResponse:
         activity = Activity(actor=actor, verb=verb, **fields)
         return await self.activities.PublishActivity(
-            PublishActivityRequest(activity=activity, request_id=request_id)
+            PublishActivityRequest(
+                activity=activity, request_id=request_id, wait_for_delivery=wait
+            ),
+            timeout=SECONDS,
         )
 
     async def post(self, actor: str, **fields: Any) -> str:

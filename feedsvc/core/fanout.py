@@ -7,7 +7,7 @@ and its job (``jobs.py``) stays until it has been done.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -161,30 +161,30 @@ class Fanout:
     async def work(self, run: Run, found: Sequence[Source]) -> bool:
         """Goes on with a job; says whether it has ended.
 
-        If calls fail, those for other shards go on before the first error is raised.
+        If it fails in one shard, the others go on before the first error is raised.
         """
         together = 1 if run.store.cluster else SHARDS_A_CALL
+        return await _all(
+            self._group(run, one, one.shards[first : first + together])
+            for one in found
+            for first in range(0, len(one.shards), together)
+        )
 
-        async def group(one: Source, shards: list[int]) -> bool:
+    async def _group(self, run: Run, one: Source, shards: list[int]) -> bool:
+        """Goes on with a job for an entity's followers in some shards."""
+        try:
             while left := [shard for shard in shards if run.progress.place(one, shard) != ""]:
                 if not run.go_on():
                     return False
                 async with run.turn():
                     await self._step(run, one, left)
-            return True
-
-        results = await asyncio.gather(
-            *(
-                group(one, one.shards[first : first + together])
-                for one in found
-                for first in range(0, len(one.shards), together)
-            ),
-            return_exceptions=True,
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return all(results)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            if len(shards) == 1:
+                raise
+            return await _all(self._group(run, one, [shard]) for shard in shards)
+        return True
 
     async def _step(self, run: Run, one: Source, shards: list[int]) -> None:
         """One call, for a chunk of an entity's followers in some shards."""
@@ -228,3 +228,12 @@ class Fanout:
             progress.cold += cold
             progress.seen += seen
         return bool(over)
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, bool]]) -> bool:
+    """Whether all of them say yes; if any fails, its error when all have ended."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return all(results)

@@ -21,7 +21,7 @@ MODES: tuple[Mode, ...] = ("durable", "lost tail")
 #: Seconds of traffic and faults in one history.
 HISTORY_SECONDS = 4.0
 #: Histories that are played one after another on one stage, within the same limits.
-HISTORIES_A_STAGE = 5
+HISTORIES_A_STAGE = 3
 #: Violations of a history that are told, and lines of the history with each.
 TOLD = 5
 LINES = 80

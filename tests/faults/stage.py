@@ -193,11 +193,13 @@ class Stage:
             text = process.log.read_text(errors="replace") if process.log.exists() else ""
             new = text[self._read.get(process.name, 0) :]
             self._read[process.name] = len(text)
+            alarming: dict[str, str] = {}
             for record in re.split(r"^(?=\d{4}-\d\d-\d\d )", new, flags=re.MULTILINE):
-                alarming = any(alarm in record for alarm in ALARMS)
-                if alarming and not any(excuse in record for excuse in EXCUSES):
-                    quoted = "\n".join(record.splitlines()[-QUOTED:])
-                    found.append(f"the log of {process.name} says:\n{quoted}")
+                loud = any(alarm in record for alarm in ALARMS)
+                if loud and not any(excuse in record for excuse in EXCUSES):
+                    lines = record.splitlines()
+                    alarming.setdefault(lines[-1], "\n".join(lines[-QUOTED:]))
+            found += [f"the log of {process.name} says:\n{text}" for text in alarming.values()]
         return found
 
 

@@ -41,8 +41,8 @@ for first = 2, #ARGV, 6 do
     if pull or head and head:byte() ~= MARKER then redis.call('SADD', pulled, followee) end
     redis.call('HSET', edges, followee, position, GENERATION, position)
     local here = followers_add(followee, follower, position)
-    -- If there are as many as the threshold, then in some shard there are at least that share of them.
-    if CELEBRITY_THRESHOLD > 0 and not pull and here * SHARD_COUNT >= CELEBRITY_THRESHOLD then hint = 'crowd' end
+    -- Shards differ, but hardly by half: from there on it is counted.
+    if CELEBRITY_THRESHOLD > 0 and not pull and 2 * here * SHARD_COUNT >= CELEBRITY_THRESHOLD then hint = 'crowd' end
     if is_live(follower) then log_write(follower, 'f', followee) end
   end
   if known == nil and outcome ~= 'too_many' then

@@ -1,0 +1,356 @@
+"""Jobs and workers: what is published is delivered, by whoever is alive."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from activityfeed.v1.activity_service_pb2 import DeliveryState
+from activityfeed.v1.admin_service_pb2 import (
+    GetFanoutStatusRequest,
+    GetFanoutStatusResponse,
+    JobKind,
+    ListDeadLettersRequest,
+    ReplayDeadLettersRequest,
+)
+
+from feedsvc.config import Limits
+from feedsvc.core import keys
+from feedsvc.core.engine import Engine
+from feedsvc.core.jobs import JobLost
+from feedsvc.core.store import Store
+from tests.serving import Serve, Service, ids_of, refused, until
+
+DELIVERED = DeliveryState.DELIVERY_STATE_DELIVERED
+QUEUED = DeliveryState.DELIVERY_STATE_QUEUED
+FAILED = DeliveryState.DELIVERY_STATE_FAILED
+
+NAMES = [f"f{number}" for number in range(60)]
+#: A few followers in each call, most of them left to workers.
+LIMITS = Limits(push_chunk=3, inline_audience=5, job_lease=1)
+
+
+async def crowd(service: Service, author: str = "alice") -> None:
+    """Sixty followers; every second one's feed is warm."""
+    await service.follow_all([(name, author) for name in NAMES])
+    await service.warm(*NAMES[::2])
+
+
+async def status(service: Service) -> GetFanoutStatusResponse:
+    return await service.admin.GetFanoutStatus(GetFanoutStatusRequest())
+
+
+async def all_have(service: Service, *wanted: str) -> None:
+    for name in NAMES:
+        assert await service.feed(name) == [*wanted]
+        assert not (await service.verify(name)).differences
+
+
+@pytest.mark.every_store
+async def test_large_audience_is_left_to_workers(serve: Serve) -> None:
+    service = await serve(limits=LIMITS)
+    await crowd(service)
+    published = await service.publish("alice")
+    assert published.delivery.state == QUEUED
+    assert published.delivery.audience == 60
+    posted = published.activity.id
+
+    async def over() -> bool:
+        return (await service.delivery(posted)).state == DELIVERED
+
+    await until(over)
+    found = await service.delivery(posted)
+    assert (found.delivered, found.skipped_cold, found.audience) == (30, 30, 60)
+    await all_have(service, posted)
+
+
+@pytest.mark.every_store
+async def test_publisher_may_wait(serve: Serve) -> None:
+    service = await serve(limits=LIMITS)
+    await crowd(service)
+    published = await service.publish("alice", wait=True)
+    delivery = published.delivery
+    assert delivery.state == DELIVERED
+    assert (delivery.delivered, delivery.skipped_cold, delivery.audience) == (30, 30, 60)
+    for name in NAMES[::2]:
+        assert (await service.stats(name)).entries == 1
+
+
+async def test_small_audience_is_reached_before_the_answer(serve: Serve) -> None:
+    """Also without any worker; no job is left."""
+    service = await serve(limits=Limits(), workers=0)
+    await service.follow("bob", "alice")
+    await service.warm("bob")
+    published = await service.publish("alice", to=["repo:x"])
+    assert published.delivery.state == DELIVERED
+    assert (await service.stats("bob")).entries == 1
+    found = await status(service)
+    assert (found.depth, found.inline, found.dead_letters) == (0, 0, 0)
+    assert not found.HasField("oldest")
+
+
+async def test_without_a_worker_the_job_waits(serve: Serve) -> None:
+    service = await serve(limits=LIMITS, workers=0)
+    await crowd(service)
+    posted = await service.post("alice", to=["repo:x"])
+    await asyncio.sleep(0.1)
+    found = await status(service)
+    assert (found.depth, found.waiting, found.running) == (1, 1, 0)
+    assert found.oldest.kind == JobKind.JOB_KIND_DELIVER
+    assert (found.oldest.activity_id, found.oldest.actor) == (posted, "alice")
+    assert list(found.oldest.to) == ["repo:x"]
+    assert found.lag.ToMilliseconds() >= 100
+    assert (await service.delivery(posted)).state == QUEUED
+    other = await serve(limits=LIMITS)
+    await other.at_rest()
+    await all_have(service, posted)
+    found = await status(service)
+    assert (found.depth, found.lag.ToMilliseconds()) == (0, 0)
+
+
+async def engine_on(url: str, limits: Limits = LIMITS) -> Engine:
+    store = Store.at(url, limits)
+    await store.open()
+    return Engine.on(store)
+
+
+@pytest.mark.every_store
+async def test_job_of_a_dead_worker_is_taken_over(serve: Serve, store_url: str) -> None:
+    """Not before its lease has run out, and from where it was noted."""
+    service = await serve(limits=LIMITS, workers=0)
+    await crowd(service)
+    posted = await service.post("alice")
+    dead, other = await engine_on(store_url), await engine_on(store_url)
+    (taken,) = await dead.workers.take()
+    assert taken.job.subject == int(posted)
+    assert await other.workers.work() == 0
+    found = await status(service)
+    assert (found.waiting, found.running) == (0, 1)
+    taken.progress.seen += 7
+    taken.progress.places["0 nobody"] = "1"
+    await dead.jobs.checkpoint(dead.store, taken)
+    await asyncio.sleep(1.1)
+    (again,) = await other.workers.take()
+    assert again.progress.places == taken.progress.places
+    assert again.progress.seen == taken.progress.seen
+    with pytest.raises(JobLost):
+        await dead.jobs.checkpoint(dead.store, taken)
+    with pytest.raises(JobLost):
+        await dead.jobs.finish(dead.store, taken, "delivered")
+    await other.workers.do(again)
+    await all_have(service, posted)
+    for engine in (dead, other):
+        await engine.store.close()
+
+
+@pytest.mark.every_store
+async def test_stopped_worker_leaves_its_jobs_at_once(serve: Serve, store_url: str) -> None:
+    service = await serve(limits=Limits(push_chunk=3, inline_audience=5), workers=0)
+    await crowd(service)
+    posted = await service.post("alice")
+    first, second = await engine_on(store_url), await engine_on(store_url)
+    (taken,) = await first.workers.take()
+    doing = asyncio.create_task(first.workers.do(taken))
+    await asyncio.sleep(0)
+    doing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await doing
+    assert await second.workers.work() == 1
+    await all_have(service, posted)
+    for engine in (first, second):
+        await engine.store.close()
+
+
+async def test_jobs_left_before_the_clock_was_set_back(serve: Serve, store_url: str) -> None:
+    """A deadline further ahead than anybody sets it is none."""
+    service = await serve(limits=LIMITS, workers=0)
+    await crowd(service)
+    posted = await service.post("alice")
+    dead, other = await engine_on(store_url), await engine_on(store_url)
+    assert len(await dead.workers.take()) == 1
+    tag = service.tag("alice")
+    (name,) = await service.store.zrange(f"{tag}r", 0, -1)
+    await service.store.zincrby(f"{tag}r", 3_600_000, name)
+    assert await other.workers.work() == 1
+    await all_have(service, posted)
+    await service.store.zadd(f"{tag}d", {f"+{posted}\0alice": 9e12})
+    assert await other.workers.work() == 1
+    for engine in (dead, other):
+        await engine.store.close()
+
+
+async def dead_letters(service: Service, **query: Any) -> Any:
+    return await service.admin.ListDeadLetters(ListDeadLettersRequest(**query))
+
+
+@pytest.mark.every_store
+async def test_job_that_keeps_failing_is_set_aside(serve: Serve) -> None:
+    """It reaches all others before; replayed after the repair it reaches the rest."""
+    limits = Limits(push_chunk=3, inline_audience=5, job_lease=1, job_tries=3)
+    service = await serve(limits=limits)
+    await crowd(service)
+    broken = NAMES[40]
+    feed = keys.feed(service.tag(broken), broken)
+    await service.store.set(feed, "not a list")
+    posted = await service.post("alice", request_id="r")
+
+    async def aside() -> bool:
+        return bool((await status(service)).dead_letters)
+
+    await until(aside)
+    found = await status(service)
+    assert (found.depth, found.dead_letters) == (0, 1)
+    assert (await service.delivery(posted)).state == FAILED
+    again = await service.publish("alice", request_id="r")
+    assert again.delivery.state == FAILED
+    (letter,) = (await dead_letters(service)).dead_letters
+    assert letter.job.activity_id == posted
+    assert letter.job.actor == "alice"
+    assert letter.job.attempts == 3
+    assert "WRONGTYPE" in letter.error
+    shard = service.tag(broken)
+    for name in NAMES[::2]:
+        if service.tag(name) != shard:
+            assert (await service.stats(name)).entries == 1
+    await service.store.delete(feed)
+    answer = await service.admin.ReplayDeadLetters(
+        ReplayDeadLettersRequest(ids=[letter.id, "0-1-0"])
+    )
+    assert [one.status.code for one in answer.results] == [0, 5]
+    await service.at_rest()
+    assert not (await dead_letters(service)).dead_letters
+    assert (await service.delivery(posted)).state == DELIVERED
+    await all_have(service, posted)
+
+
+async def test_worker_that_dies_of_a_job_does_not_take_the_others_along(
+    serve: Serve, store_url: str
+) -> None:
+    """A job that was taken too often without getting on is set aside unseen."""
+    limits = Limits(push_chunk=3, inline_audience=5, job_lease=1, job_tries=2)
+    service = await serve(limits=limits, workers=0)
+    await crowd(service)
+    posted = await service.post("alice")
+    engine = await engine_on(store_url, limits)
+    for _ in range(2):
+        assert len(await engine.workers.take(everything=True)) == 1
+    assert not await engine.workers.take(everything=True)
+    (letter,) = (await dead_letters(service)).dead_letters
+    assert letter.job.activity_id == posted
+    await engine.store.close()
+
+
+async def test_dead_letters_are_paged(serve: Serve, store_url: str) -> None:
+    limits = Limits(push_chunk=3, inline_audience=1, job_lease=1, job_tries=1)
+    service = await serve(limits=limits, workers=0)
+    authors = [f"a{number}" for number in range(7)]
+    await service.follow_all([(f, a) for a in authors for f in NAMES[:20]])
+    posted = {await service.post(author) for author in authors}
+    engine = await engine_on(store_url, limits)
+    while await engine.workers.take(everything=True):
+        pass
+    found, token = [], ""
+    while True:
+        page = await dead_letters(service, page_size=2, page_token=token)
+        assert len(page.dead_letters) <= 2
+        found += [one.job.activity_id for one in page.dead_letters]
+        token = page.next_page_token
+        if not token:
+            break
+    assert len(found) == 7
+    assert set(found) == posted
+    await engine.store.close()
+
+
+@pytest.mark.every_store
+async def test_too_many_waiting_jobs_push_back(serve: Serve, store_url: str) -> None:
+    """Nothing is published then, deletes go on, and whoever asks again gets his answer."""
+    limits = Limits(shards=1, push_chunk=3, inline_audience=1, max_jobs=3)
+    service = await serve(limits=limits, workers=0)
+    await service.follow_all([(name, "alice") for name in NAMES[:9]])
+    posted = [await service.post("alice", request_id=f"r{number}") for number in range(3)]
+    refusal = await refused(service.publish("alice", request_id="r3"))
+    assert refusal.reason == "FANOUT_OVERLOADED"
+    assert refusal.retry_ms
+    assert await service.outbox("alice") == posted[::-1]
+    again = await service.publish("alice", request_id="r2")
+    assert (again.activity.id, again.delivery.state) == (posted[2], QUEUED)
+    lonely = await service.publish("nobody")
+    assert lonely.delivery.state == DELIVERED
+    await service.delete(posted[0], "alice")
+    engine = await engine_on(store_url, limits)
+    await engine.workers.work()
+    last = await service.post("alice", request_id="r3")
+    await engine.workers.work()
+    assert await service.feed(NAMES[0]) == [last, *posted[:0:-1]]
+    await engine.store.close()
+
+
+@pytest.mark.every_store
+async def test_retry_goes_on_with_what_a_dead_process_began(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await serve(workers=0)
+    await crowd(service)
+
+    async def dies(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as here:
+        here.setattr(service.server.engine.fanout, "inline", dies)
+        await refused(service.publish("alice", request_id="r", to=["repo:x"]))
+    assert (await status(service)).inline == 1
+    published = await service.publish("alice", request_id="r", to=["repo:x"])
+    assert published.already_published
+    assert (published.delivery.state, published.delivery.delivered) == (DELIVERED, 30)
+    assert (await status(service)).inline == 0
+    assert await service.outbox("repo:x") == [published.activity.id]
+
+
+@pytest.mark.every_store
+async def test_dead_process_left_outboxes_and_followers(serve: Serve) -> None:
+    """What was published `to` others gets there without anybody asking again."""
+    service = await serve(limits=LIMITS)
+    await service.follow("bob", "repo:x")
+    await service.warm("bob", "repo:x")
+    engine = service.server.engine
+    inline = engine.fanout.inline
+
+    async def dies(*_: object) -> None:
+        raise RuntimeError
+
+    object.__setattr__(engine.fanout, "inline", dies)
+    await refused(service.publish("alice", to=["repo:x"]))
+    object.__setattr__(engine.fanout, "inline", inline)
+    (posted,) = await service.outbox("alice")
+
+    async def there() -> bool:
+        return ids_of(await service.page("bob")) == [posted]
+
+    await until(there)
+    assert await service.outbox("repo:x") == [posted]
+    assert await service.feed("repo:x") == [posted]
+
+
+async def test_deleted_before_its_delivery(serve: Serve, store_url: str) -> None:
+    service = await serve(limits=LIMITS, workers=0)
+    await crowd(service)
+    posted = await service.post("alice")
+    await service.delete(posted, "alice")
+    engine = await engine_on(store_url)
+    await engine.workers.work()
+    await all_have(service)
+    assert (await refused(service.delivery(posted))).reason == "ACTIVITY_NOT_FOUND"
+    await engine.store.close()
+
+
+async def test_rate_is_told(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last whole minute: what is counted now shows in ten seconds at the latest."""
+    service = await serve(limits=LIMITS)
+    await crowd(service)
+    await service.publish("alice", wait=True)
+    counts = [int(await service.store.get(key)) for key in await service.store.keys("*}y:*")]
+    assert 40 <= sum(counts) < 60  # all but those that the publish reached itself
+    (bucket,) = {key.split(b":")[1] for key in await service.store.keys("*}y:*")}
+    tag = service.tag("alice")
+    await service.store.rename(f"{tag}y:{bucket.decode()}", f"{tag}y:{int(bucket) - 1}")
+    assert (await status(service)).rate == pytest.approx(sum(counts) / 60)

@@ -1,0 +1,213 @@
+"""A store that lost its last writes when it was started anew: nothing of ours is wrong for it."""
+
+import asyncio
+import secrets
+
+import pytest
+from redis.asyncio import Redis
+
+from feedsvc.config import Limits
+from feedsvc.core import keys
+from feedsvc.core.activities import NewActivity
+from feedsvc.core.edges import NewEdge
+from feedsvc.core.engine import Engine
+from feedsvc.core.feed import Cursor
+from feedsvc.core.jobs import JobLost
+from feedsvc.core.live import LogLost
+from feedsvc.core.store import Store
+from feedsvc.core.sweep import sweep
+
+LIMITS = Limits(shards=4, push_chunk=1, inline_audience=1)
+NAMES = [f"f{number}" for number in range(8)]
+
+
+def activity(**what: object) -> NewActivity:
+    fields = {
+        "actor": "alice",
+        "to": (),
+        "followers": True,
+        "publish_ms": None,
+        "external_id": "",
+        "body": b"body",
+        "digest": secrets.token_bytes(16),
+    }
+    return NewActivity(**(fields | what))  # type: ignore[arg-type]
+
+
+async def engine_on(url: str) -> Engine:
+    store = Store.at(url, LIMITS)
+    await store.open()
+    return Engine.on(store)
+
+
+async def started_anew(redis: "Redis", *stores: Store) -> None:
+    """As if the store had lost its last writes and been started anew: the run it knew is another.
+
+    Whoever is connected is cut off, and greets it again.
+    """
+    for tag in keys.tags(LIMITS.shards):
+        await redis.hset(keys.tallies(tag), "run", secrets.token_hex(20))
+    for store in stores:
+        assert store._connection is not None
+        await store._connection.disconnect(nowait=True)
+
+
+@pytest.mark.every_store
+async def test_feeds_are_cold_and_logs_gone(store_url: str) -> None:
+    engine = await engine_on(store_url)
+    redis = Redis.from_url(store_url, protocol=2)
+    await engine.edges.follow([NewEdge(name, "alice") for name in NAMES])
+    for name in NAMES:
+        await engine.feeds.page(name, Cursor(), 5)
+    place = await engine.start_log("f0")
+    published = await engine.activities.publish(activity(), "")
+    await engine.workers.work()
+    assert [one.what for one in await engine.live.read("f0", place)] == [str(published.id)]
+    await started_anew(redis, engine.store)
+    with pytest.raises(LogLost):
+        await engine.live.read("f0", place)
+    assert engine.store.incarnations == ["1"] * LIMITS.shards
+    for name in NAMES:
+        assert (await engine.feeds.stats(name)).state == "cold"
+        page = await engine.feeds.page(name, Cursor(), 5)
+        assert [one for one, _ in page.items] == [published.id]
+        assert (await engine.feeds.stats(name)).state == "warm"
+    # What is left of the earlier feeds is taken away, and nothing else.
+    assert await sweep(engine.store) == len(NAMES)
+    assert await sweep(engine.store) == 0
+    for name in NAMES:
+        assert (await engine.feeds.stats(name)).state == "warm"
+    await engine.store.close()
+    await redis.aclose()
+
+
+@pytest.mark.every_store
+async def test_store_that_loses_nothing_stays_the_same(store_url: str) -> None:
+    """Who connects again to the same run finds everything as it was."""
+    engine, other = await engine_on(store_url), await engine_on(store_url)
+    assert engine.store._connection is not None
+    await engine.store._connection.disconnect(nowait=True)
+    await engine.edges.follow([NewEdge("f0", "alice")])
+    assert engine.store.incarnations == other.store.incarnations == [""] * LIMITS.shards
+    await engine.store.close()
+    await other.store.close()
+
+
+async def test_two_processes_see_one_new_run(store_url: str) -> None:
+    engine, other = await engine_on(store_url), await engine_on(store_url)
+    redis = Redis.from_url(store_url, protocol=2)
+    await started_anew(redis, engine.store, other.store)
+    await asyncio.gather(engine.store.call("PING"), other.store.call("PING"))
+    assert engine.store.incarnations == other.store.incarnations == ["1"] * LIMITS.shards
+    for one in (engine, other):
+        await one.store.close()
+    await redis.aclose()
+
+
+@pytest.mark.every_store
+async def test_pushes_that_were_lost_are_made_again(store_url: str) -> None:
+    """A worker that lives on forgets what it has done, and goes by what the store knows of it."""
+    engine = await engine_on(store_url)
+    redis = Redis.from_url(store_url, protocol=2)
+    await engine.edges.follow([NewEdge(name, "alice") for name in NAMES])
+    await engine.activities.publish(activity(), "")
+    (taken,) = await engine.workers.take()
+    sources = await engine.fanout.sources(engine.store, taken.job)
+    assert sources
+    await started_anew(redis, engine.store)
+    for step in (
+        engine.jobs.checkpoint(engine.store, taken),
+        engine.jobs.finish(engine.store, taken, "delivered"),
+    ):
+        with pytest.raises(JobLost):
+            await step
+    (again,) = await engine.workers.take(everything=True)
+    assert again.incarnation == "1"
+    await engine.workers.do(again)
+    assert (await engine.jobs.status()).waiting == 0
+    await engine.store.close()
+    await redis.aclose()
+
+
+@pytest.mark.every_store
+async def test_publish_across_a_loss_is_not_called_delivered(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await engine_on(store_url)
+    redis = Redis.from_url(store_url, protocol=2)
+    work = engine.fanout.work
+
+    async def across(*arguments: object) -> bool:
+        await started_anew(redis, engine.store)
+        return await work(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.fanout, "work", across)
+    published = await engine.activities.publish(activity(to=("repo:x",)), "")
+    assert published.delivery.state == "queued"
+    monkeypatch.undo()
+    assert (await engine.jobs.status()).inline == 1
+    assert await engine.workers.work(everything=True) == 1
+    delivery = await engine.activities.delivery(published.id, "alice", ("repo:x",))
+    assert delivery.state == "delivered"
+    await engine.store.close()
+    await redis.aclose()
+
+
+@pytest.mark.every_store
+async def test_edge_whose_mark_was_lost_is_marked_again(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it no publish would reach the follower."""
+    engine = await engine_on(store_url)
+    redis = Redis.from_url(store_url, protocol=2)
+    edges = engine.edges
+    mark = edges._mark
+    marked = []
+
+    async def lost(wanted: set[tuple[str, int]]) -> dict[str, bytes]:
+        found = await mark(wanted)
+        if not marked:
+            tag = keys.tags(LIMITS.shards)[engine.activities.shard("alice")]
+            await redis.delete(keys.edges(tag, "alice"))
+            await started_anew(redis, engine.store)
+        marked.append(wanted)
+        return found
+
+    monkeypatch.setattr(edges, "_mark", lost)
+    await edges.follow([NewEdge("f0", "alice")])
+    assert len(marked) == 2
+    await engine.feeds.page("f0", Cursor(), 5)
+    published = await engine.activities.publish(activity(), "")
+    assert published.delivery.feeds == 1
+    await engine.store.close()
+    await redis.aclose()
+
+
+@pytest.mark.every_store
+async def test_outboxes_beside_are_written_again(store_url: str) -> None:
+    """What an earlier incarnation wrote to another shard may be lost although its job was done."""
+    engine = await engine_on(store_url)
+    redis = Redis.from_url(store_url, protocol=2)
+    published = await engine.activities.publish(activity(to=("repo:x", "topic:y")), "")
+    shard = engine.activities.shard("repo:x")
+    await redis.delete(f"{keys.tags(LIMITS.shards)[shard]}o:repo:x")
+    await started_anew(redis, engine.store)
+    assert await engine.workers.work() == 1
+    page = await engine.feeds.outbox_page("repo:x", Cursor(), 5, lambda _: True)
+    assert [one for one, _ in page.items] == [published.id]
+    await engine.store.close()
+    await redis.aclose()
+
+
+async def test_rebuilds_are_limited(store_url: str) -> None:
+    """Who reads beyond that is answered from the outboxes."""
+    store = Store.at(store_url, Limits(shards=4, max_builds=2))
+    await store.open()
+    engine = Engine.on(store)
+    await engine.edges.follow([NewEdge(name, "alice") for name in NAMES])
+    published = await engine.activities.publish(activity(), "")
+    pages = await asyncio.gather(*(engine.feeds.page(name, Cursor(), 5) for name in NAMES))
+    assert all([one for one, _ in page.items] == [published.id] for page in pages)
+    states = [(await engine.feeds.stats(name)).state for name in NAMES]
+    assert 1 <= states.count("warm") < len(NAMES)
+    await store.close()
