@@ -12,9 +12,9 @@ both must be the same.
 - *Store*: what one such page asks of the store, by its own counters: commands that the server
   sends, commands with those that scripts call, and bytes of the answers. The server has no workers
   that would ask for work meanwhile.
-- *Hot outbox*: 64 users who follow one celebrity, and ten others, read their warm feeds, 64 at a
-  time in a closed loop. Scripts that the store runs for a page, but for the one that reads the
-  feed: that is, reads of the celebrity's outbox. It would be 1 if each page had its own.
+- *Hot outbox*: 64 users who follow one celebrity, and ten others each, read their warm feeds, 64
+  at a time in a closed loop. Scripts that the store runs for a page, but for the one that reads
+  the feed: that is, reads of the celebrity's outbox. It would be 1 if each page had its own.
 """
 
 import asyncio
@@ -177,8 +177,10 @@ class Side:
         fans = [f"fan:{number}" for number in range(FANS)]
         edges = [(READER, one) for one in (*self._celebrities, *self._others)]
         edges += [(fan, one) for fan in fans for one in self._celebrities]
-        hot = [HOT, *self._others[:HOT_FOLLOWEES]]
-        return edges + [(reader, one) for reader in self._hot_readers for one in hot]
+        own = iter(self._others)
+        for reader in self._hot_readers:
+            edges += [(reader, one) for one in (HOT, *islice(own, HOT_FOLLOWEES))]
+        return edges
 
     async def _publish(self, half: int, report: Progress) -> None:
         """Half of the activities, with times, so that their order is the same in both stores."""
@@ -235,7 +237,7 @@ class Side:
         )
 
     async def _counters(self) -> tuple[Counter[str], int]:
-        """Commands that the store was asked for, scripts' own among them; bytes that it answered."""
+        """How often each command ran, in scripts too; the bytes that the store answered."""
         found = await self._on.redis.info("everything")
         calls = Counter(
             {

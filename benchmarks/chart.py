@@ -47,11 +47,8 @@ def _canvas(figures: Sequence[tuple[Figure, Target]]) -> Canvas:
     axes = canvas.subplots()
     labels = []
     for row, (figure, bound) in enumerate(figures):
-        # How many times better than the target: to the right of 1 it is met.
-        shares = [
-            value / bound.bound if bound.at_least else bound.bound / value
-            for value in figure.judged
-        ]
+        # To the right of 1 the target is met.
+        shares = [bound.share(value) for value in figure.judged]
         middle = median(shares)
         color = MET if figure.met else MISSED
         axes.barh(row, middle - 1, left=1, height=0.5, color=color, alpha=0.45)

@@ -106,10 +106,8 @@ class Deliveries:
         if size < max(scale.audiences):
             await self._crowd.warm(size, each=self._each)
         publishes = max(1, scale.deliveries // size)
-        answers = []
         cpu, begun = cpu_seconds(self._on.store_pid), time.perf_counter()
-        for number in range(publishes):
-            answers.append(await self._publish(size, number))
+        answers = [await self._publish(size, number) for number in range(publishes)]
         seconds = time.perf_counter() - begun
         cpu_after, reached = cpu_seconds(self._on.store_pid), publishes * size
         self._answers.setdefault(size, []).append(median(answers))

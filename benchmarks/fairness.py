@@ -154,9 +154,10 @@ class Turns:
         names = {one.sha.encode(): name for name, one in scripts.load(ALL_PUSHED).items()}
         found = []
         for entry in entries:
-            word, sha, *_ = *entry["command"].split(b" ", 2), b""
-            if word == b"EVALSHA":
-                found.append(f"{names.get(sha, 'a script')} {entry['duration'] / 1000:.1f} ms")
+            words: list[bytes] = entry["command"].split(b" ", 2)
+            if words[0] == b"EVALSHA":
+                name = names.get(words[1], "a script")
+                found.append(f"{name} {entry['duration'] / 1000:.1f} ms")
         for one in found[:TOLD]:
             self._report.tell(f"slow: {one}")
         return len(found)

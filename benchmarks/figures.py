@@ -28,6 +28,16 @@ class Target:
     def met(self, value: float) -> bool:
         return value >= self.bound if self.at_least else value <= self.bound
 
+    def share(self, value: float) -> float:
+        """How many times better than the bound a value is: 1 and more if it keeps it.
+
+        Of things that there should be none of, one more is counted on both sides.
+        """
+        if self.at_least:
+            return value / self.bound
+        more = 1 if self.bound == 0 else 0
+        return (self.bound + more) / (value + more)
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:

@@ -1,9 +1,9 @@
 """Memory: bytes of the store that a feed entry takes, and a follow.
 
 What a thing takes is how `used_memory` differs with it and without it, so keys, tables and the
-allocator's slack are all counted; but not the heap of the store's script interpreter, which grows
-by some hundred kilobytes however much is written. Each reading is taken at rest: after MEMORY
-PURGE, when no table is being rehashed and the number stands still.
+allocator's slack are all counted. The heap of the store's script interpreter is no part of it. Each
+reading is taken at rest: after MEMORY PURGE, when no table is being rehashed and the number stands
+still.
 
 - *A feed entry*: feeds of 800 ids, materialised by a rebuild, or filled up by 102 publishes after
   it, in which each was trimmed twice; against sorted sets of the same ids, whose scores are the
@@ -178,13 +178,12 @@ def _graph(users: int, each: int) -> list[tuple[str, str]]:
 
 
 async def at_rest(redis: Any) -> int:
-    """The store's `used_memory`, without interpreters, when nothing is being tidied any more."""
+    """The store's `used_memory` when nothing is being tidied any more."""
     await redis.memory_purge()
     readings: list[int] = []
     while True:
         info = await redis.info("memory")
-        used = int(info["used_memory"]) - int(info["used_memory_vm_total"])
-        readings = [*readings, used][-STILL_READINGS:]
+        readings = [*readings, int(info["used_memory"])][-STILL_READINGS:]
         still = max(readings) - min(readings) <= STILL_BYTES
         rehashing = int(info.get("mem_overhead_db_hashtable_rehashing", 0))
         if len(readings) == STILL_READINGS and still and not rehashing:

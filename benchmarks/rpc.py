@@ -5,18 +5,19 @@ the very bytes that the call beside it answers with; its requests are that call'
 the exchange would cost if the service cost nothing: the limit.
 
 - 32 calls at a time on one channel, each begun when another was answered, by a client that neither
-  encodes requests nor decodes answers: the same for both sides. S = 16.
+  encodes requests nor decodes answers: the same for both sides; then one at a time. S = 16.
 - GetFeed: the first page, 20 activities, of one of 200 warm feeds in turn; each is the merge of 50
   outboxes.
 - PublishActivity: one of 100 authors in turn; each has 10 followers in 10 shards, with warm feeds.
   No request id, as the client's retries would send one; with one the store keeps one record longer.
-- Calls a second, and the server's CPU time a call, over all its threads.
+- 32 at a time: calls a second, and the server's CPU time a call, over all its threads. One at a
+  time: the median of the milliseconds of 1,000 calls (100 in a quick run).
 """
 
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,12 +26,12 @@ from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 
 from benchmarks import population
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, quantile
 from benchmarks.progress import Progress
 from benchmarks.scale import Scale
 from benchmarks.server import EMPTY, EMPTY_ANSWER
 from benchmarks.stage import Stage, cpu_seconds, stage
-from benchmarks.turns import in_turns
+from benchmarks.turns import in_turns, timed
 from feedsvc.core import ids
 
 AT_A_TIME = 32
@@ -129,7 +130,23 @@ async def _against_empty(
         # The first of each is the round that warms up.
         ours, theirs = (tuple(cpu[side][1:]) for side in ("ours", "theirs"))
         figures.append(Figure(f"{exchange.name}, server's CPU a call", "us", against, ours, theirs))
-    return figures
+
+    def alone(send: Send) -> Callable[[], Awaitable[float]]:
+        waiting = itertools.cycle(exchange.requests)
+
+        async def turn() -> float:
+            return quantile(await timed(lambda: send(next(waiting)), scale.calls), 0.5)
+
+        return turn
+
+    times = await in_turns(
+        {"ours": alone(call), "theirs": alone(empty)},
+        scale.rounds,
+        report,
+        what=f"{exchange.name}, one at a time",
+    )
+    name = f"{exchange.name}, one at a time, p50"
+    return [*figures, Figure(name, "ms", against, times["ours"], times["theirs"])]
 
 
 async def _calls(send: Send, requests: Sequence[bytes], count: int) -> float:

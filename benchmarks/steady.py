@@ -104,7 +104,7 @@ async def _steadily(call: Call, begin: float, rate: float, ended: asyncio.Event)
 
 
 async def _run(target: str, rate: float) -> None:
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    ended = asyncio.Event()
     async with grpc.aio.insecure_channel(target) as channel:
         calls = _calls(channel)
         for call in calls * WARM_UP:

@@ -294,12 +294,17 @@ class Feeds:
         sources, pulled = await asyncio.gather(
             self._edges.followees(user), self._store.call("SMEMBERS", keys.pulled(tag, user))
         )
+        celebrities = (
+            await self._store.call("HMGET", keys.celebrities(tag), *pulled) if pulled else []
+        )
         cap = self._store.limits.feed_cap
         merged = await self._outboxes.merge(
             [user, *sources], older=True, cursor=None, count=cap + 1
         )
         floor = max(merged.floor, merged.ids[cap] if len(merged.ids) > cap else 0)
-        arguments: list[Arg] = [user, nonce, generation, floor, len(pulled), *pulled]
+        arguments: list[Arg] = [user, nonce, generation, floor, len(pulled)]
+        for name, said in zip(pulled, celebrities, strict=True):
+            arguments += (name, said or "")
         arguments += (one for one in reversed(merged.ids[:cap]) if one > floor)
         return int(await self._store.script("build_commit", self._shard(user), *arguments))
 

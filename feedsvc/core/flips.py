@@ -9,10 +9,10 @@ before the first edge is flipped. So each follower gets everything one way or th
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from feedsvc.core import ids
+from feedsvc.core import ids, keys
 from feedsvc.core.outbox import Outboxes
 from feedsvc.core.sources import Source, count
-from feedsvc.core.store import Store
+from feedsvc.core.store import Arg, Store
 
 #: Warm feeds into which an outbox is merged at a time.
 SETTLING = 4
@@ -64,17 +64,23 @@ async def settle(store: Store, followee: str, edges: Sequence[tuple[str, int]]) 
     if not edges:
         return
     limits = store.limits
+
+    async def said(follower: str) -> bytes:
+        tag = store.tags[ids.shard_for(follower, limits.shards)]
+        return await store.call("HGET", keys.celebrities(tag), followee) or b""
+
+    # Before the outbox is read: what is published after a flip is pushed, or not, by what it said.
+    before = await asyncio.gather(*(said(follower) for follower, _ in edges))
     newest = await Outboxes(store).merge(
         [followee], older=True, cursor=None, count=limits.feed_cap + limits.feed_slack + 1
     )
     slots = asyncio.Semaphore(SETTLING)
 
-    async def one(follower: str, position: int) -> None:
+    async def one(edge: tuple[str, int], celebrity: bytes) -> None:
         async with slots:
+            follower, position = edge
             shard = ids.shard_for(follower, limits.shards)
-            await store.script(
-                *("settle", shard, follower, followee, position),
-                *(newest.floor, *reversed(newest.ids)),
-            )
+            arguments: list[Arg] = [follower, followee, position, celebrity, newest.floor]
+            await store.script("settle", shard, *arguments, *reversed(newest.ids))
 
-    await asyncio.gather(*(one(*edge) for edge in edges))
+    await asyncio.gather(*(one(*pair) for pair in zip(edges, before, strict=True)))

@@ -162,6 +162,10 @@ def pulled(tag: str, entity: str) -> str:
     return f"{tag}p:{entity}"
 
 
+def celebrities(tag: str) -> str:
+    return f"{tag}b"
+
+
 def feed(tag: str, entity: str, incarnation: str = "") -> str:
     return f"{tag}f{incarnation}:{entity}"
 

@@ -34,6 +34,7 @@ from activityfeed.v1.admin_service_pb2 import (
 
 from feedsvc.config import Limits
 from feedsvc.core import keys
+from feedsvc.core.activities import Published
 from feedsvc.core.jobs import Job, Kind
 from tests.letters import ERROR, SINCE_MS, SUBJECT, plant
 from tests.serving import Serve, Service, at_ms, ids_of, until
@@ -141,6 +142,21 @@ async def test_waiting_ends_before_the_deadline(idle: Service, seconds: float) -
     published = await wait_for(idle, "alice", seconds)
     assert published.delivery.state == DELIVERY_STATE_QUEUED
     assert 0.4 * seconds < time.monotonic() - begun < seconds
+
+
+async def test_time_that_publishing_takes_is_not_waited_too(
+    idle: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = idle.server.engine.activities
+    publish = core._publish
+
+    async def slow(*arguments: Any) -> Published:
+        await asyncio.sleep(1)
+        return await publish(*arguments)
+
+    monkeypatch.setattr(core, "_publish", slow)
+    published = await wait_for(idle, "alice", 3)
+    assert published.delivery.state == DELIVERY_STATE_QUEUED
 
 
 async def test_entries_of_a_batch_wait_at_the_same_time(idle: Service) -> None:

@@ -31,6 +31,8 @@ from activityfeed.v1.activity_service_pb2 import (
 )
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
 from activityfeed.v1.admin_service_pb2 import (
+    GetFanoutStatusRequest,
+    GetFanoutStatusResponse,
     GetFeedStatsRequest,
     GetFeedStatsResponse,
     VerifyFeedRequest,
@@ -170,6 +172,17 @@ class Readers:
 
     async def stats(self, user: str) -> GetFeedStatsResponse:
         return await next(self._admin).GetFeedStats(GetFeedStatsRequest(user=user), timeout=SECONDS)
+
+    async def settled(self) -> None:
+        """Waits until nothing is to be delivered any more, nor anybody's followers to be flipped."""
+        deadline = time.monotonic() + SECONDS
+        while (status := await self._fanout()).depth or status.inline:
+            assert time.monotonic() < deadline, status
+            await asyncio.sleep(0.1)
+        assert status.dead_letters == 0
+
+    async def _fanout(self) -> GetFanoutStatusResponse:
+        return await next(self._admin).GetFanoutStatus(GetFanoutStatusRequest(), timeout=SECONDS)
 
     async def refusal_to_get(self, activity_id: str) -> Refusal:
         request = GetActivityRequest(id=activity_id)

@@ -7,6 +7,7 @@ minute or so: that is why each test looks at many things.
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, Activity, Ref
@@ -24,11 +25,17 @@ FILES = ("activities.tsv.gz", "follows.tsv.gz")
 USERS, FOLLOWS, ACTIVITIES = 65_560, 95_008, 20_000
 #: What the activities come to in the feeds of their actors' followers.
 DELIVERIES = 235_917
-#: Those of the one activity whose actor so many follow that they read it for themselves.
+#: Those of the one activity whose actor 10,000 follow, so that they read it for themselves.
 PULLED = 23_737
+#: Those of the activities whose actors 1,000 follow. Two of these have 1,001 followers, and have
+#: done two things each: the service may find out only then how many they are.
+ALL_PULLED, SURELY_PULLED = 79_418, 79_418 - 4 * 1_001
 #: Users in a sample.
 SAMPLE = 2_000
 
+#: Everybody is pushed to everybody, or 13 are not.
+NONE_ARE_PULLED = Limits(celebrity_threshold=0)
+SOME_ARE_PULLED = Limits(celebrity_threshold=1_000)
 #: Warm feeds are trimmed, of 317 users; no outbox is, for nobody did more than 55 things.
 TRIMMED_FEEDS = Limits(feed_cap=50, feed_slack=10, outbox_cap=60)
 #: Outboxes are trimmed too, those of 33 actors.
@@ -72,10 +79,11 @@ class World:
         uncut = Oracle(self.data, cap=ACTIVITIES)
         self.lengths = {user: len(uncut.feed(user)) for user in self.users}
         """How long everybody's feed is when nothing is trimmed."""
+        threshold = serving.limits.celebrity_threshold
         self.celebrities = {
             name
             for name, followers in self.data.followers.items()
-            if len(followers) >= Limits().celebrity_threshold
+            if 0 < threshold <= len(followers)
         }
         """What they do is read from their outboxes. A feed may hold it from when it was built."""
         longest = sorted(self.users, key=lambda user: -self.lengths[user])[: SAMPLE // 4]
@@ -91,10 +99,10 @@ class World:
         assert (len(found), data.follows, len(data.events)) == (USERS, FOLLOWS, ACTIVITIES)
         return sorted(found)
 
-    def load(self, *, warm: bool = False) -> dict[str, object]:
+    def load(self, *, warm: bool = False) -> dict[str, Any]:
         return self.serving.load("higgs", *self.files, warm=warm).report
 
-    def load_again(self) -> dict[str, object]:
+    def load_again(self) -> dict[str, Any]:
         """Imports again, which may change nothing that is stored."""
         before = self.serving.stored()
         found = self.load()
@@ -155,12 +163,28 @@ def world(serving: Serving, higgs_small: Path) -> World:
     return World(serving, higgs_small)
 
 
+@on(limits=NONE_ARE_PULLED)
 async def test_feeds_that_were_warm(world: World) -> None:
+    found = await warm(world)
+    assert (found["deliveries"], found["pulled"]) == (DELIVERIES, 0)
+
+
+@on(limits=SOME_ARE_PULLED)
+async def test_the_same_feeds_when_some_are_pulled(world: World) -> None:
+    assert len(world.celebrities) == 13
+    found = await warm(world)
+    assert SURELY_PULLED <= found["pulled"] <= ALL_PULLED
+
+
+async def warm(world: World) -> dict[str, Any]:
+    """All feeds are warm when the activities come, and everybody's is read. What was reported."""
     data = world.data
     named = {event.actor for event in data.events}.union(data.followees, data.followers)
-    assert world.load(warm=True) == report(
-        deliveries=DELIVERIES - PULLED, pulled=PULLED, warmed=len(named)
-    )
+    found = world.load(warm=True)
+    pulled = found["pulled"]
+    assert found == report(deliveries=DELIVERIES - pulled, pulled=pulled, warmed=len(named))
+    async with world.serving.readers() as readers:
+        await readers.settled()
     await world.verify(named.intersection(world.sample))
     await world.check_audiences()
     check = await world.check(world.users)
@@ -168,10 +192,11 @@ async def test_feeds_that_were_warm(world: World) -> None:
 
     again = world.load_again()
 
-    # Now from the outboxes; all feeds are read so in the next test.
+    # Now from the outboxes; all feeds are read so in a test below.
     world.serving.chill(world.users)
     await world.check(world.sample)
     assert again == report(follows=0, activities=0, duplicates=FOLLOWS + ACTIVITIES)
+    return found
 
 
 @on(limits=TRIMMED_FEEDS)

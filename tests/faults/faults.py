@@ -5,7 +5,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -16,8 +16,9 @@ from tests.faults.stage import MARK_SECONDS, Server, Stage
 
 #: Seconds between faults, on average.
 BETWEEN_SECONDS = 0.15
-#: Seconds until what was killed is started again, at the most.
-DOWN_SECONDS = 0.5
+#: Seconds until what was killed is started again, at the most: before, while and after others have
+#: tried it again.
+DOWN_SECONDS = (0.05, 0.5, 2.0)
 #: Seconds for which a process is stopped: shorter and longer than a job's lease, which is 1.
 PAUSE_SECONDS = (0.3, 2.5)
 #: Seconds for which replies are cut, or held back.
@@ -38,7 +39,7 @@ class Faults:
         self._sizes: list[int] = []
         """Of the store's file, at its last marks."""
         lossy = stage.mode == "lost tail"
-        self._kinds: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+        self._kinds: dict[str, tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = {
             "server killed": (10, self._kill_server),
             "worker killed": (10, self._kill_worker),
             "worker paused": (8, self._pause_worker),
@@ -60,7 +61,7 @@ class Faults:
             while True:
                 await asyncio.sleep(self._chance.expovariate(1 / BETWEEN_SECONDS))
                 (name,) = self._chance.choices(names, weights)
-                task = asyncio.create_task(self._do(self._kinds[name][1]))
+                task = asyncio.create_task(self._kinds[name][1]())
                 self._under_way.add(task)
         finally:
             marking.cancel()
@@ -68,9 +69,6 @@ class Faults:
     async def heal(self) -> None:
         """Waits until all is mended. Raises what went wrong with that."""
         await asyncio.gather(*self._under_way)
-
-    async def _do(self, fault: Callable[[], Awaitable[None]]) -> None:
-        await fault()
 
     def _note(self, kind: str, text: str = "") -> None:
         fault = Fault(kind, time.monotonic(), f"{kind}{': ' if text else ''}{text}")
@@ -96,7 +94,7 @@ class Faults:
         self._busy.add(process)
         self._note(kind, process.name)
         kill()
-        await asyncio.sleep(DOWN_SECONDS * self._chance.random() ** 2)
+        await asyncio.sleep(self._chance.choice(DOWN_SECONDS) * self._chance.random())
         await up()
         self._busy.discard(process)
 
@@ -131,7 +129,7 @@ class Faults:
         os.truncate(file, left)
         self._note("tail lost", f"{size - left} bytes")
         self._sizes.clear()
-        await asyncio.sleep(DOWN_SECONDS * self._chance.random() ** 2)
+        await asyncio.sleep(self._chance.choice(DOWN_SECONDS) * self._chance.random())
         await self._stage.store_up()
         self._history.losses.append(Loss(await self._stage.marked(), time.monotonic()))
         self._busy.discard(store)
@@ -140,7 +138,7 @@ class Faults:
         """Keeps in mind how long the store's file was during the last second, and marks it."""
         while self._stage.mode == "lost tail":
             if self._stage.store not in self._busy:
-                with contextlib.suppress(RedisError):  # it was killed meanwhile
+                with contextlib.suppress(RedisError, RuntimeError):  # it was killed meanwhile
                     await self._stage.mark()
                     (file,) = self._stage.files.glob("appendonlydir/*.incr.aof")
                     self._sizes = [*self._sizes[-round(1 / MARK_SECONDS) :], file.stat().st_size]

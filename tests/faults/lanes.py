@@ -167,7 +167,9 @@ class Lane:
         requests = [FollowRequest(follower=user, followee=name) for user, name in wanted]
         began = time.monotonic()
         answer = await self._calls.answered(
-            lambda client: client.follows.BatchFollow(BatchFollowRequest(requests=requests))
+            lambda client: client.follows.BatchFollow(
+                BatchFollowRequest(requests=requests), timeout=PATIENCE_SECONDS
+            )
         )
         assert all(result.HasField("response") for result in answer.results), answer
         for user, name in wanted:

@@ -3,12 +3,15 @@
 import asyncio
 import random
 import time
+from functools import partial
 
 import grpc.aio
+from activityfeed import FeedClient
 from activityfeed.v1.activity_service_pb2 import GetDeliveryRequest
 from activityfeed.v1.admin_service_pb2 import (
     FeedDifference,
     GetFanoutStatusRequest,
+    GetFanoutStatusResponse,
     JobKind,
     VerifyFeedRequest,
 )
@@ -88,11 +91,7 @@ async def _rest(stage: Stage, history: History, calls: Calls) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     for client in stage.serving:
         while True:
-            status = await calls.answered(
-                lambda _, client=client: client.admin.GetFanoutStatus(
-                    GetFanoutStatusRequest(), timeout=CALL_SECONDS
-                )
-            )
+            status = await calls.answered(partial(_status, client))
             if status.depth + status.inline == 0:
                 break
             if time.monotonic() > deadline:
@@ -103,8 +102,13 @@ async def _rest(stage: Stage, history: History, calls: Calls) -> None:
                     f"{status.oldest.activity_id}, tried {status.oldest.attempts} times"
                 )
             await asyncio.sleep(0.02)
-    if status.dead_letters:
-        history.complaints.append(f"{status.dead_letters} deliveries were set aside")
+        if status.dead_letters:
+            history.complaints.append(f"{status.dead_letters} deliveries were set aside")
+
+
+async def _status(client: FeedClient, _: FeedClient) -> GetFanoutStatusResponse:
+    """What this very server says."""
+    return await client.admin.GetFanoutStatus(GetFanoutStatusRequest(), timeout=CALL_SECONDS)
 
 
 async def _look(stage: Stage, history: History, world: World, calls: Calls) -> Rest:

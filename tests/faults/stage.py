@@ -151,7 +151,7 @@ class Stage:
         while True:
             try:
                 await self.redis.ping()
-            except (RedisError, OSError):
+            except (RedisError, OSError, RuntimeError):  # the last one is uvloop's
                 if time.monotonic() > deadline:
                     raise
                 self.store.check()

@@ -164,6 +164,24 @@ async def pull_and_push(world: World) -> object:
     return await work(world)
 
 
+async def push(world: World) -> object:
+    """Alice, who was a celebrity, is none any more."""
+    await world.store.script("flip_begin", 0, "alice", "push")
+    return await work(world)
+
+
+async def publish_and_push(world: World) -> object:
+    """What a celebrity did last."""
+    await publish_by_followee(world)
+    return await push(world)
+
+
+async def push_and_pull(world: World) -> object:
+    await publish_and_push(world)
+    await world.store.script("flip_begin", 0, "alice", "pull")
+    return await work(world)
+
+
 async def pull_stranger(world: World) -> object:
     await world.store.script("flip_begin", 0, "dave", "pull")
     return await work(world)
@@ -309,7 +327,7 @@ async def check_log(world: World, what: str, expected: set[int]) -> None:
 
 
 async def schedules(
-    world: World, operations: tuple[Act, ...], *, warm: bool
+    world: World, operations: tuple[Act, ...], prepare: Act, *, warm: bool
 ) -> AsyncGenerator[list[int], list[tuple[int, int]]]:
     """First choices of every interleaving, as long as the last one's choices are sent back.
 
@@ -319,6 +337,7 @@ async def schedules(
     calls = []
     for act in operations:
         await world.reset(warm=warm)
+        await prepare(world)
         made, _ = await run(world.store, [lambda act=act: act(world)], [])
         calls.append(len(made))
     if len(operations) > 2 or comb(sum(calls), calls[0]) <= MOST:
@@ -333,14 +352,19 @@ async def schedules(
                 yield [first] * before + [1 - first] * between + rest
 
 
-async def explore(world: World, operations: tuple[Act, ...]) -> int:
-    """Tries the interleavings; says how many there were."""
+async def nothing(world: World) -> object:
+    return None
+
+
+async def explore(world: World, operations: tuple[Act, ...], prepare: Act = nothing) -> int:
+    """Tries the interleavings, each after some preparation; says how many there were."""
     tried = 0
     for warm in (True, False):
-        plan = schedules(world, operations, warm=warm)
+        plan = schedules(world, operations, prepare, warm=warm)
         choices: list[int] | None = await anext(plan)
         while choices is not None:
             await world.reset(warm=warm)
+            await prepare(world)
             before = set(await world.truth.feed("bob"))
             made, results = await run(
                 world.store, [lambda act=act: act(world) for act in operations], choices
@@ -377,6 +401,10 @@ def _name(operations: tuple[Act, ...]) -> str:
     return "+".join(act.__name__ for act in operations)
 
 
+def _one_name(act: Act) -> str:
+    return act.__name__
+
+
 @pytest.mark.parametrize("operations", PAIRS, ids=_name)
 async def test_pair(world: World, operations: tuple[Act, ...]) -> None:
     assert await explore(world, operations) > 2
@@ -385,6 +413,19 @@ async def test_pair(world: World, operations: tuple[Act, ...]) -> None:
 @pytest.mark.parametrize("operations", TRIPLES, ids=_name)
 async def test_triple(world: World, operations: tuple[Act, ...]) -> None:
     assert await explore(world, operations) > 6
+
+
+@pytest.mark.parametrize("flipping", [push, publish_and_push, push_and_pull], ids=_one_name)
+@pytest.mark.parametrize(
+    "other",
+    [
+        *(publish_by_followee, publish_to_both, rebuild, read, follow_again, refollow, unfollow),
+        *(delete, expire, start_log, work),
+    ],
+    ids=_one_name,
+)
+async def test_celebrity_no_more(world: World, flipping: Act, other: Act) -> None:
+    assert await explore(world, (flipping, other), prepare=pull) > 2
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """The arithmetic of the benchmarks, on numbers that can be worked out by hand."""
 
+import asyncio
+
 import pytest
 
 from benchmarks.figures import Figure, Target, quantile, rounded
 from benchmarks.progress import Progress
-from benchmarks.turns import in_turns
+from benchmarks.turns import in_turns, timed
 
 
 def figure(**given) -> Figure:
@@ -51,10 +53,30 @@ def test_what_is_no_target_is_refused(text):
 
 
 @pytest.mark.parametrize(
+    ("target", "value", "share"),
+    [
+        (">= 5", 10, 2),
+        (">= 5", 1, 0.2),
+        ("<= 12 bytes", 6, 2),
+        ("<= 12 bytes", 24, 0.5),
+        ("<= 0 feeds", 0, 1),
+        ("<= 0 feeds", 3, 0.25),
+    ],
+)
+def test_a_share_is_how_many_times_better_than_the_bound_a_value_is(target, value, share):
+    assert Target.parse(target).share(value) == share
+
+
+@pytest.mark.parametrize(
     ("target", "met"), [(">= 2", True), (">= 2.1", False), ("<= 2", True), ("<= 1.9", False)]
 )
 def test_a_target_is_for_the_ratio(target, met):
     assert figure(theirs=(2, 0.5, 9), target=target).met is met
+
+
+@pytest.mark.parametrize(("found", "met"), [(0, True), (1, False)])
+def test_a_target_may_be_none_at_all(found, met):
+    assert figure(ours=(found,), against="", target="<= 0 feeds", absolute=True).met is met
 
 
 @pytest.mark.parametrize(("target", "met"), [("<= 4 ms", True), ("<= 3 ms", False)])
@@ -114,3 +136,19 @@ async def test_sides_take_turns_and_change_who_begins():
     values = await in_turns(sides, 3, Progress(), what="test")
     assert "".join(order) == "to" + "ot" + "to" + "ot"
     assert values == {"ours": (3, 6, 7), "theirs": (4, 5, 8)}
+
+
+async def test_what_comes_before_a_timed_call_does_not_count():
+    order = []
+
+    async def call():
+        order.append("call")
+
+    async def before():
+        order.append("before")
+        await asyncio.sleep(0.05)
+
+    times = await timed(call, 2, before)
+    assert order == ["before", "call"] * 2
+    assert len(times) == 2
+    assert max(times) < 50
