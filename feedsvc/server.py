@@ -132,6 +132,7 @@ class Server:
         async def stop() -> None:
             await healthy.enter_graceful_shutdown()
             self.engine.live.drain()
+            self.engine.jobs.draining = True
             await server.stop(config.drain_seconds)
 
         self._stack.push_async_callback(stop)

@@ -96,11 +96,13 @@ class Activities:
         With the same request or external id as before it publishes nothing. Raises BeforeRetention,
         ActivityDeleted, ExternalIdConflict, RequestIdReused, FanoutOverloaded.
         """
+        until = time.monotonic() + wait_seconds
         published = await self._fanout.finish(self._publish(new, request_id))
-        if wait_seconds <= 0 or published.delivery.state != "queued":
+        left = until - time.monotonic()
+        if left <= 0 or published.delivery.state != "queued":
             return published
         job = _delivering(published.id, new.actor if new.followers else None, new.to)
-        return replace(published, delivery=await self._jobs.wait(job, wait_seconds))
+        return replace(published, delivery=await self._jobs.wait(job, left))
 
     async def _publish(self, new: NewActivity, request_id: str) -> Published:
         incarnation = self._store.incarnations[self.shard(new.actor)]

@@ -176,6 +176,8 @@ class Jobs:
         self._ended: dict[str, asyncio.Event] = {}
         self.queued = asyncio.Event()
         """Set when this process puts a job into a queue."""
+        self.draining = False
+        """The server is stopping: whoever waits is to leave."""
 
     def shard(self, job: Job) -> int:
         if job.kind is Kind.FLIP:
@@ -223,7 +225,7 @@ class Jobs:
             while True:
                 delivery = await self.delivery(job)
                 left = until - loop.time()
-                if delivery.state != "queued" or left <= 0:
+                if delivery.state != "queued" or left <= 0 or self.draining:
                     return delivery
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(left, LOOK_AGAIN_SECONDS)):
@@ -239,14 +241,13 @@ class Jobs:
     ) -> list[TakenJob]:
         """Up to about so many jobs to do; ``everything``: those that others are doing too."""
         shards = range(self._store.limits.shards)
-        together = [list(shards)] if not store.cluster else [[one] for one in shards]
+        together = [[one] for one in shards] if store.cluster else [list(shards)]
+        each = max(1, most // len(together))
+        answers = await asyncio.gather(
+            *(store.script("jobs_take", some, worker, each, int(everything)) for some in together)
+        )
         taken: list[TakenJob] = []
-        for some in together:
-            if len(taken) >= most:
-                break
-            found = await store.script(
-                "jobs_take", some, worker, most - len(taken), int(everything)
-            )
+        for some, found in zip(together, answers, strict=True):
             for index, text, places, feeds, cold, seen, audience, _, _ in found:
                 job, shard = parse(text), some[index - 1]
                 progress = Progress(

@@ -36,6 +36,7 @@ class Faults:
         self._chance = chance
         self._under_way: set[asyncio.Task[None]] = set()
         self._busy: set[Process] = set()
+        self._over = False
         self._sizes: list[int] = []
         """Of the store's file, at its last marks."""
         lossy = stage.mode == "lost tail"
@@ -64,7 +65,8 @@ class Faults:
                 task = asyncio.create_task(self._kinds[name][1]())
                 self._under_way.add(task)
         finally:
-            marking.cancel()
+            self._over = True
+            await asyncio.shield(marking)  # redis-py may swallow a cancellation
 
     async def heal(self) -> None:
         """Waits until all is mended. Raises what went wrong with that."""
@@ -136,7 +138,7 @@ class Faults:
 
     async def _mark(self) -> None:
         """Keeps in mind how long the store's file was during the last second, and marks it."""
-        while self._stage.mode == "lost tail":
+        while self._stage.mode == "lost tail" and not self._over:
             if self._stage.store not in self._busy:
                 with contextlib.suppress(RedisError, RuntimeError):  # it was killed meanwhile
                     await self._stage.mark()

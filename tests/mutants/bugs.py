@@ -7,6 +7,12 @@ PAIRS = "tests/interleavings/test_interleavings.py::test_pair"
 OVERTAKEN = (
     "tests/interleavings/test_interleavings.py::test_an_older_edge_does_not_flip_a_newer_one"
 )
+NO_MORE = "tests/interleavings/test_interleavings.py::test_celebrity_no_more"
+DIES = "tests/interleavings/test_interleavings.py::test_process_dies_between_any_two_calls"
+JOBS = "tests/delivery/test_jobs.py"
+CELEBRITIES = "tests/delivery/test_celebrities.py"
+LOST = "tests/delivery/test_lost_tail.py"
+PITFALLS = "tests/pitfalls"
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,13 @@ BUGS = (
             ),
             (
                 "core/lua/push.lua",
-                "return redis.call('ZSCORE', key(FOLLOWERS, author), followers[i])",
-                "return tostring((tonumber(position) or 0) + i)",
+                "{redis.call('ZSCORE', key(FOLLOWERS, author), followers[i - 1]), delivered",
+                "{tostring((tonumber(position) or 0) + i - 1), delivered",
+            ),
+            (
+                "core/lua/push.lua",
+                "redis.call('ZSCORE', key(FOLLOWERS, author), followers[#followers])",
+                "tostring((tonumber(position) or 0) + #followers)",
             ),
         ),
         (PAIRS,),
@@ -104,14 +115,14 @@ BUGS = (
         (
             (
                 "core/edges.py",
-                "        await self._mark(set(",
-                "        late = lambda: self._mark(set(",
+                "        modes = await self._mark(",
+                "        modes = {new.followee: b'' for new in wanted}\n"
+                "        late = lambda: self._mark(",
             ),
             (
                 "core/edges.py",
-                "*(settle(edge) for edge in pulled.values()))\n        return results",
-                "*(settle(edge) for edge in pulled.values()))\n"
-                "        await late()\n        return results",
+                "        return stale\n",
+                "        await late()\n        return stale\n",
             ),
         ),
         (PAIRS,),
@@ -137,7 +148,7 @@ BUGS = (
     Bug(
         "ghost-after-unfollow",
         "unfollowing leaves the stored feed as it is",
-        (("core/lua/unfollow.lua", "  redis.call('DEL', key(FEED, follower))\n", ""),),
+        (("core/lua/unfollow.lua", "  redis.call('DEL', cache_key(FEED, follower))\n", ""),),
         (MODEL,),
     ),
     Bug(
@@ -201,16 +212,6 @@ BUGS = (
         (
             (
                 "core/lua/push.lua",
-                "    local follower, cost = followers[i], 1\n",
-                "    local follower, cost = followers[i], 1\n    local outcome\n",
-            ),
-            (
-                "core/lua/push.lua",
-                "      local outcome\n      outcome, cost",
-                "      outcome, cost",
-            ),
-            (
-                "core/lua/push.lua",
                 "if any_live and is_live(follower)",
                 "if any_live and outcome ~= PRESENT and is_live(follower)",
             ),
@@ -228,5 +229,200 @@ BUGS = (
             ),
         ),
         ("tests/unit/test_packed.py",),
+    ),
+    Bug(
+        "job-outside-the-step",
+        "a publish stores its job in a step of its own: a crash between them is never delivered",
+        (
+            (
+                "core/lua/publish.lua",
+                "if needed then job_due(job(id)) end\n",
+                "",
+            ),
+        ),
+        (DIES, JOBS),
+    ),
+    Bug(
+        "delete-without-a-job",
+        "a crash after the tombstone: live feeds never hear of the delete",
+        (("core/lua/delete.lua", "job_due(job)\n", ""),),
+        (DIES, f"{PITFALLS}/test_follow_delete.py"),
+    ),
+    Bug(
+        "push-not-idempotent",
+        "a push appends, whether the feed holds the id or not",
+        (
+            (
+                "core/lua/push.lua",
+                "packed_insert(cache_key(FEED, follower), id, FEED_CAP, FEED_MOST)",
+                "(redis.call('RPUSHX', cache_key(FEED, follower), id) > 0 and ADDED or COLD), 1",
+            ),
+        ),
+        (PAIRS,),
+    ),
+    Bug(
+        "checkpoint-before-push",
+        "a job's place is noted before its followers have been pushed to",
+        (
+            (
+                "core/fanout.py",
+                "        scope, last = shards, list[Arg]()\n",
+                "        for shard in shards:\n"
+                "            progress.reached(one, shard, '')\n"
+                "        scope, last = shards, list[Arg]()\n",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "spilled-is-forgotten",
+        "what a publish did not reach itself is called done",
+        (
+            (
+                "core/lua/job_spill.lua",
+                "job_queue(ARGV[1], incarnation_is(ARGV[2])",
+                "if true then return 1 end job_queue(ARGV[1], incarnation_is(ARGV[2])",
+            ),
+        ),
+        (PAIRS, JOBS),
+    ),
+    Bug(
+        "silent-drop",
+        "when too many jobs wait, an activity is published and not delivered",
+        (
+            (
+                "core/lua/publish.lua",
+                "then return answer('overloaded') end",
+                "then needed = false end",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "nobody-takes-over",
+        "the job of a dead worker stays its own",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "  for _, name in ipairs(overdue(RUNNING)) do take(i, name) end\n",
+                "",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "deadline-in-the-future",
+        "after the clock was set back, what was begun before waits until it is that late again",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "  if found[1] then return found end\n",
+                "  if true then return found end\n",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "places-mixed",
+        "how far pushing came is taken for how far telling came, when a flip comes between",
+        (("core/jobs.py", "':' if source.pulled else ' '", "' '"),),
+        (PAIRS,),
+    ),
+    Bug(
+        "pull-before-the-edges",
+        "pushing to a new celebrity's followers ends before they read for themselves",
+        (("core/lua/flip_begin.lua", "(pull and '>' or '<')", "(pull and 'P' or '<')"),),
+        (PAIRS,),
+    ),
+    Bug(
+        "push-after-the-edges",
+        "a celebrity is one no more, and its followers are flipped before it is pushed again",
+        (("core/sources.py", 'startswith("P")', 'startswith(("P", "<"))'),),
+        (NO_MORE,),
+    ),
+    Bug(
+        "new-follower-of-a-celebrity",
+        "who follows a celebrity is given a PUSH edge",
+        (
+            (
+                "core/lua/follow.lua",
+                "local pull = celebrity:sub(1, 1) == 'P'",
+                "local pull = false",
+            ),
+        ),
+        (CELEBRITIES,),
+    ),
+    Bug(
+        "late-shard",
+        "a shard whose first follower comes after the flip has never heard of it",
+        (("core/lua/follow.lua", "if mode:find('^[>P]')", "if mode:find('^[X]')"),),
+        (CELEBRITIES,),
+    ),
+    Bug(
+        "settled-by-an-old-merge",
+        "an edge is settled by an outbox that was read before the flips",
+        (
+            (
+                "core/lua/settle.lua",
+                "if celebrity ~= ARGV[4] or celebrity:sub(1, 1) == 'P' then return 0 end\n",
+                "",
+            ),
+        ),
+        (PAIRS, NO_MORE),
+    ),
+    Bug(
+        "built-by-an-old-merge",
+        "a rebuild settles an edge by an outbox that was read before the flip",
+        (
+            (
+                "core/lua/build_commit.lua",
+                "if celebrity == ARGV[i + 1] and celebrity:sub(1, 1) ~= 'P' then",
+                "if celebrity:sub(1, 1) ~= 'P' then",
+            ),
+        ),
+        (NO_MORE,),
+    ),
+    Bug(
+        "celebrities-are-never-live",
+        "those who follow a celebrity live hear nothing of it",
+        (
+            (
+                "core/lua/tell.lua",
+                "if redis.call('HEXISTS', key(EDGES, found[i]), author) == 1 and is_live",
+                "if false and is_live",
+            ),
+        ),
+        (CELEBRITIES,),
+    ),
+    Bug(
+        "always-a-celebrity",
+        "once a celebrity, always a celebrity",
+        (("core/flips.py", "followers < limits.celebrity_lower", "followers < 0"),),
+        (CELEBRITIES,),
+    ),
+    Bug(
+        "done-across-a-loss",
+        "a job is called done although the store has lost what was done of it",
+        (
+            (
+                "core/lua/lib/jobs.lua",
+                "return (redis.call('HGET', TALLIES, 'incarnation') or '') == expected end",
+                "return expected ~= nil end",
+            ),
+        ),
+        (LOST,),
+    ),
+    Bug(
+        "mark-lost",
+        "an edge is made although the store has lost the mark of its shard",
+        (
+            (
+                "core/lua/follow.lua",
+                "if (redis.call('HGET', TALLIES, 'incarnation') or '') ~= ARGV[1] "
+                "then return 'stale' end\n",
+                "",
+            ),
+        ),
+        (LOST,),
     ),
 )

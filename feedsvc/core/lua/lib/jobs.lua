@@ -8,10 +8,11 @@ local function job_name(text) return text:sub(1, 1) == 'c' and 'c' .. text:sub(2
 -- Makes a job that belongs to the caller's process for as long as a lease.
 local function job_due(text) redis.call('ZADD', DUE, string.format('%.0f', clock_ms() + JOB_LEASE_MS), text) end
 
--- Puts a job into the queue.
+-- Puts a job into the queue, unless it is there.
 local function job_queue(text, at, feeds, cold, seen, audience)
   if redis.call('EXISTS', JOBS) == 0 then redis.call('XGROUP', 'CREATE', JOBS, GROUP, '0', 'MKSTREAM') end
   local record = key(JOB, job_name(text))
+  if redis.call('HEXISTS', record, 'entry') == 1 then return end
   redis.call('DEL', record)
   redis.call('HSET', record, 'job', text, 'entry', redis.call('XADD', JOBS, '*', 'job', text),
     'since', string.format('%.0f', clock_ms()), 'at', at, 'feeds', feeds, 'cold', cold, 'seen', seen,
