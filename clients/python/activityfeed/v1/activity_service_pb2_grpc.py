@@ -36,7 +36,7 @@ class ActivityServiceStub(object):
 
     Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
     the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
-    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
+    UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     def __init__(self, channel):
@@ -93,7 +93,7 @@ class ActivityServiceServicer(object):
 
     Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
     the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
-    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
+    UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     def PublishActivity(self, request, context):
@@ -229,7 +229,7 @@ class ActivityService(object):
 
     Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
     the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
-    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
+    UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     @staticmethod

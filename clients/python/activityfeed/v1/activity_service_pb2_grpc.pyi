@@ -148,7 +148,7 @@ class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _A
 
     Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
     the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
-    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
+    UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     @typing.overload
@@ -311,7 +311,7 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
 
     Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
     the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
-    UNAVAILABLE carries google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
+    UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
     """
 
     @abc.abstractmethod

@@ -111,7 +111,8 @@ class AdminServiceServicer(object):
 
     def ReplayDeadLetters(self, request, context):
         """Puts dead letters back into their queues, to be tried as often as at first; each goes on where it stopped. Answers
-        for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more).
+        for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more),
+        INVALID_ARGUMENT if it is no id of one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -202,7 +202,8 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
 
     ReplayDeadLetters: _AdminServiceReplayDeadLettersType
     """Puts dead letters back into their queues, to be tried as often as at first; each goes on where it stopped. Answers
-    for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more).
+    for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more),
+    INVALID_ARGUMENT if it is no id of one.
     """
 
 AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
@@ -287,7 +288,8 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse, collections.abc.Awaitable[activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse]]:
         """Puts dead letters back into their queues, to be tried as often as at first; each goes on where it stopped. Answers
-        for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more).
+        for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more),
+        INVALID_ARGUMENT if it is no id of one.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
