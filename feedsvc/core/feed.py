@@ -324,7 +324,9 @@ class Feeds:
                 return Verified("building" if stored else "cold")
             floor, *found = (int(one) for one in stored)
             compared = len(found)
-            differences = await self._differences(user, floor, found, pulled=bool(pulled))
+            differences = await self._differences(
+                user, floor, found, {name.decode() for name in pulled}
+            )
             persisting = differences if persisting is None else persisting & differences
             if not persisting:
                 break
@@ -332,13 +334,21 @@ class Feeds:
         return Verified("warm", compared, ordered)
 
     async def _differences(
-        self, user: str, floor: int, found: list[int], *, pulled: bool
+        self, user: str, floor: int, found: list[int], pulled: set[str]
     ) -> set[Difference]:
+        """What is missing of what is pushed, and what no followee has at all."""
+        pushed = {user, *await self._edges.followees(user)} - pulled
         count = len(found) + self._store.limits.feed_slack + 1
-        truth = await self._query(user, Cursor(), count)
+        truth = await self._outboxes.merge(pushed, older=True, cursor=None, count=count)
         expected = {one for one in truth.ids if one > floor}
         stored = set(found)
-        suspects = [*(expected - stored), *(stored - expected)]
+        unknown = stored - expected
+        for entity in pulled if unknown else ():  # from before its followers were flipped
+            outbox = await self._outboxes.merge(
+                [entity], older=True, cursor=None, count=self._store.limits.outbox_cap
+            )
+            unknown -= set(outbox.ids)
+        suspects = [*(expected - stored), *unknown]
         alive = {
             one
             for one, body in zip(suspects, await self._activities.bodies(suspects), strict=True)
@@ -348,9 +358,8 @@ class Feeds:
             below for above, below in zip(found[1:], found, strict=False) if above <= below
         }
         differences = {Difference("misplaced", one) for one in misplaced}
-        differences |= {Difference("extra", one) for one in (stored - expected) & alive}
-        if not pulled:  # else what is missing may be what every read merges
-            differences |= {Difference("missing", one) for one in (expected - stored) & alive}
+        differences |= {Difference("extra", one) for one in unknown & alive}
+        differences |= {Difference("missing", one) for one in (expected - stored) & alive}
         return differences
 
     async def stats(self, user: str) -> Stats:

@@ -174,7 +174,7 @@ class Readers:
         return await next(self._admin).GetFeedStats(GetFeedStatsRequest(user=user), timeout=SECONDS)
 
     async def settled(self) -> None:
-        """Waits until nothing is to be delivered, and nobody's followers to be flipped, any more."""
+        """Waits until nothing is to be delivered or flipped any more."""
         deadline = time.monotonic() + SECONDS
         while (status := await self._fanout()).depth or status.inline:
             assert time.monotonic() < deadline, status
