@@ -40,7 +40,7 @@ faults: $(SETUP) ## Break the service at random and judge it, SECONDS=600 long, 
 bench: $(SETUP) $(CHART) ## Measure beside the alternatives; writes benchmarks/results.json and a chart.
 	@$(BIN)/python -m benchmarks
 
-bench-quick: $(SETUP) $(CHART) ## The same at smaller sizes, in two minutes; writes to build/.
+bench-quick: $(SETUP) $(CHART) ## The same at smaller sizes, in three minutes; writes to build/.
 	@$(BIN)/python -m benchmarks --quick
 
 lint: $(SETUP) ## Check the Python: rules, format, types.

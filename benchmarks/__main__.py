@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="Smaller sizes and fewer rounds: two minutes.")
+@click.option("--quick", is_flag=True, help="Smaller sizes and fewer rounds: three minutes.")
 @click.option(
     "--only",
     "names",
@@ -56,8 +56,8 @@ def main(*, quick: bool, names: tuple[str, ...], rounds: int | None) -> None:
     Each figure and what it is set against run in the same run and on the same store, in turns,
     several times. Prints medians with the least and the greatest of the rounds.
 
-    A whole run writes benchmarks/results.json and docs/performance.svg, and takes about 15 minutes
-    and 1 GB of memory. With any option the two go to build/ instead. Run it on a machine that does
+    A whole run writes benchmarks/results.json and docs/performance.svg, and takes about 25 minutes
+    and 2 GB of memory. With any option the two go to build/ instead. Run it on a machine that does
     nothing else; what is compared and how stands in the modules of benchmarks/.
     """
     try:

@@ -11,9 +11,9 @@ turn of a size, but for the largest, whose feeds grow by one a turn.
   followers' worth of them (20,000 in a quick run), or one. In the end the figures of each delivery
   must be exact. Rates are to be flat: that of the slower end, fewest or most followers, is set
   against that of the other.
-- *Answer*: the median of the time in which the first of the two calls is answered, while nothing
-  else is on its way: a stored job, and 1,000 followers at the most.
-- *CPU*: what the store's process used in a turn, for a million followers.
+- *Until answered*: the median of the time in which the first of the two calls is answered, while
+  nothing else is on its way: a stored job, and about 1,000 followers at the most.
+- *Store*: the CPU seconds that its process used in a turn, for a million followers.
 """
 
 import time
@@ -83,9 +83,9 @@ class Deliveries:
             figures.append(Figure(name, "followers/s", "", values[str(size)]))
             # The first of each is that of the turn that warms up.
             answers = tuple(self._answers[size][1:])
-            figures.append(Figure(f"{name}, answer", "ms", "", answers))
+            figures.append(Figure(f"{name}, publish until answered", "ms", "", answers))
             if cpu := tuple(self._cpu[size][1:]):
-                figures.append(Figure(f"{name}, store", "CPU s a million", "", cpu))
+                figures.append(Figure(f"{name}, store, a million", "CPU s", "", cpu))
         few, many = min(scale.audiences), max(scale.audiences)
         ends = list(zip(values[str(few)], values[str(many)], strict=True))
         slow, fast = tuple(map(min, ends)), tuple(map(max, ends))

@@ -11,7 +11,7 @@ class Scale:
     rounds: int
     """Of what takes seconds, and varies."""
     few_rounds: int
-    """Of what takes minutes, and hardly varies: memory, imports."""
+    """Of what takes minutes: memory, imports, deliveries to a million."""
     shards: tuple[int, ...]
     """The numbers of shards that fan-out and memory are measured with."""
     followers: int
@@ -43,7 +43,7 @@ class Scale:
 
     @classmethod
     def full(cls) -> Self:
-        """Takes about 15 minutes, and 1 GB of memory."""
+        """Takes about 25 minutes, and 2 GB of memory."""
         return cls(
             rounds=5,
             few_rounds=3,
@@ -65,7 +65,7 @@ class Scale:
 
     @classmethod
     def quick(cls) -> Self:
-        """Takes about two minutes. Its figures are coarse."""
+        """Takes about three minutes. Its figures are coarse."""
         return cls(
             rounds=3,
             few_rounds=1,

@@ -1,4 +1,4 @@
--- include: clock jobs
+-- include: clock jobs queue
 -- Puts a dead letter back into the queue.
 -- KEYS  the tag of its shard
 -- ARGV  its entry

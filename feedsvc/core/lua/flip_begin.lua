@@ -1,4 +1,4 @@
--- include: clock jobs
+-- include: clock jobs queue
 -- Begins to flip an entity's followers, unless they are on their way or there already.
 -- KEYS  the tag of the entity's shard
 -- ARGV  entity, 'pull' or 'push'

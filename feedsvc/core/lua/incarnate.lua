@@ -9,8 +9,7 @@ if run ~= ARGV[1] then
   redis.call('HSET', TALLIES, 'run', ARGV[1])
   if run and ARGV[2] == '1' then
     redis.call('HINCRBY', TALLIES, 'incarnation', 1)
-    redis.call('ZUNIONSTORE', DUE, 2, DUE, DONE, 'WEIGHTS', 1, 0)
-    redis.call('DEL', DONE)
+    redis.call('HSET', TALLIES, 'replay', 1)
   end
 end
 return redis.call('HGET', TALLIES, 'incarnation') or ''

@@ -1,4 +1,4 @@
--- include: clock jobs
+-- include: clock jobs queue
 -- Notes how far a worker has come with a job, and prolongs its lease, or ends it.
 -- KEYS  the tag of the job's shard
 -- ARGV  job name, worker, incarnation, at, feeds, cold, seen, audience, '1' to prolong the lease, '0' to give it up

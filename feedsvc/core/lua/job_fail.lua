@@ -1,4 +1,4 @@
--- include: clock jobs
+-- include: clock jobs queue
 -- Notes that a worker's attempt failed. The job is tried again after a while, or set aside.
 -- KEYS  the tag of the job's shard
 -- ARGV  job name, worker, incarnation, at, feeds, cold, seen, audience, error

@@ -1,4 +1,4 @@
--- include: clock jobs
+-- include: clock jobs queue
 -- Ends a job of a worker. With a flip the entity's mode becomes a lasting one.
 -- KEYS  the tag of the job's shard
 -- ARGV  job name, worker, incarnation, feeds, cold, seen, audience, state, '1' if the store may lose its last writes

@@ -1,4 +1,4 @@
--- include: clock jobs
+-- include: clock jobs queue
 -- Says how far a job has come.
 -- KEYS  the tag of the job's shard
 -- ARGV  job

@@ -1,4 +1,4 @@
--- include: clock jobs
+-- include: clock jobs queue
 -- Puts a job that its own process has begun into the queue.
 -- KEYS  the tag of the job's shard
 -- ARGV  job, incarnation, at, feeds, cold, seen, audience, state meanwhile

@@ -1,4 +1,4 @@
--- include: clock jobs
+-- include: clock jobs queue
 -- Says how the jobs of shards stand.
 -- KEYS  the tags of shards; one, where each shard has a slot of its own
 -- ARGV  nothing

@@ -1,20 +1,31 @@
--- include: clock jobs
--- Hands out jobs: those that a dead process left behind, those whose lease ran out, then new ones.
+-- include: clock jobs queue
+-- Hands out jobs: those whose lease ran out, then new ones, to which those that a dead process left behind have been added,
+-- and, after the store has lost its last writes, finished ones.
 -- KEYS  the tags of shards; one, where each shard has a slot of its own
 -- ARGV  worker, how many at most, '1' to take also what others are doing
 -- Returns for each {index of its tag, job, at, feeds, cold, seen, audience, since, tries}
 --
 -- A job that was taken too often without getting on is set aside: whoever has it dies.
 local worker, most, all = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
-local taken = {}
+local taken, swept = {}, 0
 
 -- A time further ahead than anybody sets it was written before the clock was set back.
 local function overdue(set)
-  if all then return redis.call('ZRANGE', set, 0, most - 1) end
+  local count = most - #taken - swept
+  if count <= 0 then return {} end
+  if all then return redis.call('ZRANGE', set, 0, count - 1) end
   local now = clock_ms()
-  local found = redis.call('ZRANGEBYSCORE', set, '-inf', string.format('%.0f', now), 'LIMIT', 0, most)
+  local found = redis.call('ZRANGEBYSCORE', set, '-inf', string.format('%.0f', now), 'LIMIT', 0, count)
   if found[1] then return found end
-  return redis.call('ZRANGEBYSCORE', set, string.format('(%.0f', now + JOB_LEASE_MS), '+inf', 'LIMIT', 0, most)
+  return redis.call('ZRANGEBYSCORE', set, string.format('(%.0f', now + JOB_LEASE_MS), '+inf', 'LIMIT', 0, count)
+end
+
+local function sweep(set, jobs)
+  for _, text in ipairs(jobs) do
+    redis.call('ZREM', set, text)
+    job_queue(text, '', 0, 0, 0, '')
+  end
+  swept = swept + #jobs
 end
 
 local function take(index, name)
@@ -31,9 +42,11 @@ end
 for i = 1, #KEYS do
   use(KEYS[i])
   if #taken >= most then break end
-  for _, text in ipairs(overdue(DUE)) do
-    redis.call('ZREM', DUE, text)
-    job_queue(text, '', 0, 0, 0, '')
+  sweep(DUE, overdue(DUE))
+  if redis.call('HEXISTS', TALLIES, 'replay') == 1 then
+    local again = redis.call('ZRANGE', DONE, 0, math.max(0, most - swept - 1))
+    sweep(DONE, again)
+    if not again[1] then redis.call('HDEL', TALLIES, 'replay') end
   end
   for _, name in ipairs(overdue(RUNNING)) do take(i, name) end
   if #taken < most and redis.call('EXISTS', JOBS) == 1 then
