@@ -22,6 +22,7 @@ demo: $(SETUP) ## Run the demo: a server, its Redis and some traffic, all in one
 
 test: $(SETUP) ## Run the tests (needs only Python; uses redis-server where it is or can be had).
 	@tools/install-redis
+	@tests/faults/install-faketime
 	@$(BIN)/pytest -q -n auto -m "not data and not slow"
 
 test-data: $(SETUP) ## Run the tests on real data, which must lie in ../shared/data.

@@ -180,12 +180,14 @@ async def _others(on: Stage, told: list[dict[str, list[float]]]) -> AsyncIterato
         asked.write(b"\n")
         yield
         asked.close()
-        times = json.loads(await answers.read())
+        answer = await answers.read()
     finally:
         if running.stdin is not None:
             running.stdin.close()
         await running.wait()
-    told.append(times)
+    if not answer:
+        raise RuntimeError("benchmarks.steady failed")
+    told.append(json.loads(answer))
 
 
 def _pipes(running: Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:

@@ -108,6 +108,9 @@ class Activities:
         incarnation = self._store.incarnations[self.shard(new.actor)]
         outcome, activity_id, bitmap, mode, due = await self._commit(new, request_id)
         already = outcome != b"published"
+        if not already and new.publish_ms is None:
+            shard = ids.shard_of(activity_id)
+            self._latest[shard] = max(self._latest[shard], activity_id)
         job = _delivering(activity_id, new.actor if new.followers else None, new.to)
         if due:
             own = Source.of(new.actor, bitmap, mode) if new.followers else None

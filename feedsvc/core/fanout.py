@@ -53,8 +53,13 @@ class Fanout:
         """Runs work to its end whether or not the caller waits for it."""
         task = asyncio.create_task(work)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller, if there still is one, is told
 
     async def drain(self) -> None:
         """Waits until all that was begun has ended."""

@@ -24,6 +24,8 @@ State = Literal["cold", "building", "warm"]
 #: How often VerifyFeed reads again before it calls something a difference, and the seconds between.
 VERIFY_READS = 5
 VERIFY_SECONDS = 0.2
+#: Ids of the query that it reads at a time.
+VERIFIED_A_READ = 1_000
 #: PULL edges left behind by a dead process that one read settles.
 SETTLED_A_READ = 8
 
@@ -271,8 +273,13 @@ class Feeds:
                 return -1  # reads answer from the outboxes meanwhile
             task = asyncio.create_task(self._fanout.finish(self._build(user, force=False)))
             self._builds[user] = task
-            task.add_done_callback(lambda _: self._builds.pop(user, None))
+            task.add_done_callback(lambda ended: self._built(user, ended))
         return await asyncio.shield(task)
+
+    def _built(self, user: str, task: asyncio.Task[int]) -> None:
+        self._builds.pop(user, None)
+        if not task.cancelled():
+            task.exception()  # whoever waits for it is told
 
     async def warm(self, user: str) -> None:
         """Materialises a feed unless it is; best effort."""
@@ -338,9 +345,13 @@ class Feeds:
     ) -> set[Difference]:
         """What is missing of what is pushed, and what no followee has at all."""
         pushed = {user, *await self._edges.followees(user)} - pulled
-        count = len(found) + self._store.limits.feed_slack + 1
-        truth = await self._outboxes.merge(pushed, older=True, cursor=None, count=count)
-        expected = {one for one in truth.ids if one > floor}
+        lowest = max(floor, found[0] - 1 if found else floor)
+        truth, expected = None, set[int]()
+        while truth is None or not (truth.exhausted or truth.ids[-1] <= lowest):
+            truth = await self._outboxes.merge(
+                pushed, older=True, cursor=truth.ids[-1] if truth else None, count=VERIFIED_A_READ
+            )
+            expected.update(one for one in truth.ids if one > floor)
         stored = set(found)
         unknown = stored - expected
         for entity in pulled if unknown else ():  # from before its followers were flipped

@@ -22,7 +22,7 @@ kind    type    what lives there
                 numbers, oldest edge first (see ``lua/lib/followers.lua``)
 ``i``   hash    ``i:<number div 100>``: by the rest, the names of followers of this shard that have a number
 ``t``   hash    ``t``: ``numbers`` given out, ``buckets`` of ``s``, and ``lists`` in them; ``run`` of the store and
-                ``incarnation``, see below; ``replay`` while what is in ``z`` has to be done again
+                ``incarnation``, see below; ``replay``, up to when ``z`` has to be done again
 ``f``   list    ``f:<entity>``: the warm feed, a packed list; ``!nonce`` at its head while it is being built
 ``l``   stream  ``l:<entity>``: the live log; entry ids are ``<n>-<nonce>``, n = 1, 2, 3, ...
 ``m``   set     ``m:<entity>``: what the live log has told lately: an id for added, its negative for removed

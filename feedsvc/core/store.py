@@ -213,8 +213,7 @@ class Store:
         try:
             return await self.call("EVALSHA", script.sha, len(tags), *tags, *arguments)
         except NoScriptError:  # the store restarted, or its script cache was flushed
-            await self.call("SCRIPT", "LOAD", script.source)
-            return await self.call("EVALSHA", script.sha, len(tags), *tags, *arguments)
+            return await self.call("EVAL", script.source, len(tags), *tags, *arguments)
 
     async def each_shard(self, name: str, *arguments: Arg) -> list[Any]:
         """Runs a script that answers with a list in all shards; the answers in order."""

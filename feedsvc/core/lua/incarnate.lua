@@ -1,3 +1,4 @@
+-- include: clock
 -- Notes which run of the store this is, before anything else is asked of it.
 -- KEYS  the tag of a shard
 -- ARGV  the store's run id, '1' if it may have lost its last writes when it was started anew
@@ -9,7 +10,7 @@ if run ~= ARGV[1] then
   redis.call('HSET', TALLIES, 'run', ARGV[1])
   if run and ARGV[2] == '1' then
     redis.call('HINCRBY', TALLIES, 'incarnation', 1)
-    redis.call('HSET', TALLIES, 'replay', 1)
+    redis.call('HSET', TALLIES, 'replay', string.format('%.0f', clock_ms()))
   end
 end
 return redis.call('HGET', TALLIES, 'incarnation') or ''

@@ -43,8 +43,9 @@ for i = 1, #KEYS do
   use(KEYS[i])
   if #taken >= most then break end
   sweep(DUE, overdue(DUE))
-  if redis.call('HEXISTS', TALLIES, 'replay') == 1 then
-    local again = redis.call('ZRANGE', DONE, 0, math.max(0, most - swept - 1))
+  local replay = most > #taken + swept and redis.call('HGET', TALLIES, 'replay')
+  if replay then
+    local again = redis.call('ZRANGEBYSCORE', DONE, '-inf', replay, 'LIMIT', 0, most - #taken - swept)
     sweep(DONE, again)
     if not again[1] then redis.call('HDEL', TALLIES, 'replay') end
   end
