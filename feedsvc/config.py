@@ -65,7 +65,9 @@ class Limits(_Validated):
     celebrity_lower_percent: int = _bounded(
         80, 1, 99, "percent of celebrity_threshold below which they are pushed to again"
     )
-    max_builds: int = _bounded(64, 1, 10_000, "cold feeds that one process materialises at a time")
+    max_builds: int = _bounded(
+        1_000, 1, 100_000, "cold feeds that one process materialises at a time"
+    )
     read_work: int = _bounded(
         2_000, 100, 100_000, "ids that one page may look at before it is cut short"
     )

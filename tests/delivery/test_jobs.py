@@ -18,6 +18,7 @@ from feedsvc.core import keys
 from feedsvc.core.engine import Engine
 from feedsvc.core.jobs import JobLost
 from feedsvc.core.store import Store
+from feedsvc.errors import StoreUnavailable
 from tests.serving import Serve, Service, ids_of, refused, until
 
 DELIVERED = DeliveryState.DELIVERY_STATE_DELIVERED
@@ -354,3 +355,52 @@ async def test_rate_is_told(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> No
     tag = service.tag("alice")
     await service.store.rename(f"{tag}y:{bucket.decode()}", f"{tag}y:{int(bucket) - 1}")
     assert (await status(service)).rate == pytest.approx(sum(counts) / 60)
+
+
+async def test_store_that_is_away_for_a_moment(
+    serve: Serve, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that gets no answer has not done its job; it leaves it, and it is done."""
+    service = await serve(limits=LIMITS, workers=0)
+    await crowd(service)
+    posted = await service.post("alice")
+    engine = await engine_on(store_url)
+    script = engine.store.script
+    answers = 0
+
+    async def away(name: str, *arguments: Any) -> Any:
+        nonlocal answers
+        if name == "push":
+            answers += 1
+            if answers > 2:
+                raise StoreUnavailable("the store is not available")
+        return await script(name, *arguments)
+
+    with monkeypatch.context() as here:
+        here.setattr(engine.store, "script", away)
+        (taken,) = await engine.workers.take()
+        await engine.workers.do(taken)
+    assert answers > 2
+    assert (await status(service)).depth == 1
+    assert await engine.workers.work() == 1
+    await all_have(service, posted)
+    assert (await status(service)).dead_letters == 0
+    await engine.store.close()
+
+
+async def test_scripts_are_flushed_again_and_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also between the answer that one is missing and its repetition."""
+    store = service.server.engine.store
+    call = store.call
+
+    def flushed(*command: Any) -> Any:
+        if command[0] != "SCRIPT":
+            call("SCRIPT", "FLUSH")
+        return call(*command)
+
+    monkeypatch.setattr(store, "call", flushed)
+    await service.follow("bob", "alice")
+    posted = await service.post("alice")
+    assert await service.feed("bob") == [posted]

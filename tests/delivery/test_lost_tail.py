@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+import time
+from unittest.mock import patch
 
 import pytest
 from redis.asyncio import Redis
@@ -196,6 +198,28 @@ async def test_outboxes_beside_are_written_again(store_url: str) -> None:
     page = await engine.feeds.outbox_page("repo:x", Cursor(), 5, lambda _: True)
     assert [one for one, _ in page.items] == [published.id]
     await engine.store.close()
+    await redis.aclose()
+
+
+async def test_id_that_was_lost_is_not_given_to_another(store_url: str) -> None:
+    """Also when the clock is behind what the outbox holds, and so the id has to be above that."""
+    engine = await engine_on(store_url)
+    redis = Redis.from_url(store_url, protocol=2)
+    ahead = int(time.time() * 1000) + 3_600_000
+    with patch("feedsvc.core.activities.now_ms", lambda: ahead):
+        first = await engine.activities.publish(activity(), "")
+    names = [name async for name in redis.scan_iter()]
+    before = {name: await redis.dump(name) for name in names}
+    lost = {(await engine.activities.publish(activity(), "")).id for _ in range(5)}
+    assert min(lost) > first.id
+    await redis.flushall()
+    for name, content in before.items():
+        await redis.restore(name, 0, content)
+    again = await engine_on(store_url)
+    found = {(await again.activities.publish(activity(), "")).id for _ in range(5)}
+    assert not lost & found
+    for one in (engine, again):
+        await one.store.close()
     await redis.aclose()
 
 
