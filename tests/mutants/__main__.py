@@ -19,7 +19,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds after which a bug that makes the tests hang has been noticed.
-HANGS = 600
+HANGS = 1_200
 #: pytest's exit codes.
 PASSED, FAILED = 0, 1
 
@@ -77,7 +77,7 @@ def run(project: Path, tests: list[str] | tuple[str, ...]) -> tuple[int, str]:
     """pytest's exit code, and the first test that failed."""
     command = [
         *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header"),
-        *("-m", "not slow", "--hypothesis-profile", "unshrunk", *tests),
+        *("-n", "2", "-m", "not slow", "--hypothesis-profile", "unshrunk", *tests),
     ]
     try:
         done = subprocess.run(
