@@ -242,6 +242,10 @@ async def start_log(world: World) -> object:
     return await world.engine.start_log("bob")
 
 
+def _name(operations: tuple[Act, ...]) -> str:
+    return "+".join(act.__name__ for act in operations)
+
+
 OPERATIONS: list[Act] = [
     publish_by_followee,
     publish_by_stranger,
@@ -265,7 +269,12 @@ OPERATIONS: list[Act] = [
     expire,
     start_log,
 ]
-PAIRS = list(combinations_with_replacement(OPERATIONS, 2))
+#: With so many calls that pairs of them take minutes.
+LONG = {publish_to_both, pull, pull_and_push, pull_stranger}
+PAIRS = [
+    pytest.param(pair, marks=[pytest.mark.slow] if LONG.issuperset(pair) else [], id=_name(pair))
+    for pair in combinations_with_replacement(OPERATIONS, 2)
+]
 TRIPLES = [
     (publish_by_followee, unfollow, expire),
     (publish_by_stranger, follow, expire),
@@ -397,15 +406,11 @@ def check_read(
         assert not found & strange, f"{what}: the read shows a stranger's"
 
 
-def _name(operations: tuple[Act, ...]) -> str:
-    return "+".join(act.__name__ for act in operations)
-
-
 def _one_name(act: Act) -> str:
     return act.__name__
 
 
-@pytest.mark.parametrize("operations", PAIRS, ids=_name)
+@pytest.mark.parametrize("operations", PAIRS)
 async def test_pair(world: World, operations: tuple[Act, ...]) -> None:
     assert await explore(world, operations) > 2
 
@@ -415,14 +420,32 @@ async def test_triple(world: World, operations: tuple[Act, ...]) -> None:
     assert await explore(world, operations) > 6
 
 
-@pytest.mark.parametrize("flipping", [push, publish_and_push, push_and_pull], ids=_one_name)
+#: With a celebrity's way back, and what is quick of that.
+OTHERS = [
+    *(publish_by_followee, publish_to_both, rebuild, read, follow_again, refollow, unfollow),
+    *(delete, expire, start_log, work),
+]
+QUICK = {publish_by_followee, rebuild, read, refollow, expire}
+
+
 @pytest.mark.parametrize(
-    "other",
+    ("flipping", "other"),
     [
-        *(publish_by_followee, publish_to_both, rebuild, read, follow_again, refollow, unfollow),
-        *(delete, expire, start_log, work),
+        pytest.param(
+            flipping,
+            other,
+            marks=[] if flipping is push or other in QUICK else [pytest.mark.slow],
+            id=_name((flipping, other)),
+        )
+        for flipping in (push, publish_and_push)
+        for other in OTHERS
+    ]
+    + [
+        pytest.param(
+            push_and_pull, other, marks=[pytest.mark.slow], id=_name((push_and_pull, other))
+        )
+        for other in OTHERS
     ],
-    ids=_one_name,
 )
 async def test_celebrity_no_more(world: World, flipping: Act, other: Act) -> None:
     assert await explore(world, (flipping, other), prepare=pull) > 2
