@@ -85,7 +85,7 @@ class Fanout:
         self, job: Job, own: Source | None, incarnation: str, progress: Progress
     ) -> Delivery:
         limits = self._store.limits
-        found = await self.sources(self._store, job, own)
+        found = [own] if own and not job.to else await self.sources(self._store, job, own)
         pulled = any(one.pulled for one in found)
         run = Run(
             self._store,
@@ -228,7 +228,8 @@ class Fanout:
             *("push", scope, one.entity, run.job.subject, run.budget, len(shards)), *places, *last
         )
         for shard, (place, feeds, cold, seen) in zip(shards, results, strict=True):
-            progress.reached(one, shard, place.decode())
+            if not over:
+                progress.reached(one, shard, place.decode())
             progress.feeds += feeds
             progress.cold += cold
             progress.seen += seen
