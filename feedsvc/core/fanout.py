@@ -102,7 +102,7 @@ class Fanout:
             await self.count(self._store, found, progress)
         if not ended:
             pushed = all(
-                progress.place(one, shard) == ""
+                progress.of(one).get(shard) == ""
                 for one in found
                 if not one.pulled
                 for shard in one.shards
@@ -177,8 +177,9 @@ class Fanout:
 
     async def _group(self, run: Run, one: Source, shards: list[int]) -> bool:
         """Goes on with a job for an entity's followers in some shards."""
+        places = run.progress.of(one)
         try:
-            while left := [shard for shard in shards if run.progress.place(one, shard) != ""]:
+            while left := [shard for shard in shards if places.get(shard) != ""]:
                 if not run.go_on():
                     return False
                 async with run.turn():
@@ -197,20 +198,20 @@ class Fanout:
         if job.kind is Kind.DELIVER and not one.pulled:
             await self._push(run, one, shards)
             return
-        places = {shard: progress.place(one, shard) for shard in shards}
+        places = progress.of(one)
+        begin = {shard: places.get(shard, "-inf") for shard in shards}
         if job.kind is Kind.FLIP:
-            flipped = await flips.flip(run.store, one, job.subject, places, run.budget)
+            flipped = await flips.flip(run.store, one, job.subject, begin, run.budget)
             progress.seen += sum(seen for _, seen in flipped)
             reached = [place for place, _ in flipped]
         else:
             what = "removed" if job.kind is Kind.RETRACT else "added"
             told = await run.store.script(
-                "tell", shards, one.entity, job.subject, what, run.budget, *places.values()
+                "tell", shards, one.entity, job.subject, what, run.budget, *begin.values()
             )
             progress.told += sum(looked for _, looked in told)
             reached = [place.decode() for place, _ in told]
-        for shard, place in zip(shards, reached, strict=True):
-            progress.reached(one, shard, place)
+        places.update(zip(shards, reached, strict=True))
 
     async def _push(self, run: Run, one: Source, shards: list[int], end: str | None = None) -> bool:
         """Pushes to a chunk of followers.
@@ -219,17 +220,20 @@ class Fanout:
         whether it has.
         """
         progress = run.progress
-        places = [progress.place(one, shard) for shard in shards]
+        places = progress.of(one)
         scope, last = shards, list[Arg]()
         if end is not None:
             scope = [*shards, self._jobs.shard(run.job)]
             last = [text_of(run.job), end, int(run.store.lossy)]
+        known = run.store.incarnations
         *results, over = await run.store.script(
-            *("push", scope, one.entity, run.job.subject, run.budget, len(shards)), *places, *last
+            *("push", scope, one.entity, run.job.subject, run.budget, len(shards)),
+            *[places.get(shard, "-inf") for shard in shards],
+            *[known[shard] for shard in shards],
+            *last,
         )
         for shard, (place, feeds, cold, seen) in zip(shards, results, strict=True):
-            if not over:
-                progress.reached(one, shard, place.decode())
+            places[shard] = place.decode()
             progress.feeds += feeds
             progress.cold += cold
             progress.seen += seen

@@ -99,8 +99,8 @@ class FanoutStatus:
 class Progress:
     """How far a delivery has come."""
 
-    places: dict[str, str] = field(default_factory=dict)
-    """By shard, way and source: the position to go on after; empty: all there are done."""
+    places: dict[str, dict[int, str]] = field(default_factory=dict)
+    """By way and source, then by shard: the position to go on after; empty: all there are done."""
     feeds: int = 0
     cold: int = 0
     seen: int = 0
@@ -110,11 +110,11 @@ class Progress:
     audience: int | None = None
     """Followers it is for; None: not counted yet."""
 
-    def place(self, source: Source, shard: int) -> str:
-        return self.places.get(_place(source, shard), "-inf")
-
-    def reached(self, source: Source, shard: int, place: str) -> None:
-        self.places[_place(source, shard)] = place
+    def of(self, source: Source) -> dict[int, str]:
+        """The places of one source."""
+        # How far pushing has come says nothing about telling, should the followers be flipped.
+        way = "tell" if source.pulled else "push"
+        return self.places.setdefault(f"{way} {source.entity}", {})
 
     def figures(self) -> tuple[Arg, ...]:
         """As the scripts take it: places, then numbers."""
@@ -132,9 +132,11 @@ class Progress:
         return Delivery(self.feeds, self.cold, audience, state)
 
 
-def _place(source: Source, shard: int) -> str:
-    # How far pushing has come says nothing about telling, should the followers be flipped.
-    return f"{shard}{':' if source.pulled else ' '}{source.entity}"
+def _places(text: bytes) -> dict[str, dict[int, str]]:
+    return {
+        way: {int(shard): place for shard, place in places.items()}
+        for way, places in json.loads(text).items()
+    }
 
 
 @dataclass(slots=True)
@@ -251,7 +253,7 @@ class Jobs:
             for index, text, places, feeds, cold, seen, audience, _, _ in found:
                 job, shard = parse(text), some[index - 1]
                 progress = Progress(
-                    json.loads(places) if places else {},
+                    _places(places) if places else {},
                     int(feeds),
                     int(cold),
                     int(seen),

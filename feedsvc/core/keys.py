@@ -46,6 +46,7 @@ A store that lost its last writes when it was started anew begins another *incar
 ``<tag>wake`` carries the names of entities whose live log has grown.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -102,31 +103,39 @@ _SINGLE = (
 )
 """Kinds of which a shard has one key."""
 
-LUA_PREAMBLE = (
-    f"local TAG, WAKE, INCARNATION, {', '.join(_SINGLE)}\n"
-    "local function use(tag)\n"
-    "  TAG, WAKE, INCARNATION = tag, tag .. 'wake', nil\n"
-    + "".join(f"  {name} = tag .. '{_KINDS[name]}'\n" for name in _SINGLE)
-    + "end\n"
-    "use(KEYS[1])\n"
-    "local function key(kind, name) return TAG .. kind .. ':' .. name end\n"
-    # Of what can be lost without harm: see "incarnation" above.
-    "local function cache_key(kind, name)\n"
-    "  INCARNATION = INCARNATION or redis.call('HGET', TALLIES, 'incarnation') or ''\n"
-    "  return TAG .. kind .. INCARNATION .. ':' .. name\n"
-    "end\n"
-    + "".join(
-        f"local {name} = '{letter}'\n" for name, letter in _KINDS.items() if name not in _SINGLE
-    )
-    + "".join(
-        f"local {name} = '{''.join(f'{chr(92)}{ord(one)}' for one in field)}'\n"
-        for name, field in FIELDS.items()
-    )
-)
-"""Put before every script: KEYS are shards' tags, from which the script builds its keys.
 
-It begins with the first shard; ``use`` goes over to another.
-"""
+def lua_preamble(source: str) -> str:
+    """What is put before a script: KEYS are shards' tags, from which the script builds its keys.
+
+    It begins with the first shard; ``use`` goes over to another. Only the names that the source
+    knows are defined, because each run of a script defines them anew.
+    """
+    known = set(re.findall(r"\b[A-Z_]{3,}\b", source)) | {"TALLIES"}
+    single = [name for name in _SINGLE if name in known]
+    return (
+        f"local TAG, WAKE, INCARNATION, {', '.join(single)}\n"
+        "local function use(tag)\n"
+        "  TAG, WAKE, INCARNATION = tag, tag .. 'wake', nil\n"
+        + "".join(f"  {name} = tag .. '{_KINDS[name]}'\n" for name in single)
+        + "end\n"
+        "use(KEYS[1])\n"
+        "local function key(kind, name) return TAG .. kind .. ':' .. name end\n"
+        # Of what can be lost without harm: see "incarnation" above.
+        "local function cache_key(kind, name)\n"
+        "  INCARNATION = INCARNATION or redis.call('HGET', TALLIES, 'incarnation') or ''\n"
+        "  return TAG .. kind .. INCARNATION .. ':' .. name\n"
+        "end\n"
+        + "".join(
+            f"local {name} = '{letter}'\n"
+            for name, letter in _KINDS.items()
+            if name in known and name not in _SINGLE
+        )
+        + "".join(
+            f"local {name} = '{''.join(f'{chr(92)}{ord(one)}' for one in field)}'\n"
+            for name, field in FIELDS.items()
+            if name in known
+        )
+    )
 
 
 @lru_cache(maxsize=16)

@@ -1,11 +1,12 @@
 """Loads the scripts of ``lua/``, each behind the key schema, the limits and what it includes."""
 
+import re
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
 
 from feedsvc.config import Limits
-from feedsvc.core.keys import LUA_PREAMBLE
+from feedsvc.core.keys import lua_preamble
 
 SHARDLESS = frozenset({"meta"})
 """Scripts that work on no shard: they get neither key schema nor limits."""
@@ -18,7 +19,8 @@ class Script:
     sha: str
 
 
-def _constants(limits: Limits) -> str:
+def _constants(limits: Limits, source: str) -> str:
+    """The limits that a source knows."""
     values = {
         "FEED_CAP": limits.feed_cap,
         "FEED_MOST": limits.feed_cap + limits.feed_slack,
@@ -41,7 +43,11 @@ def _constants(limits: Limits) -> str:
         # The tombstone of what retention took outlives every feed that could still hold the id.
         "RETIRED_MS": 2 * limits.feed_ttl * 1000,
     }
-    return "".join(f"local {name} = {value}\n" for name, value in values.items())
+    return "".join(
+        f"local {name} = {value}\n"
+        for name, value in values.items()
+        if re.search(rf"\b{name}\b", source)
+    )
 
 
 def load(limits: Limits) -> dict[str, Script]:
@@ -52,7 +58,6 @@ def load(limits: Limits) -> dict[str, Script]:
         for entry in (folder / "lib").iterdir()
         if entry.name.endswith(".lua")
     }
-    preamble = LUA_PREAMBLE + _constants(limits)
     scripts = {}
     for entry in folder.iterdir():
         name = entry.name.removesuffix(".lua")
@@ -61,7 +66,8 @@ def load(limits: Limits) -> dict[str, Script]:
         text = entry.read_text()
         first = text.partition("\n")[0]
         includes = first.removeprefix("-- include:").split() if "include:" in first else []
-        parts = [] if name in SHARDLESS else [preamble]
-        source = "\n".join([*parts, *(library[include] for include in includes), text])
+        source = "\n".join([*(library[include] for include in includes), text])
+        if name not in SHARDLESS:
+            source = lua_preamble(source) + _constants(limits, source) + "\n" + source
         scripts[name] = Script(name, source, sha1(source.encode()).hexdigest())  # noqa: S324 (as the store names it)
     return scripts

@@ -27,7 +27,7 @@ class Source:
     @property
     def pulled(self) -> bool:
         """Whether its followers read its outbox for themselves."""
-        return self.mode.startswith("P")
+        return self.mode[:1] == "P"
 
 
 def shards_in(bitmap: bytes) -> list[int]:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 #: Jobs that one process has at a time.
 JOBS_AT_ONCE = 64
 #: Followers that one call works on.
-CHUNK = 100
+CHUNK = 80
 #: Seconds between looks at the queues. Jobs of the own process are begun without a look.
 LOOK_SECONDS = 0.05
 #: Seconds after which a store that did not answer is tried again.

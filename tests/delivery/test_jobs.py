@@ -127,7 +127,7 @@ async def test_job_of_a_dead_worker_is_taken_over(serve: Serve, store_url: str) 
     found = await status(service)
     assert (found.waiting, found.running) == (0, 1)
     taken.progress.seen += 7
-    taken.progress.places["0 nobody"] = "1"
+    taken.progress.places["push nobody"] = {0: "1"}
     await dead.jobs.checkpoint(dead.store, taken)
     await asyncio.sleep(1.1)
     (again,) = await other.workers.take()

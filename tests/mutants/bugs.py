@@ -271,7 +271,7 @@ BUGS = (
                 "core/fanout.py",
                 "        scope, last = shards, list[Arg]()\n",
                 "        for shard in shards:\n"
-                "            progress.reached(one, shard, '')\n"
+                "            places[shard] = ''\n"
                 "        scope, last = shards, list[Arg]()\n",
             ),
         ),
@@ -328,7 +328,7 @@ BUGS = (
     Bug(
         "places-mixed",
         "how far pushing came is taken for how far telling came, when a flip comes between",
-        (("core/jobs.py", "':' if source.pulled else ' '", "' '"),),
+        (("core/jobs.py", '"tell" if source.pulled else "push"', '"push"'),),
         (PUBLISH_AND_PULL,),
     ),
     Bug(
@@ -340,7 +340,7 @@ BUGS = (
     Bug(
         "push-after-the-edges",
         "a celebrity is one no more, and its followers are flipped before it is pushed again",
-        (("core/sources.py", 'startswith("P")', 'startswith(("P", "<"))'),),
+        (("core/sources.py", 'self.mode[:1] == "P"', 'self.mode[:1] in ("P", "<")'),),
         (NO_MORE,),
     ),
     Bug(

@@ -37,7 +37,8 @@ class Followers:
     def __init__(self, client: "redis.Redis", chunk: int) -> None:
         self.client = client
         self.chunk = chunk
-        self.preamble = keys.LUA_PREAMBLE + f"local PUSH_CHUNK = {chunk}\n" + LIBRARY
+        limits = f"local PUSH_CHUNK = {chunk}\n"
+        self.preamble = keys.lua_preamble(LIBRARY) + limits + LIBRARY
 
     def call(self, function: str, *arguments: Any) -> Any:
         return self.client.eval(self.preamble + CALLS[function], 1, TAG, *arguments)

@@ -1,7 +1,8 @@
 -- include: packed clock live followers jobs
 -- Delivers an activity to the warm feeds of an author's followers in some shards, and to the logs of live ones.
 -- KEYS  the tags of the followers' shards; one, where each shard has a slot of its own; to end the job: and that of its shard
--- ARGV  author, activity id, work budget, how many shards, then for each the position to continue after ('-inf' at first);
+-- ARGV  author, activity id, work budget, how many shards, then for each the position to continue after ('-inf' at first),
+--       then for each its incarnation (if it is another one by now, the job is done again, so nobody has to ask for it);
 --       to end the job with this call, if it leaves nothing: the job, incarnation, '1' if the store may lose its last writes
 -- Returns for each {position to continue after ('' when done), warm feeds that it was put into, cold feeds skipped,
 --         followers}, then 1 if the job has ended
@@ -36,14 +37,16 @@ end
 local results = {}
 for i = 1, shards do
   use(KEYS[i])
+  INCARNATION = ARGV[4 + shards + i]
   results[i] = push(ARGV[4 + i])
   left = left or results[i][1] ~= ''
 end
-local job, ended = ARGV[5 + shards], 0
+local rest = 5 + 2 * shards
+local job, ended = ARGV[rest], 0
 if job and not left then
   use(KEYS[shards + 1])
-  if incarnation_is(ARGV[6 + shards]) then
-    if redis.call('ZREM', DUE, job) == 1 then job_done(job, ARGV[7 + shards]) end
+  if incarnation_is(ARGV[rest + 1]) then
+    if redis.call('ZREM', DUE, job) == 1 then job_done(job, ARGV[rest + 2]) end
     ended = 1
   end
 end

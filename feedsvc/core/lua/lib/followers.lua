@@ -127,8 +127,9 @@ end
 -- Up to `count` followers beyond a position ('-inf' at first), oldest first, and whether they are many. Few have no
 -- positions here, and are given whole.
 local function followers_after(followee, position, count)
-  local names = redis.call('ZRANGEBYSCORE', key(FOLLOWERS, followee), '(' .. position, '+inf', 'LIMIT', 0, count)
-  if names[1] then return names, true end
-  local _, numbers = few_followers(followee)
-  return names_of(numbers or ''), false
+  if position == '-inf' then
+    local _, numbers = few_followers(followee)
+    if numbers then return names_of(numbers), false end
+  end
+  return redis.call('ZRANGEBYSCORE', key(FOLLOWERS, followee), '(' .. position, '+inf', 'LIMIT', 0, count), true
 end
