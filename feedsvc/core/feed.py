@@ -221,6 +221,9 @@ class Feeds:
         found, floor = stored.ids, 0
         if stored.pulled:
             found, floor = await self._with_pulled(user, stored, at, count)
+            if not at.older and (at.id or 0) < stored.floor:
+                truth = await self._query(user, at, count)
+                return Slice(truth.ids, truth.exhausted, truth.floor, stored.log_tail)
         exhausted = len(found) < count
         if at.older and exhausted and stored.floor:
             # Below the floor only the outboxes know.
@@ -232,10 +235,15 @@ class Feeds:
     async def _with_pulled(
         self, user: str, stored: _Stored, at: Cursor, count: int
     ) -> tuple[list[int], int]:
-        """The stored slice merged with the outboxes of PULL edges, and the floor of these."""
+        """The stored slice merged with the outboxes of PULL edges, and the floor of these.
+
+        What is stored may hold ids from before a followee was flipped, which its outbox has let go
+        since: below the floor of any of these outboxes nothing that is stored is relied on.
+        """
         pulled = await self._outboxes.merge(
             stored.pulled, older=at.older, cursor=at.id, count=count
         )
+        stored.floor = max(stored.floor, pulled.floor)
         both = {one for one in (*stored.ids, *pulled.ids) if one > stored.floor}
         if stored.unsettled:
             await self._edges.settle(user, stored.unsettled[:SETTLED_A_READ])
@@ -358,7 +366,8 @@ class Feeds:
             outbox = await self._outboxes.merge(
                 [entity], older=True, cursor=None, count=self._store.limits.outbox_cap
             )
-            unknown -= set(outbox.ids)
+            # Reads do not rely on what is stored below its floor.
+            unknown = {one for one in unknown if one > outbox.floor}.difference(outbox.ids)
         suspects = [*(expected - stored), *unknown]
         alive = {
             one

@@ -267,3 +267,33 @@ async def test_thousands_of_followees_a_hundred_of_them_pulled(serve: Serve) -> 
     expected = sorted(posted + fresh, reverse=True)
     assert ids_of(await service.page("bob", size=25)) == expected[:25]
     assert await service.feed("bob", size=20) == expected
+
+
+@pytest.mark.every_store
+async def test_what_a_celebrity_has_let_go_stays_in_feeds(serve: Serve) -> None:
+    """Also if it was stored in them from before, and another outbox still holds it."""
+    limits = Limits(
+        feed_cap=10,
+        feed_slack=2,
+        outbox_cap=12,
+        inline_audience=1_000,
+        celebrity_threshold=3,
+        celebrity_lower_percent=67,
+    )
+    service = await serve(limits=limits)
+    await service.follow_all([("bob", "alice"), ("carol", "alice")])
+    await service.warm("bob", "carol")
+    early = [await service.post("alice", to=["repo:x"]) for _ in range(5)]
+    await service.follow("dave", "alice")
+    await until(is_mode(service, b"P"))
+    assert (await service.stats("bob")).entries == 5
+    late = await service.posts("alice", 12)
+    assert await service.outbox("repo:x") == early[::-1]
+    for name in ("bob", "carol", "dave"):
+        assert await service.feed(name, size=4) == late[::-1]
+        assert not (await service.verify(name)).differences
+        page = await service.page(name, size=100)
+        newer = [
+            one async for one in service.walk_newer(name, page.newer_page_token) if ids_of(one)
+        ]
+        assert not newer

@@ -61,7 +61,7 @@ if external ~= '' then
 end
 
 local needed = #ARGV > 9 or own and bitmap ~= ''
-if needed and redis.call('XLEN', JOBS) >= MAX_JOBS then return answer('overloaded') end
+if needed and redis.call('ZCARD', DUE) + redis.call('XLEN', JOBS) >= MAX_JOBS then return answer('overloaded') end
 
 local id = proposed
 if own and fresh then
