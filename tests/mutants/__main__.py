@@ -47,6 +47,7 @@ def main(names: list[str]) -> int:
             if code != FAILED:
                 missed += 1
                 noticed = f"[red]nothing (exit code {code})"
+            console.print(f"{bug.name}: {time.monotonic() - began:.0f} s, {noticed}")
             table.add_row(bug.what, f"{time.monotonic() - began:.0f}", noticed)
             shutil.rmtree(project)
     console.print(table)
@@ -77,7 +78,17 @@ def run(project: Path, tests: list[str] | tuple[str, ...]) -> tuple[int, str]:
     """pytest's exit code, and the first test that failed."""
     command = [
         *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header"),
-        *("-n", "2", "-m", "not slow", "--hypothesis-profile", "unshrunk", *tests),
+        *(
+            "-n",
+            "2",
+            "--timeout",
+            "60",
+            "-m",
+            "not slow",
+            "--hypothesis-profile",
+            "unshrunk",
+            *tests,
+        ),
     ]
     try:
         done = subprocess.run(
