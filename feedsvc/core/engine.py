@@ -34,7 +34,7 @@ class Engine:
         activities = Activities(store, fanout, jobs)
         edges = Edges(store, fanout)
         feeds = Feeds(store, activities, edges, fanout)
-        workers = Workers(aside or store, fanout, jobs)
+        workers = Workers(aside or store, fanout, jobs, store)
         return cls(store, fanout, activities, edges, feeds, Live(store), jobs, workers)
 
     async def start_log(self, user: str) -> str:

@@ -33,8 +33,8 @@ class Run:
     store: Store
     job: Job
     progress: Progress
-    budget: int
-    """The work of one call, in followers."""
+    budget: Callable[[], int]
+    """The work of the next call, in followers."""
     go_on: Callable[[], bool] = lambda: True
     """Whether to make another call."""
     turn: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
@@ -91,7 +91,7 @@ class Fanout:
             self._store,
             job,
             progress,
-            limits.push_chunk,
+            lambda: limits.push_chunk,
             go_on=lambda: progress.seen + progress.told < limits.inline_audience,
         )
         over = self._at_once(job, found) and await self._push(
@@ -169,6 +169,9 @@ class Fanout:
         If it fails in one shard, the others go on before the first error is raised.
         """
         together = 1 if run.store.cluster else SHARDS_A_CALL
+        if run.progress.audience:  # no more than a call can come to
+            each = run.progress.audience / max(1, sum(len(one.shards) for one in found))
+            together = max(1, min(together, int(run.budget() / max(1.0, each)) + 1))
         return await _all(
             self._group(run, one, one.shards[first : first + together])
             for one in found
@@ -201,13 +204,13 @@ class Fanout:
         places = progress.of(one)
         begin = {shard: places.get(shard, "-inf") for shard in shards}
         if job.kind is Kind.FLIP:
-            flipped = await flips.flip(run.store, one, job.subject, begin, run.budget)
+            flipped = await flips.flip(run.store, one, job.subject, begin, run.budget())
             progress.seen += sum(seen for _, seen in flipped)
             reached = [place for place, _ in flipped]
         else:
             what = "removed" if job.kind is Kind.RETRACT else "added"
             told = await run.store.script(
-                "tell", shards, one.entity, job.subject, what, run.budget, *begin.values()
+                "tell", shards, one.entity, job.subject, what, run.budget(), *begin.values()
             )
             progress.told += sum(looked for _, looked in told)
             reached = [place.decode() for place, _ in told]
@@ -227,7 +230,7 @@ class Fanout:
             last = [text_of(run.job), end, int(run.store.lossy)]
         known = run.store.incarnations
         *results, over = await run.store.script(
-            *("push", scope, one.entity, run.job.subject, run.budget, len(shards)),
+            *("push", scope, one.entity, run.job.subject, run.budget(), len(shards)),
             *[places.get(shard, "-inf") for shard in shards],
             *[known[shard] for shard in shards],
             *last,

@@ -76,6 +76,8 @@ class Store:
         self._waiting: deque[tuple[tuple[Arg, ...], asyncio.Future[Any]]] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
+        self.sent = 0
+        """Commands sent so far."""
         self._greeted = False
         self._siblings: list[Store] = []
         self._free = asyncio.Event()
@@ -230,6 +232,7 @@ class Store:
                 await asyncio.sleep(0)
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             self._busy = len(batch) > 1
+            self.sent += len(batch)
             self._free.clear()
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):

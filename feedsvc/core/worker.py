@@ -1,8 +1,8 @@
 """Workers: do the jobs that nobody waits for.
 
 One process takes a few dozen jobs at a time and works on all of them in turns, so that a small
-one is not held up by a large one. Its calls go over a connection of their own, a few at a time and
-each a fraction of a millisecond of the store's, so that they hold up nobody else.
+one is not held up by a large one. Its calls go over a connection of their own, a few at a time, and
+take the store a fraction of a millisecond each while this process serves others.
 """
 
 import asyncio
@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 
 #: Jobs that one process has at a time.
 JOBS_AT_ONCE = 64
-#: Followers that one call works on.
-CHUNK = 80
+#: Followers that one call works on: while others are served, and while nobody is.
+CHUNK, CALM_CHUNK = 50, 200
+#: Commands that others send within some seconds while nobody is served.
+CALM_COMMANDS, CALM_SECONDS = 4, 0.02
 #: Seconds between looks at the queues. Jobs of the own process are begun without a look.
 LOOK_SECONDS = 0.05
 #: Seconds after which a store that did not answer is tried again.
@@ -31,15 +33,18 @@ TRY_AGAIN_SECONDS = 0.5
 class Workers:
     """The workers of a process."""
 
-    def __init__(self, store: Store, fanout: Fanout, jobs: Jobs) -> None:
+    def __init__(self, store: Store, fanout: Fanout, jobs: Jobs, beside: Store) -> None:
+        """``beside`` is the store as this process uses it to serve others."""
         self._store = store
+        self._beside = beside
         self._fanout = fanout
         self._jobs = jobs
         self._name = secrets.token_hex(6)
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._turns = asyncio.Semaphore(1)
-        self._chunk = min(CHUNK, store.limits.push_chunk)
+        self._chunk = CHUNK
+        self._sent, self._looked = 0, 0.0
 
     def start(self, workers: int) -> None:
         """Begins to work; ``workers`` is how many calls are made at a time."""
@@ -133,12 +138,21 @@ class Workers:
             sources = []  # another flip came after it
         elif job.kind is Kind.DELIVER and progress.audience is None:
             await self._fanout.count(self._store, sources, progress)
-        run = Run(self._store, job, progress, self._chunk, turn=lambda: self._turns)
+        run = Run(self._store, job, progress, self._next_chunk, turn=lambda: self._turns)
         await self._fanout.work(run, sources)
         pulled = job.kind is Kind.DELIVER and any(one.pulled for one in sources)
         await self._jobs.finish(self._store, taken, "pulled" if pulled else "delivered")
         if job.kind is Kind.FLIP:  # it may have become due the other way meanwhile
             await self._fanout.consider(job.actor)
+
+    def _next_chunk(self) -> int:
+        """How many followers the next call is for."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked >= CALM_SECONDS:
+            calm = self._beside.sent - self._sent <= CALM_COMMANDS
+            self._chunk = CALM_CHUNK if calm else CHUNK
+            self._sent, self._looked = self._beside.sent, now
+        return min(self._chunk, self._store.limits.push_chunk)
 
     async def _exists(self, activity_id: int) -> bool:
         """Whether an activity is there: else nobody has to be told."""

@@ -150,7 +150,7 @@ async def push_again(world: World) -> object:
     """A job that was done is done again."""
     job = Job(Kind.DELIVER, world.acts["a1"], "alice")
     source = Source("alice", [0], "")
-    return await world.engine.fanout.work(Run(world.store, job, Progress(), 1), [source])
+    return await world.engine.fanout.work(Run(world.store, job, Progress(), lambda: 1), [source])
 
 
 async def pull(world: World) -> object:
