@@ -163,7 +163,8 @@ async def _engine(url: str, config: Config, stack: AsyncExitStack) -> Engine:
     aside = store.sibling()
     engine = Engine.on(store, aside)
     if config.workers:
-        await aside.call("PING")
+        with suppress(StoreUnavailable):  # they greet it later then
+            await aside.call("PING")
         engine.workers.start(config.workers)
         stack.push_async_callback(engine.workers.close)
     return engine

@@ -155,7 +155,10 @@ class Store:
             )
         self.secret = secret
         self.cluster = bool(info.get("cluster_enabled"))
-        await self.call("PING")  # greets it
+        try:
+            await self.call("PING")  # greets it
+        except StoreUnavailable as error:
+            raise StoreUnfit("the store has gone away: is it running still?") from error
 
     def _check(self, info: dict[str, Any]) -> None:
         name, version = "Redis", str(info.get("redis_version", "0"))
