@@ -155,8 +155,12 @@ class Store:
             )
         self.secret = secret
         self.cluster = bool(info.get("cluster_enabled"))
+        await self._meet()
+
+    async def _meet(self) -> None:
+        """Greets the store for the first time."""
         try:
-            await self.call("PING")  # greets it
+            await self.call("PING")
         except StoreUnavailable as error:
             raise StoreUnfit("the store has gone away: is it running still?") from error
 

@@ -98,7 +98,8 @@ def run(project: Path, tests: list[str] | tuple[str, ...]) -> tuple[int, str]:
         return FAILED, "hanging"
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     noticed = failed[0].split(" - ")[0].removeprefix("FAILED tests/") if failed else ""
-    return done.returncode, noticed
+    # Two processes that stop at the first failure say that they were interrupted.
+    return FAILED if failed else done.returncode, noticed
 
 
 if __name__ == "__main__":
