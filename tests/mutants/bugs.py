@@ -335,7 +335,7 @@ BUGS = (
         "pull-before-the-edges",
         "pushing to a new celebrity's followers ends before they read for themselves",
         (("core/lua/flip_begin.lua", "(pull and '>' or '<')", "(pull and 'P' or '<')"),),
-        (PUBLISH_AND_PULL,),
+        (CELEBRITIES,),
     ),
     Bug(
         "push-after-the-edges",
