@@ -186,9 +186,6 @@ class Jobs:
             return ids.shard_for(job.actor, self._store.limits.shards)
         return ids.shard_of(job.subject)
 
-    def incarnation(self, job: Job) -> str:
-        return self._store.incarnations[self.shard(job)]
-
     # For the process that made the job.
 
     async def done(self, job: Job, incarnation: str) -> bool:

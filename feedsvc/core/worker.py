@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 JOBS_AT_ONCE = 64
 #: Followers that one call works on: while others are served, and while nobody is.
 CHUNK, CALM_CHUNK = 50, 200
-#: Commands that others send within some seconds while nobody is served.
-CALM_COMMANDS, CALM_SECONDS = 4, 0.02
+#: Commands a second that this process sends for others while hardly anybody is served: who publishes
+#: to very many one by one is. Seconds over which they are counted.
+CALM_RATE, CALM_SECONDS = 400, 0.1
 #: Seconds between looks at the queues. Jobs of the own process are begun without a look.
 LOOK_SECONDS = 0.05
 #: Seconds after which a store that did not answer is tried again.
@@ -149,8 +150,8 @@ class Workers:
         """How many followers the next call is for."""
         now = asyncio.get_running_loop().time()
         if now - self._looked >= CALM_SECONDS:
-            calm = self._beside.sent - self._sent <= CALM_COMMANDS
-            self._chunk = CALM_CHUNK if calm else CHUNK
+            rate = (self._beside.sent - self._sent) / (now - self._looked)
+            self._chunk = CALM_CHUNK if rate < CALM_RATE else CHUNK
             self._sent, self._looked = self._beside.sent, now
         return min(self._chunk, self._store.limits.push_chunk)
 
@@ -170,3 +171,5 @@ class Workers:
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # it is given up: how it ended does not matter
