@@ -7,6 +7,8 @@ and its job (``jobs.py``) stays until it has been done.
 
 import asyncio
 import logging
+import math
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Shards that one call works on, where keys may be of several slots.
+#: Shards that one call works on at most, where keys may be of several slots.
 SHARDS_A_CALL = 16
 
 T = TypeVar("T")
@@ -31,14 +33,16 @@ class Run:
     """How a process goes about a job."""
 
     store: Store
+    """By which the job was made or taken: should it meet a store that has lost its last writes, the
+    job is done again. Other connections may learn of that later."""
     job: Job
     progress: Progress
+    turn: Callable[[], AbstractAsyncContextManager[Store]]
+    """Waits until a call may be made, and gives the connection for it."""
     budget: Callable[[], int]
     """The work of the next call, in followers."""
     go_on: Callable[[], bool] = lambda: True
     """Whether to make another call."""
-    turn: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
-    """What to wait for before a call."""
 
 
 class Fanout:
@@ -87,15 +91,18 @@ class Fanout:
         limits = self._store.limits
         found = [own] if own and not job.to else await self.sources(self._store, job, own)
         pulled = any(one.pulled for one in found)
+        lanes = sum(math.ceil(len(one.shards) / _together(self._store)) for one in found)
+        each = max(1, min(limits.push_chunk, math.ceil(limits.inline_audience / max(1, lanes))))
         run = Run(
             self._store,
             job,
             progress,
-            lambda: limits.push_chunk,
+            lambda: nullcontext(self._store),
+            lambda: each,
             go_on=lambda: progress.seen + progress.told < limits.inline_audience,
         )
         over = self._at_once(job, found) and await self._push(
-            run, found[0], found[0].shards, end=incarnation
+            run, self._store, found[0], found[0].shards, end=incarnation
         )
         ended = over or await self.work(run, found)
         if pulled or not ended or 0 < limits.celebrity_threshold <= progress.seen:
@@ -128,8 +135,9 @@ class Fanout:
         """Counts the audience, and begins to flip the followers of a source if that is due."""
         counts = await asyncio.gather(*(flips.begin_if_due(store, one) for one in found))
         progress.audience = sum(followers for followers, _ in counts)
-        if any(begun for _, begun in counts):
-            self._jobs.queued.set()
+        for one, (_, begun) in zip(found, counts, strict=True):
+            if begun:
+                self._jobs.look_at(ids.shard_for(one.entity, store.limits.shards))
 
     async def consider(self, entity: str) -> None:
         """Begins to flip an entity's followers if they have become so many, or so few."""
@@ -168,55 +176,65 @@ class Fanout:
 
         If it fails in one shard, the others go on before the first error is raised.
         """
-        together = 1 if run.store.cluster else SHARDS_A_CALL
+        together = _together(self._store)
         if run.progress.audience:  # no more than a call can come to
             each = run.progress.audience / max(1, sum(len(one.shards) for one in found))
             together = max(1, min(together, int(run.budget() / max(1.0, each)) + 1))
         return await _all(
-            self._group(run, one, one.shards[first : first + together])
-            for one in found
-            for first in range(0, len(one.shards), together)
+            self._lane(run, one, left, together)
+            for one, left in [(one, _left(run, one)) for one in found]
+            for _ in range(math.ceil(len(left) / together))
         )
 
-    async def _group(self, run: Run, one: Source, shards: list[int]) -> bool:
-        """Goes on with a job for an entity's followers in some shards."""
+    async def _lane(self, run: Run, one: Source, left: deque[int], together: int) -> bool:
+        """Goes on with a job for an entity's followers in the shards that are left.
+
+        Other lanes take from the same shards. What a call did not come to is the first of another.
+        """
         places = run.progress.of(one)
+        shards = list[int]()
         try:
-            while left := [shard for shard in shards if places.get(shard) != ""]:
+            while left:
                 if not run.go_on():
                     return False
-                async with run.turn():
-                    await self._step(run, one, left)
+                async with run.turn() as store:
+                    shards = [left.popleft() for _ in range(min(together, len(left)))]
+                    if shards:
+                        await self._step(run, store, one, shards)
+                left.extendleft(shard for shard in reversed(shards) if places[shard] != "")
         except StoreUnavailable:
             raise
         except Exception:
-            if len(shards) == 1:
+            if together == 1:
                 raise
-            return await _all(self._group(run, one, [shard]) for shard in shards)
+            works = [self._lane(run, one, deque([shard]), 1) for shard in shards]
+            return await _all([*works, self._lane(run, one, left, together)])
         return True
 
-    async def _step(self, run: Run, one: Source, shards: list[int]) -> None:
+    async def _step(self, run: Run, store: Store, one: Source, shards: list[int]) -> None:
         """One call, for a chunk of an entity's followers in some shards."""
         job, progress = run.job, run.progress
         if job.kind is Kind.DELIVER and not one.pulled:
-            await self._push(run, one, shards)
+            await self._push(run, store, one, shards)
             return
         places = progress.of(one)
         begin = {shard: places.get(shard, "-inf") for shard in shards}
         if job.kind is Kind.FLIP:
-            flipped = await flips.flip(run.store, one, job.subject, begin, run.budget())
+            flipped = await flips.flip(store, one, job.subject, begin, run.budget())
             progress.seen += sum(seen for _, seen in flipped)
             reached = [place for place, _ in flipped]
         else:
             what = "removed" if job.kind is Kind.RETRACT else "added"
-            told = await run.store.script(
+            told = await store.script(
                 "tell", shards, one.entity, job.subject, what, run.budget(), *begin.values()
             )
             progress.told += sum(looked for _, looked in told)
             reached = [place.decode() for place, _ in told]
         places.update(zip(shards, reached, strict=True))
 
-    async def _push(self, run: Run, one: Source, shards: list[int], end: str | None = None) -> bool:
+    async def _push(
+        self, run: Run, store: Store, one: Source, shards: list[int], end: str | None = None
+    ) -> bool:
         """Pushes to a chunk of followers.
 
         With an incarnation as ``end`` the same call ends the job, if nothing is left to do; says
@@ -227,9 +245,9 @@ class Fanout:
         scope, last = shards, list[Arg]()
         if end is not None:
             scope = [*shards, self._jobs.shard(run.job)]
-            last = [text_of(run.job), end, int(run.store.lossy)]
+            last = [text_of(run.job), end, int(store.lossy)]
         known = run.store.incarnations
-        *results, over = await run.store.script(
+        *results, over = await store.script(
             *("push", scope, one.entity, run.job.subject, run.budget(), len(shards)),
             *[places.get(shard, "-inf") for shard in shards],
             *[known[shard] for shard in shards],
@@ -241,6 +259,17 @@ class Fanout:
             progress.cold += cold
             progress.seen += seen
         return bool(over)
+
+
+def _together(store: Store) -> int:
+    """Shards that one call may work on."""
+    return 1 if store.cluster else SHARDS_A_CALL
+
+
+def _left(run: Run, one: Source) -> deque[int]:
+    """The shards in which a job is not done."""
+    places = run.progress.of(one)
+    return deque(shard for shard in one.shards if places.get(shard) != "")
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, bool]]) -> bool:

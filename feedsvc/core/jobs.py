@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -178,6 +179,8 @@ class Jobs:
         self._ended: dict[str, asyncio.Event] = {}
         self.queued = asyncio.Event()
         """Set when this process puts a job into a queue."""
+        self.queued_in = set[int]()
+        """The shards of those queues, until they are looked at."""
         self.draining = False
         """The server is stopping: whoever waits is to leave."""
 
@@ -201,6 +204,11 @@ class Jobs:
         await self._store.script(
             "job_spill", self.shard(job), text_of(job), incarnation, *progress.figures(), state
         )
+        self.look_at(self.shard(job))
+
+    def look_at(self, shard: int) -> None:
+        """Tells the workers of this process that a shard's queue has a job."""
+        self.queued_in.add(shard)
         self.queued.set()
 
     async def delivery(self, job: Job) -> Delivery:
@@ -236,10 +244,15 @@ class Jobs:
     # For workers.
 
     async def take(
-        self, store: Store, worker: str, most: int, *, everything: bool = False
+        self,
+        store: Store,
+        worker: str,
+        most: int,
+        shards: Collection[int],
+        *,
+        everything: bool = False,
     ) -> list[TakenJob]:
         """Up to about so many jobs to do; ``everything``: those that others are doing too."""
-        shards = range(self._store.limits.shards)
         together = [[one] for one in shards] if store.cluster else [list(shards)]
         each = max(1, most // len(together))
         answers = await asyncio.gather(
@@ -328,7 +341,7 @@ class Jobs:
         if int(shard) >= self._store.limits.shards:
             return False
         found = await self._store.script("dead_replay", int(shard), entry)
-        self.queued.set()
+        self.look_at(int(shard))
         return bool(found)
 
 

@@ -76,8 +76,8 @@ class Store:
         self._waiting: deque[tuple[tuple[Arg, ...], asyncio.Future[Any]]] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
-        self.sent = 0
-        """Commands sent so far."""
+        self.batches = 0
+        """Batches of commands sent so far."""
         self._greeted = False
         self._siblings: list[Store] = []
         self._free = asyncio.Event()
@@ -184,13 +184,13 @@ class Store:
             )
 
     async def close(self) -> None:
-        for sibling in self._siblings:
-            await sibling.disconnect()
         await self.disconnect()
         await self.redis.aclose()
 
     async def disconnect(self) -> None:
         """Sends and answers no more."""
+        for sibling in self._siblings:
+            await sibling.disconnect()
         if self._sender is not None:
             self._sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -239,7 +239,7 @@ class Store:
                 await asyncio.sleep(0)
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             self._busy = len(batch) > 1
-            self.sent += len(batch)
+            self.batches += 1
             self._free.clear()
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):

@@ -1,14 +1,15 @@
 """Workers: do the jobs that nobody waits for.
 
 One process takes a few dozen jobs at a time and works on all of them in turns, so that a small
-one is not held up by a large one. Its calls go over a connection of their own, a few at a time, and
-take the store a fraction of a millisecond each while this process serves others.
+one is not held up by a large one. Its calls go over a few connections of their own, and take the
+store a fraction of a millisecond each while this process serves others.
 """
 
 import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import AsyncIterator, Collection
 
 from feedsvc.core import keys
 from feedsvc.core.fanout import Fanout, Run
@@ -20,13 +21,15 @@ log = logging.getLogger(__name__)
 
 #: Jobs that one process has at a time.
 JOBS_AT_ONCE = 64
-#: Followers that one call works on: while others are served, and while nobody is.
-CHUNK, CALM_CHUNK = 50, 200
-#: Commands a second that this process sends for others while hardly anybody is served: who publishes
-#: to very many one by one is. Seconds over which they are counted.
-CALM_RATE, CALM_SECONDS = 400, 0.1
-#: Seconds between looks at the queues. Jobs of the own process are begun without a look.
-LOOK_SECONDS = 0.05
+#: Followers that one call works on: while others are served, when one call is made at a time, and
+#: while nobody is.
+CHUNK, CALM_CHUNK = 90, 200
+#: Batches a second that this process sends for others while as good as nobody is served (somebody
+#: who publishes to very many, one by one, may be); seconds over which they are counted.
+CALM_RATE, CALM_SECONDS = 300, 0.1
+#: Seconds between looks at the queues, and how many are looked at each time, in turn. Those into
+#: which this process has put a job are looked at at once.
+LOOK_SECONDS, LOOK_SHARDS = 0.05, 16
 #: Seconds after which a store that did not answer is tried again.
 TRY_AGAIN_SECONDS = 0.5
 
@@ -43,13 +46,17 @@ class Workers:
         self._name = secrets.token_hex(6)
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
-        self._turns = asyncio.Semaphore(1)
-        self._chunk = CHUNK
-        self._sent, self._looked = 0, 0.0
+        self._lanes = asyncio.Queue[Store]()
+        self._lanes.put_nowait(store)
+        self._alone = asyncio.Lock()
+        self._calm = False
+        self._batches, self._looked = 0, 0.0
+        self._next_shard = 0
 
     def start(self, workers: int) -> None:
-        """Begins to work; ``workers`` is how many calls are made at a time."""
-        self._turns = asyncio.Semaphore(workers)
+        """Begins to work, by as many calls at a time, each on a connection of its own."""
+        for _ in range(workers - 1):
+            self._lanes.put_nowait(self._store.sibling())
         self._looking = asyncio.create_task(self._look())
 
     async def close(self) -> None:
@@ -74,10 +81,14 @@ class Workers:
             done += len(taken)
         return done
 
-    async def take(self, *, everything: bool = False) -> list[TakenJob]:
-        """Takes as many jobs as this process may have."""
+    async def take(
+        self, shards: Collection[int] | None = None, *, everything: bool = False
+    ) -> list[TakenJob]:
+        """Takes as many jobs as this process may have, from some or all shards."""
+        if shards is None:
+            shards = range(self._store.limits.shards)
         most = JOBS_AT_ONCE - len(self._tasks)
-        return await self._jobs.take(self._store, self._name, most, everything=everything)
+        return await self._jobs.take(self._store, self._name, most, shards, everything=everything)
 
     async def _look(self) -> None:
         while True:
@@ -85,7 +96,9 @@ class Workers:
             pause, taken = LOOK_SECONDS, list[TakenJob]()
             try:
                 if len(self._tasks) < JOBS_AT_ONCE:
-                    taken = await self.take()
+                    shards = self._next_shards()
+                    taken = await self.take(shards)
+                    self._jobs.queued_in.update(one.shard for one in taken)  # there may be more
             except StoreUnavailable:
                 pause = TRY_AGAIN_SECONDS
             except Exception:
@@ -99,6 +112,15 @@ class Workers:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._jobs.queued.wait()
+
+    def _next_shards(self) -> set[int]:
+        """The shards to look at: where something is, and the next few of all."""
+        shards, count = self._jobs.queued_in, self._store.limits.shards
+        self._jobs.queued_in = set()
+        for _ in range(min(LOOK_SHARDS, count)):
+            shards.add(self._next_shard)
+            self._next_shard = (self._next_shard + 1) % count
+        return shards
 
     async def do(self, taken: TakenJob) -> None:
         """Does a job as far as it can be done."""
@@ -139,21 +161,31 @@ class Workers:
             sources = []  # another flip came after it
         elif job.kind is Kind.DELIVER and progress.audience is None:
             await self._fanout.count(self._store, sources, progress)
-        run = Run(self._store, job, progress, self._next_chunk, turn=lambda: self._turns)
+        run = Run(self._store, job, progress, self._turn, self._next_chunk)
         await self._fanout.work(run, sources)
         pulled = job.kind is Kind.DELIVER and any(one.pulled for one in sources)
         await self._jobs.finish(self._store, taken, "pulled" if pulled else "delivered")
         if job.kind is Kind.FLIP:  # it may have become due the other way meanwhile
             await self._fanout.consider(job.actor)
 
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[Store]:
+        """Waits for a free connection."""
+        store = await self._lanes.get()
+        try:
+            async with contextlib.nullcontext() if self._calm else self._alone:
+                yield store
+        finally:
+            self._lanes.put_nowait(store)
+
     def _next_chunk(self) -> int:
         """How many followers the next call is for."""
         now = asyncio.get_running_loop().time()
         if now - self._looked >= CALM_SECONDS:
-            rate = (self._beside.sent - self._sent) / (now - self._looked)
-            self._chunk = CALM_CHUNK if rate < CALM_RATE else CHUNK
-            self._sent, self._looked = self._beside.sent, now
-        return min(self._chunk, self._store.limits.push_chunk)
+            rate = (self._beside.batches - self._batches) / (now - self._looked)
+            self._calm = rate < CALM_RATE
+            self._batches, self._looked = self._beside.batches, now
+        return min(CALM_CHUNK if self._calm else CHUNK, self._store.limits.push_chunk)
 
     async def _exists(self, activity_id: int) -> bool:
         """Whether an activity is there: else nobody has to be told."""

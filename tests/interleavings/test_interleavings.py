@@ -9,7 +9,7 @@ ended, or their process has died, workers do before anybody looks.
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from math import comb
@@ -150,7 +150,8 @@ async def push_again(world: World) -> object:
     """A job that was done is done again."""
     job = Job(Kind.DELIVER, world.acts["a1"], "alice")
     source = Source("alice", [0], "")
-    return await world.engine.fanout.work(Run(world.store, job, Progress(), lambda: 1), [source])
+    run = Run(world.store, job, Progress(), lambda: nullcontext(world.store), lambda: 1)
+    return await world.engine.fanout.work(run, [source])
 
 
 async def pull(world: World) -> object:
