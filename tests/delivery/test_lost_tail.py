@@ -186,6 +186,25 @@ async def test_edge_whose_mark_was_lost_is_marked_again(
 
 
 @pytest.mark.every_store
+async def test_each_connection_of_the_workers_reaches_feeds_after_a_loss(store_url: str) -> None:
+    """Also those that had no reason yet to learn of it."""
+    engine = await engine_on(store_url)
+    redis = Redis.from_url(store_url, protocol=2)
+    await engine.edges.follow([NewEdge(name, "alice") for name in NAMES])
+    engine.workers.start(3)
+    await started_anew(redis, engine.store)
+    for name in NAMES:
+        await engine.feeds.page(name, Cursor(), 5)
+    for _ in range(5):
+        published = await engine.activities.publish(activity(), "", wait_seconds=5)
+        assert published.delivery.state == "delivered"
+        assert published.delivery.feeds == len(NAMES)
+    await engine.workers.close()
+    await engine.store.close()
+    await redis.aclose()
+
+
+@pytest.mark.every_store
 async def test_outboxes_beside_are_written_again(store_url: str) -> None:
     """What an earlier incarnation wrote to another shard may be lost although its job was done."""
     engine = await engine_on(store_url)
