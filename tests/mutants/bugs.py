@@ -278,6 +278,18 @@ BUGS = (
         (JOBS,),
     ),
     Bug(
+        "connection-of-another-run",
+        "a worker's connection goes by what it knew of the store before a loss",
+        (
+            (
+                "core/fanout.py",
+                "known = run.store.incarnations",
+                "known = store.incarnations",
+            ),
+        ),
+        (LOST,),
+    ),
+    Bug(
         "spilled-is-forgotten",
         "what a publish did not reach itself is called done",
         (
