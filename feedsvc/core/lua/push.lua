@@ -25,13 +25,17 @@ local function push(position)
     local outcome, cost = packed_insert(cache_key(FEED, follower), id, FEED_CAP, FEED_MOST)
     if outcome == COLD then cold = cold + 1 elseif outcome == ADDED then delivered = delivered + 1 end
     if any_live and is_live(follower) then
-      log_added(follower, id)
+      log_added(follower, id, author)
       cost = cost + 6
     end
     spent = spent + cost
   end
-  local reached = many and #followers == count and redis.call('ZSCORE', key(FOLLOWERS, author), followers[#followers])
-  return {reached or '', delivered, cold, #followers}
+  local reached = ''
+  if many and #followers == count then
+    reached = redis.call('ZSCORE', key(FOLLOWERS, author), followers[count])
+    if tonumber(reached) >= tonumber(followers_last(author)) then reached = '' end
+  end
+  return {reached, delivered, cold, #followers}
 end
 
 local results = {}
