@@ -75,8 +75,8 @@ BUGS = (
             ),
             (
                 "core/lua/push.lua",
-                "redis.call('ZSCORE', key(FOLLOWERS, author), followers[#followers])",
-                "tostring((tonumber(position) or 0) + #followers)",
+                "redis.call('ZSCORE', key(FOLLOWERS, author), followers[count])",
+                "tostring((tonumber(position) or 0) + count)",
             ),
         ),
         (PAIRS,),
