@@ -73,7 +73,7 @@ class Limits(_Validated):
     )
     log_cap: int = _bounded(1_000, 10, 100_000, "events that a live log keeps at the least")
     log_lease: int = _bounded(
-        900, 1, 86_400, "seconds that a live log is written after its last reader"
+        900, 1, 86_400, "seconds that a live log is written after its last reader, at the least"
     )
 
     def __post_init__(self) -> None:
@@ -107,6 +107,13 @@ class Config(_Validated):
     checkpoint_seconds: float = _bounded(
         15, 0.01, 3_600, "seconds between checkpoints of a quiet stream"
     )
+    stream_seconds: float = _bounded(
+        3_600, 1, 7 * 86_400, "seconds after which a stream is ended, so that its client reconnects"
+    )
+    write_seconds: float = _bounded(
+        30, 0.1, 3_600, "seconds after which a stream that its client does not read is ended"
+    )
+    max_users: int = _bounded(10_000, 1, 1_000_000, "users on one stream of SubscribeFeeds")
     max_request_bytes: int = _bounded(
         4 * 1024 * 1024, 65_536, 64 * 1024 * 1024, "bytes that a request message may have"
     )

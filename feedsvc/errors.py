@@ -31,6 +31,14 @@ class ResumeTokenInvalid(FeedError):
     """A resume token is damaged, or of another service, user, viewer or version."""
 
 
+class ResumeTokenExpired(FeedError):
+    """The log no longer reaches back to a resume token: events are missing."""
+
+    def __init__(self, message: str, resume_token: str) -> None:
+        super().__init__(message)
+        self.resume_token = resume_token
+
+
 class ActivityNotFound(FeedError):
     """An activity never was, was deleted, or fell out of retention."""
 
@@ -81,6 +89,22 @@ class StoreUnavailable(FeedError):
 
 class Draining(FeedError):
     """The server is stopping. Expected in operation; retry elsewhere."""
+
+
+class StreamExpired(FeedError):
+    """A stream has lived as long as streams may. Expected in operation; come again."""
+
+
+class StreamNotRead(FeedError):
+    """The client of a stream has not read for too long."""
+
+
+class TooManyUsers(FeedError):
+    """A stream has as many users as it may."""
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class StoreUnfit(Exception):

@@ -51,6 +51,8 @@ SERVICES = tuple(
         (admin_service_pb2, "AdminService"),
     )
 )
+#: Seconds over which a stopping server ends its streams at the most.
+SPREAD_SECONDS = 5.0
 #: Seconds between rounds of tidying up.
 TIDY_SECONDS = 5.0
 
@@ -96,7 +98,7 @@ class Server:
             url = self._embedded.url
         self.engine = await _engine(url, config, self._stack)
         self._stack.push_async_callback(self.engine.fanout.drain)
-        self.engine.live.start()
+        self.engine.live.start(config.checkpoint_seconds, config.stream_seconds)
         self._stack.push_async_callback(self.engine.live.close)
         tidying = asyncio.create_task(_tidy(self.engine))
         self._stack.push_async_callback(_cancelled, tidying)
@@ -131,7 +133,7 @@ class Server:
 
         async def stop() -> None:
             await healthy.enter_graceful_shutdown()
-            self.engine.live.drain()
+            self.engine.live.drain(min(config.drain_seconds / 2, SPREAD_SECONDS))
             self.engine.jobs.draining = True
             await server.stop(config.drain_seconds)
 
@@ -150,7 +152,7 @@ class Server:
         )
         feed_service_pb2_grpc.add_FeedServiceServicer_to_server(FeedService(engine, tokens), server)
         subscription_service_pb2_grpc.add_SubscriptionServiceServicer_to_server(
-            SubscriptionService(engine, tokens, self.config.checkpoint_seconds), server
+            SubscriptionService(engine, tokens, self.config), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(engine), server)
 

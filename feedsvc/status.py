@@ -77,6 +77,22 @@ _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
         ErrorReason.ERROR_REASON_STORE_UNAVAILABLE,
     ),
     errors.Draining: (grpc.StatusCode.UNAVAILABLE, ErrorReason.ERROR_REASON_DRAINING),
+    errors.StreamExpired: (
+        grpc.StatusCode.UNAVAILABLE,
+        ErrorReason.ERROR_REASON_STREAM_EXPIRED,
+    ),
+    errors.StreamNotRead: (
+        grpc.StatusCode.ABORTED,
+        ErrorReason.ERROR_REASON_STREAM_NOT_READ,
+    ),
+    errors.ResumeTokenExpired: (
+        grpc.StatusCode.OUT_OF_RANGE,
+        ErrorReason.ERROR_REASON_RESUME_TOKEN_EXPIRED,
+    ),
+    errors.TooManyUsers: (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ErrorReason.ERROR_REASON_TOO_MANY_USERS,
+    ),
 }
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -110,7 +126,9 @@ def status_of(error: Exception) -> Status:
             details.append(_violation("resume_token", str(error)))
         case errors.ExternalIdConflict(activity_id=activity_id):
             metadata["activity_id"] = str(activity_id)
-        case errors.TooManyFollowees(limit=limit):
+        case errors.ResumeTokenExpired(resume_token=token):
+            metadata["resume_token"] = token
+        case errors.TooManyFollowees(limit=limit) | errors.TooManyUsers(limit=limit):
             metadata["limit"] = str(limit)
         case errors.StoreUnavailable() | errors.Draining():
             details.append(_retry(RETRY_MS))

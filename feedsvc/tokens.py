@@ -9,6 +9,7 @@ can never lead to a wrong page.
 import binascii
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from hashlib import blake2b
 from hmac import compare_digest
 
@@ -63,18 +64,29 @@ class Tokens:
 
     def log(self, place: str, *bound: str) -> str:
         """A place in a live log, as the log names it; empty: there was no log."""
-        number, _, nonce = place.partition("-")
-        return self._seal(_LOG.pack(int(number or 0), int(nonce or 0)), bound)
+        return self._seal(_packed(place), bound)
+
+    def logs(self, places: Sequence[str], *bound: str) -> str:
+        """Places in as many logs."""
+        return self._seal(b"".join(map(_packed, places)), bound)
+
+    def read_logs(self, token: str, count: int, *bound: str) -> list[str]:
+        """The places that a token stands for. Raises ResumeTokenInvalid."""
+        payload = self._resumed(token, count * _LOG.size, bound)
+        return ["-".join(map(str, one)) for one in _LOG.iter_unpack(payload)]
 
     def read_log(self, token: str, *bound: str) -> str:
         """The place that a token stands for. Raises ResumeTokenInvalid."""
-        payload = self._open(token, bound, _LOG.size)
+        (place,) = self.read_logs(token, 1, *bound)
+        return place
+
+    def _resumed(self, token: str, size: int, bound: tuple[str, ...]) -> bytes:
+        payload = self._open(token, bound, size)
         if payload is None:
             raise ResumeTokenInvalid(
-                "resume_token is damaged, or was given for another user, viewer or service"
+                "resume_token is damaged, or was given for another subject, viewer or service"
             )
-        number, nonce = _LOG.unpack(payload)
-        return f"{number}-{nonce}"
+        return payload
 
     def _open_page(self, token: str, bound: tuple[str, ...], size: int) -> bytes:
         payload = self._open(token, bound, size)
@@ -110,3 +122,8 @@ class Tokens:
             encoded = part.encode()
             state.update(len(encoded).to_bytes(4) + encoded)
         return state.digest()
+
+
+def _packed(place: str) -> bytes:
+    number, _, nonce = place.partition("-")
+    return _LOG.pack(int(number or 0), int(nonce or 0))

@@ -239,7 +239,38 @@ def _feed(check: _Check, request: feed_service_pb2.GetFeedRequest) -> None:
     check.page(request)
 
 
-def _subscribe(check: _Check, request: subscription_service_pb2.SubscribeFeedRequest) -> None:
+def _subscribe(
+    check: _Check,
+    request: subscription_service_pb2.SubscribeFeedRequest,
+    within: str = "",
+) -> None:
+    check.entity(f"{within}user", request.user)
+    check.entity(f"{within}viewer", request.viewer, required=False)
+    if request.initial_page_size < 0:
+        check.add(f"{within}initial_page_size", "must not be negative")
+    elif request.initial_page_size and request.resume_token:
+        check.add(f"{within}initial_page_size", "must not be given with a resume_token")
+
+
+def _subscribe_some(check: _Check, request: subscription_service_pb2.SubscribeFeedsRequest) -> None:
+    match request.WhichOneof("action"):
+        case "add":
+            _subscribe(check, request.add, "add.")
+        case "remove":
+            check.entity("remove.user", request.remove.user)
+            check.entity("remove.viewer", request.remove.viewer, required=False)
+        case _:
+            check.add("action", "is required")
+
+
+def _subscribe_outbox(
+    check: _Check, request: subscription_service_pb2.SubscribeActivitiesRequest
+) -> None:
+    check.entity("entity", request.entity)
+    check.entity("viewer", request.viewer, required=False)
+
+
+def _poll(check: _Check, request: subscription_service_pb2.GetFeedEventsRequest) -> None:
     check.entity("user", request.user)
     check.entity("viewer", request.viewer, required=False)
 
@@ -273,6 +304,9 @@ _RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
     follow_service_pb2.GetFollowCountsRequest: _counts,
     feed_service_pb2.GetFeedRequest: _feed,
     subscription_service_pb2.SubscribeFeedRequest: _subscribe,
+    subscription_service_pb2.SubscribeFeedsRequest: _subscribe_some,
+    subscription_service_pb2.SubscribeActivitiesRequest: _subscribe_outbox,
+    subscription_service_pb2.GetFeedEventsRequest: _poll,
     admin_service_pb2.VerifyFeedRequest: _admin,
     admin_service_pb2.RebuildFeedRequest: _admin,
     admin_service_pb2.GetFeedStatsRequest: _admin,

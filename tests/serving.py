@@ -179,9 +179,27 @@ class Stream:
             found.append(await self.event())
         return found
 
+    async def expired(self) -> str:
+        """The fresh token that the stream ends with, when its log no longer reaches back."""
+        refusal = await end_of(self)
+        assert (refusal.code, refusal.reason) == (
+            grpc.StatusCode.OUT_OF_RANGE,
+            "RESUME_TOKEN_EXPIRED",
+        )
+        return refusal.metadata["resume_token"]
+
     async def close(self) -> None:
         self.call.cancel()
         await self.call.code()
+
+
+async def end_of(stream: Any) -> Refusal:
+    """How a stream ends, over what is left of it."""
+    while True:
+        try:
+            await stream.message()
+        except grpc.aio.AioRpcError as error:
+            return refusal_of(error)
 
 
 class Service:

@@ -1,9 +1,11 @@
 """``feedsvc feed`` and ``feedsvc tail``."""
 
+from contextlib import aclosing
+
 import click
 import grpc
 import grpc.aio
-from activityfeed import FeedClient
+from activityfeed import FeedClient, reason
 from activityfeed.v1.feed_pb2 import PAGE_END_RETENTION, FeedPage
 from activityfeed.v1.subscription_service_pb2 import FeedEvent
 from google.protobuf.json_format import MessageToJson
@@ -67,7 +69,11 @@ def _note(last: FeedPage, user: str, shown: int) -> str:
 @json_option("Print each SubscribeFeedResponse, with its resumeToken, as one line of JSON.")
 @server_option
 def tail(*, user: str, resume_token: str, count: int | None, as_json: bool, server: str) -> None:
-    """Print what happens to the feed of USER, as it happens."""
+    """Print what happens to the feed of USER, as it happens.
+
+    Once it has begun it survives a restart of the server, or of the connection: it goes on where it
+    was, and shows nothing twice.
+    """
 
     async def work(client: FeedClient) -> None:
         await _tail(client, user, resume_token, count, server, as_json=as_json)
@@ -86,21 +92,29 @@ async def _tail(  # noqa: PLR0913 - they are the command's
 ) -> None:
     out = console()
     seen = 0
-    try:
-        async for message in client.subscribe(user, token):
+    begun = away = False
+
+    def broke(error: grpc.RpcError | None) -> None:
+        nonlocal away
+        if isinstance(error, grpc.aio.AioRpcError):
+            if not begun:
+                raise error
+            if not away and reason(error) != "STREAM_EXPIRED":
+                away = True
+                click.echo(f"Trying again: {explain(error, server)}", err=True)
+
+    messages = client.subscribe(user, token, on_break=broke)
+    async with aclosing(messages):
+        async for message in messages:
+            begun, away = True, False
             if as_json:
                 click.echo(MessageToJson(message, indent=None))
             for event in message.events:
                 if not as_json:
                     out.print(event_line(user, event))
                 seen += event.WhichOneof("event") != "created"
-            token = message.resume_token
             if count is not None and seen >= count:
                 return
-    except grpc.aio.AioRpcError as error:
-        goes_on = token and error.code() is grpc.StatusCode.UNAVAILABLE
-        hint = f"; go on with --resume-token {token}" if goes_on else ""
-        raise click.ClickException(explain(error, server) + hint) from None
 
 
 def event_line(user: str, event: FeedEvent) -> Text:

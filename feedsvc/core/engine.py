@@ -35,7 +35,8 @@ class Engine:
         edges = Edges(store, fanout)
         feeds = Feeds(store, activities, edges, fanout)
         workers = Workers(aside or store, fanout, jobs, store)
-        return cls(store, fanout, activities, edges, feeds, Live(store), jobs, workers)
+        live = Live(store, activities.bodies)
+        return cls(store, fanout, activities, edges, feeds, live, jobs, workers)
 
     async def start_log(self, user: str) -> str:
         """Makes a user live; the place at the end of its log.
@@ -43,4 +44,4 @@ class Engine:
         The feed is warmed first: what it holds is then known to a new log, and never told as new.
         """
         await self.feeds.warm(user)
-        return await self.live.open(user)
+        return await self.live.open(self.live.of_feed(user))

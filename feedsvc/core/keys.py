@@ -24,10 +24,10 @@ kind    type    what lives there
 ``t``   hash    ``t``: ``numbers`` given out, ``buckets`` of ``s``, and ``lists`` in them; ``run`` of the store and
                 ``incarnation``, see below; ``replay``, up to when ``z`` has to be done again
 ``f``   list    ``f:<entity>``: the warm feed, a packed list; ``!nonce`` at its head while it is being built
-``l``   stream  ``l:<entity>``: the live log; entry ids are ``<n>-<nonce>``, n = 1, 2, 3, ...
-``m``   set     ``m:<entity>``: what the live log has told lately: an id for added, its negative for removed
-``n``   set     ``n:<entity>``: the same, the generation before
-``v``   zset    ``v``: the live entities of the shard by the end of their lease, in Unix milliseconds
+``l``   stream  ``l:<log>``: a live log, see ``LOGS``; entry ids are ``<n>-<nonce>``, n = 1, 2, 3, ...
+``m``   set     ``m:<log>``: what the live log has told lately: an id for added, its negative for removed
+``n``   set     ``n:<log>``: the same, the generation before
+``v``   zset    ``v``: the live logs of the shard by the end of their lease, in Unix milliseconds
 ``g``   list    ``g``: ``<id> <outbox>`` for activities of other shards that an outbox of this shard let go
 ``d``   zset    ``d``: jobs that the process which made them is doing, by the time from when on others may
 ``j``   stream  ``j``: the queue of jobs; its consumer group is ``workers``
@@ -43,7 +43,7 @@ A store that lost its last writes when it was started anew begins another *incar
 ``f``, ``l``, ``m`` and ``n``, so that feeds are cold and logs gone. There is none before the first time.
 
 ``feedsvc:meta`` (hash) holds what the store was created with: ``shards``, ``schema``, ``secret``. The channel
-``<tag>wake`` carries the names of entities whose live log has grown.
+``<tag>wake`` carries the names of live logs that have grown.
 """
 
 import re
@@ -97,6 +97,16 @@ MODE        only if it ever had very many followers: how they get its activities
 SHARDS = FIELDS["SHARDS"]
 MODE = FIELDS["MODE"]
 
+LOGS = {"OUTBOX_LOG": "\1", "ALL_LOG": "\2"}
+"""Names of live logs. That of a feed is the user's; no entity has a name that begins like the others.
+
+OUTBOX_LOG  before an entity: of its outbox
+ALL_LOG     of all that is published in the shard
+"""
+
+OUTBOX_LOG = LOGS["OUTBOX_LOG"]
+ALL_LOG = LOGS["ALL_LOG"]
+
 _SINGLE = (
     *("LIVE", "LET_GO", "TALLIES", "CELEBRITIES"),
     *("DUE", "JOBS", "RUNNING", "DEAD", "DONE"),
@@ -132,7 +142,7 @@ def lua_preamble(source: str) -> str:
         )
         + "".join(
             f"local {name} = '{''.join(f'{chr(92)}{ord(one)}' for one in field)}'\n"
-            for name, field in FIELDS.items()
+            for name, field in (FIELDS | LOGS).items()
             if name in known
         )
     )

@@ -35,7 +35,8 @@ def _constants(limits: Limits, source: str) -> str:
         "PUSH_CHUNK": limits.push_chunk,
         "BUILD_MS": limits.build_ttl * 1000,
         "LOG_CAP": limits.log_cap,
-        "LEASE_MS": limits.log_lease * 1000,
+        # Renewed when a quarter of it is over: whenever the last reader leaves, the rest is enough.
+        "LEASE_MS": limits.log_lease * 2000,
         # As many as a log and the feed before it can name: nothing older is delivered again.
         "SEEN_CAP": limits.log_cap + limits.feed_cap + limits.feed_slack,
         # For how long one can see what became of a delivery.

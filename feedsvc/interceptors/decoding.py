@@ -1,5 +1,6 @@
 """Refuses what is no message of its type: broken wire format, strings that are not UTF-8."""
 
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,22 @@ class DecodingInterceptor(WrappingInterceptor):
 
     def around(self, behaviour: Behaviour) -> Behaviour:
         async def decoded(request: Any, context: Any) -> Any:
-            try:
-                message = request()
-            except DecodeError:
-                rule = "must be a well-formed message of its type, with strings in UTF-8"
-                raise InvalidRequest([Violation("", rule)]) from None
+            message = (
+                _messages(request) if isinstance(request, AsyncIterable) else _message(request)
+            )
             return await behaviour(message, context)
 
         return decoded
+
+
+async def _messages(requests: AsyncIterable[Callable[[], Any]]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _message(request)
+
+
+def _message(request: Callable[[], Any]) -> Any:
+    try:
+        return request()
+    except DecodeError:
+        rule = "must be a well-formed message of its type, with strings in UTF-8"
+        raise InvalidRequest([Violation("", rule)]) from None

@@ -42,6 +42,12 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith(PREFIX):
             return handler  # type: ignore[no-any-return]
         decode = self.decoder(handler.request_deserializer)
+        if handler.request_streaming:
+            wrapped = grpc.stream_stream_rpc_method_handler(
+                self.around(handler.stream_stream), decode, handler.response_serializer
+            )
+            self._wrapped[method] = wrapped
+            return wrapped
         if handler.response_streaming:
             wrapped = grpc.unary_stream_rpc_method_handler(
                 self.around(handler.unary_stream), decode, handler.response_serializer

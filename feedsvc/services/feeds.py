@@ -7,7 +7,7 @@ from activityfeed.v1.feed_service_pb2_grpc import FeedServiceServicer
 
 from feedsvc import convert
 from feedsvc.core.engine import Engine
-from feedsvc.services.items import add_items, resume_bound
+from feedsvc.services.items import add_items, fill_tokens
 from feedsvc.tokens import Tokens
 
 
@@ -18,18 +18,11 @@ class FeedService(FeedServiceServicer):
 
     async def GetFeed(self, request: pb.GetFeedRequest, context: Any) -> pb.GetFeedResponse:
         user, viewer = request.user, request.viewer
-        bound = ("feed", user, viewer)
-        cursor = self._tokens.read_page(request.page_token, *bound)
+        cursor = self._tokens.read_page(request.page_token, "feed", user, viewer)
         if request.start_log:
             await self._engine.start_log(user)
         page = await self._engine.feeds.page(user, cursor, convert.page_size(request.page_size))
-        older, newer = convert.page_tokens(page, self._tokens, *bound)
         response = pb.GetFeedResponse()
-        answer = response.page
-        answer.next_page_token = older
-        answer.newer_page_token = newer
-        answer.resume_token = self._tokens.log(page.log_tail, *resume_bound(user, viewer))
-        answer.end = convert.PAGE_ENDS[page.end]
-        answer.incomplete_below = str(page.incomplete_below or "")
-        await add_items(self._engine, user, page.items, answer.items, just_read=True)
+        fill_tokens(self._tokens, user, viewer, page, response.page)
+        await add_items(self._engine, user, page.items, response.page.items, just_read=True)
         return response

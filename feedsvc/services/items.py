@@ -3,13 +3,27 @@
 from collections.abc import Iterable
 from typing import Any
 
+from activityfeed.v1.feed_pb2 import FeedPage
+
 from feedsvc import convert
 from feedsvc.core.engine import Engine
+from feedsvc.core.feed import Page
+from feedsvc.tokens import Tokens
 
 
 def resume_bound(user: str, viewer: str) -> tuple[str, ...]:
     """What a resume token is bound to."""
     return ("log", user, viewer)
+
+
+def fill_tokens(tokens: Tokens, user: str, viewer: str, page: Page, answer: FeedPage) -> None:
+    """Fills in all of a page of a user's feed but its items."""
+    older, newer = convert.page_tokens(page, tokens, "feed", user, viewer)
+    answer.next_page_token = older
+    answer.newer_page_token = newer
+    answer.resume_token = tokens.log(page.log_tail, *resume_bound(user, viewer))
+    answer.end = convert.PAGE_ENDS[page.end]
+    answer.incomplete_below = str(page.incomplete_below or "")
 
 
 async def add_items(

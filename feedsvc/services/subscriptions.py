@@ -1,91 +1,136 @@
-"""SubscriptionService: a stream is a reader of the user's live log."""
+"""SubscriptionService: streams that follow logs, and the same by polling."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterable, Iterator, Sequence
 from typing import Any
 
 from activityfeed.v1 import subscription_service_pb2 as pb
-from activityfeed.v1.feed_pb2 import FeedItem, FeedPage
 from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceServicer
 
+from feedsvc.config import Config
 from feedsvc.core.engine import Engine
-from feedsvc.core.live import Entry, LogLost
-from feedsvc.errors import Draining
-from feedsvc.services.items import add_items, resume_bound
+from feedsvc.core.live import ENTRIES_A_READ, Entry, LogLost, Reader, Stream, StreamOver
+from feedsvc.errors import Draining, FeedError, StreamExpired
+from feedsvc.services.gateway import Gateway
+from feedsvc.services.sender import Sender
+from feedsvc.services.subjects import AllSubject, FeedSubject, OutboxSubject, Subject
 from feedsvc.tokens import Tokens
 
 
-def _event(entry: Entry, items: dict[int, FeedItem]) -> pb.FeedEvent | None:
-    """The event that an entry of the log stands for; None if it has been overtaken."""
-    match entry.kind:
-        case "added":
-            item = items.get(int(entry.what))
-            return pb.FeedEvent(added=item) if item else None
-        case "removed":
-            return pb.FeedEvent(removed=pb.FeedEvent.Removed(activity_id=entry.what))
-        case "followed" | "unfollowed":
-            change = pb.FeedEvent.SourceChanged(
-                entity=entry.what, following=entry.kind == "followed"
-            )
-            return pb.FeedEvent(source_changed=change)
-        case _:
-            return None
-
-
+# Handlers are coroutines that write, not generators: the `finally` of a generator may run in
+# another task.
 class SubscriptionService(SubscriptionServiceServicer):
-    def __init__(self, engine: Engine, tokens: Tokens, checkpoint_seconds: float) -> None:
+    def __init__(self, engine: Engine, tokens: Tokens, config: Config) -> None:
         self._engine = engine
         self._tokens = tokens
-        self._checkpoint_seconds = checkpoint_seconds
+        self._config = config
 
-    # A coroutine that writes, not a generator: the `finally` of a generator may run in another
-    # task.
     async def SubscribeFeed(  # type: ignore[override]
         self, request: pb.SubscribeFeedRequest, context: Any
     ) -> None:
-        user, live = request.user, self._engine.live
-        bound = resume_bound(user, request.viewer)
-
-        async def send(place: str, *events: pb.FeedEvent) -> None:
-            token = self._tokens.log(place, *bound)
-            await context.write(
-                pb.SubscribeFeedResponse(user=user, resume_token=token, events=events)
-            )
-
-        with live.wake_ups(user) as woken:
-            if request.resume_token:
-                place = self._tokens.read_log(request.resume_token, *bound)
+        subject = FeedSubject(self._engine, self._tokens, request.user, request.viewer)
+        with self._stream() as stream:
+            send = Sender(context, self._config)
+            if request.initial_page_size:
+                page = await subject.first_page(request.initial_page_size)
+                first = subject.message([subject.created()])
+                first.page.CopyFrom(page)
+                await send(first)
             else:
-                place = await self._engine.start_log(user)
-                await send(place, pb.FeedEvent(created=pb.FeedEvent.Created()))
-            while True:
-                if live.draining:
-                    raise Draining("this server is stopping")
-                woken.clear()  # before the read: what comes during it wakes us again
-                try:
-                    entries = await live.read(user, place)
-                except LogLost:
-                    place = await self._engine.start_log(user)
-                    await send(place, pb.FeedEvent(reset=pb.FeedEvent.Reset()))
-                    continue
-                if entries:
-                    events = await self._events(user, entries)
-                    place = entries[-1].place
-                    if events:
-                        await send(place, *events)
-                    continue
-                try:
-                    async with asyncio.timeout(self._checkpoint_seconds):
-                        await woken.wait()
-                except TimeoutError:
-                    await send(place)
+                await self._begin(subject, request.resume_token, send)
+            await self._follow(subject, stream, send)
 
-    async def _events(self, user: str, entries: list[Entry]) -> list[pb.FeedEvent]:
-        # Bodies are read now, not when the entry was written: what is gone by now is not told.
-        added = [int(entry.what) for entry in entries if entry.kind == "added"]
-        bodies = await self._engine.activities.bodies(added)
-        there = [(one, body) for one, body in zip(added, bodies, strict=True) if body is not None]
-        page = FeedPage()
-        await add_items(self._engine, user, there, page.items, just_read=False)
-        items = {int(item.activity.id): item for item in page.items}
-        events = (_event(entry, items) for entry in entries)
-        return [event for event in events if event is not None]
+    async def SubscribeActivities(  # type: ignore[override]
+        self, request: pb.SubscribeActivitiesRequest, context: Any
+    ) -> None:
+        subject = OutboxSubject(self._engine, self._tokens, request.entity, request.viewer)
+        with self._stream() as stream:
+            send = Sender(context, self._config)
+            await self._begin(subject, request.resume_token, send)
+            await self._follow(subject, stream, send)
+
+    async def SubscribeAll(  # type: ignore[override]
+        self, request: pb.SubscribeAllRequest, context: Any
+    ) -> None:
+        subject = AllSubject(self._engine, self._tokens)
+        with self._stream() as stream:
+            send = Sender(context, self._config)
+            await self._begin(subject, request.resume_token, send)
+            await self._follow(subject, stream, send)
+
+    async def SubscribeFeeds(  # type: ignore[override]
+        self, requests: AsyncIterable[pb.SubscribeFeedsRequest], context: Any
+    ) -> None:
+        with self._stream() as stream:
+            send = Sender(context, self._config)
+            async with Gateway(
+                self._engine, self._tokens, stream, send, self._config.max_users
+            ) as gateway:
+                await gateway.run(requests)
+
+    async def GetFeedEvents(
+        self, request: pb.GetFeedEventsRequest, context: Any
+    ) -> pb.GetFeedEventsResponse:
+        subject = FeedSubject(self._engine, self._tokens, request.user, request.viewer)
+        events: Sequence[pb.FeedEvent] = await subject.begin(request.resume_token)
+        found = 0
+        if not events:
+            (log,), (place,) = subject.logs(), subject.places
+            try:
+                entries = await self._engine.live.read(log, place)
+            except LogLost:
+                raise await subject.expired() from None
+            found = len(entries)
+            if entries:
+                subject.places = [entries[-1].place]
+                events = await subject.events(entries)
+        return pb.GetFeedEventsResponse(
+            events=events, resume_token=subject.token(), more=found == ENTRIES_A_READ
+        )
+
+    @contextlib.contextmanager
+    def _stream(self) -> Iterator[Stream]:
+        """A stream. Raises the error that a client is told when it is over."""
+        with self._engine.live.stream() as stream:
+            try:
+                yield stream
+            except StreamOver:
+                raise self._over() from None
+
+    def _over(self) -> FeedError:
+        if self._engine.live.draining:
+            return Draining("this server is stopping: come again with the last resume_token")
+        return StreamExpired("the stream has lived long enough: come again with the last token")
+
+    async def _begin(self, subject: Subject[Any], resume_token: str, send: Sender) -> None:
+        if events := await subject.begin(resume_token):
+            await send(subject.message(events))
+
+    async def _follow(self, subject: Subject[Any], stream: Stream, send: Sender) -> None:
+        """Sends what the logs of a subject say, until the stream is over."""
+        subject.follow(stream)
+        while True:
+            try:
+                await stream.wait()
+            except StreamOver:
+                await send(subject.message([]))
+                raise
+            readers = stream.ready()
+            try:
+                entries = await _read(stream, readers)
+            except LogLost:
+                raise await subject.expired() from None
+            for reader in readers:
+                subject.places[reader.tag] = reader.place
+            events = await subject.events(entries) if entries else []
+            if events or send.quiet:
+                await send(subject.message(events))
+
+
+async def _read(stream: Stream, readers: list[Reader]) -> list[Entry]:
+    """What some logs say, one after the other. Raises LogLost."""
+    if len(readers) == 1:  # as nearly always: a task for it would cost more than the rest
+        return await stream.read(readers[0])
+    found = await asyncio.gather(*map(stream.read, readers))
+    return [entry for entries in found for entry in entries]

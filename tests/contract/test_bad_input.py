@@ -119,6 +119,15 @@ RPCS = {
         Rpc(
             "subscriptions", "SubscribeFeed", lambda: subscriptions.SubscribeFeedRequest(user="bob")
         ),
+        Rpc(
+            "subscriptions",
+            "SubscribeActivities",
+            lambda: subscriptions.SubscribeActivitiesRequest(entity="repo:x"),
+        ),
+        Rpc("subscriptions", "SubscribeAll", subscriptions.SubscribeAllRequest),
+        Rpc(
+            "subscriptions", "GetFeedEvents", lambda: subscriptions.GetFeedEventsRequest(user="bob")
+        ),
         Rpc("admin", "VerifyFeed", lambda: admin.VerifyFeedRequest(user="bob")),
         Rpc("admin", "RebuildFeed", lambda: admin.RebuildFeedRequest(user="bob")),
         Rpc("admin", "GetFeedStats", lambda: admin.GetFeedStatsRequest(user="bob")),
@@ -209,6 +218,10 @@ ENTITIES = [
     ("GetFeed", "viewer", False),
     ("SubscribeFeed", "user", True),
     ("SubscribeFeed", "viewer", False),
+    ("SubscribeActivities", "entity", True),
+    ("SubscribeActivities", "viewer", False),
+    ("GetFeedEvents", "user", True),
+    ("GetFeedEvents", "viewer", False),
     ("VerifyFeed", "user", True),
     ("RebuildFeed", "user", True),
     ("GetFeedStats", "user", True),
@@ -452,7 +465,7 @@ def activity_cases() -> Iterator[Case]:
 
 
 #: What may be asked without saying anything.
-NOTHING_REQUIRED = {"GetFanoutStatus", "ListDeadLetters"}
+NOTHING_REQUIRED = {"GetFanoutStatus", "ListDeadLetters", "SubscribeAll"}
 
 CASES = [
     *field_cases(),
@@ -485,7 +498,7 @@ async def service(url: str) -> AsyncIterator[Service]:
 
 async def send(service: Service, rpc: str, request: Any) -> Any:
     call = getattr(getattr(service, RPCS[rpc].service), rpc)(request)
-    if rpc != "SubscribeFeed":
+    if not rpc.startswith("Subscribe"):
         return await call
     try:
         return await call.read()
@@ -537,6 +550,7 @@ async def test_empty_request_is_told_all_that_it_lacks(service: Service, rpc: st
         "ListFollowers": {"entity"},
         "ListFollowing": {"entity"},
         "GetFollowCounts": {"entity"},
+        "SubscribeActivities": {"entity"},
         "ReplayDeadLetters": {"ids"},
     }
     empty = type(RPCS[rpc].good())()
@@ -823,7 +837,7 @@ MALFORMED_BYTES = [
 
 async def send_raw(service: Service, method: str, data: bytes) -> Any:
     path = f"/activityfeed.v1.{method}"
-    if method.startswith("Subscription"):
+    if "/Subscribe" in method:
         stream: Any = service.channel.unary_stream(path, bytes, bytes)(data)
         return await stream.read()
     return await service.channel.unary_unary(path, bytes, bytes)(data)

@@ -212,7 +212,8 @@ def publish(actor: str, request_id: str, *, wait: bool = False) -> PublishActivi
 @pytest.mark.every_store
 async def test_fanout_overloaded(serve: Serve) -> None:
     service = await serve(limits=NARROW, workers=0)
-    await service.follow_all([(f"f{number}", "alice") for number in range(3)])
+    # So many that some shard has several, of which one is reached inline.
+    await service.follow_all([(f"f{number}", "alice") for number in range(60)])
     # Ids of requests are kept from the first one on: what is refused is not remembered.
     queued = [await service.publish("alice", request_id=name) for name in ("a", "b")]
     for wait in (False, True):
@@ -670,6 +671,9 @@ async def test_server_stops_with_streams_open(serve: Serve) -> None:
         streams = [await other.subscribe("bob") for _ in range(20)]
         await service.stop()
         for stream in streams:
+            message = await stream.message()
+            assert message.resume_token
+            assert not message.events
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stream.message()
             check(refusal_of(caught.value), "DRAINING")

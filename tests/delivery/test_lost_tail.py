@@ -64,10 +64,12 @@ async def test_feeds_are_cold_and_logs_gone(store_url: str) -> None:
     place = await engine.start_log("f0")
     published = await engine.activities.publish(activity(), "")
     await engine.workers.work()
-    assert [one.what for one in await engine.live.read("f0", place)] == [str(published.id)]
+    assert [one.what for one in await engine.live.read(engine.live.of_feed("f0"), place)] == [
+        str(published.id)
+    ]
     await started_anew(redis, engine.store)
     with pytest.raises(LogLost):
-        await engine.live.read("f0", place)
+        await engine.live.read(engine.live.of_feed("f0"), place)
     assert engine.store.incarnations == ["1"] * LIMITS.shards
     for name in NAMES:
         assert (await engine.feeds.stats(name)).state == "cold"

@@ -88,7 +88,7 @@ class World:
         if warm:
             await self.engine.start_log("bob")
         else:
-            await self.engine.live.open("bob")
+            await self.engine.live.open(self.engine.live.of_feed("bob"))
         names = await self.store.redis.keys()
         self.copies[warm] = (
             dict(self.acts),
@@ -112,7 +112,7 @@ class World:
 
     async def log(self) -> list[Entry]:
         first = await self.store.redis.xrange(f"{self.store.tags[0]}l:bob", count=1)
-        return await self.engine.live.read("bob", first[0][0].decode())
+        return await self.engine.live.read(self.engine.live.of_feed("bob"), first[0][0].decode())
 
 
 Act = Callable[[World], Awaitable[object]]

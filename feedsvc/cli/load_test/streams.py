@@ -1,7 +1,9 @@
 """The streams that are held open during a run."""
 
 import asyncio
+from typing import Any
 
+import grpc
 import grpc.aio
 from activityfeed import FeedClient
 
@@ -9,9 +11,6 @@ from feedsvc.cli.connection import label
 from feedsvc.cli.load_test.batches import Recorder, clock, microseconds
 from feedsvc.cli.load_test.plan import EVENTS, Orders
 from feedsvc.cli.load_test.population import Population
-
-#: Seconds until a broken stream is opened again.
-PAUSE = 0.2
 
 
 class Streams:
@@ -37,21 +36,22 @@ class Streams:
             await asyncio.gather(*began)
 
     async def _hold(self, stream: int, user: str, began: "asyncio.Future[None]") -> None:
-        token = ""
-        while True:
-            try:
-                async for message in self._client.subscribe(user, token):
-                    now = microseconds(clock())
-                    for event in message.events:
-                        if event.HasField("added"):
-                            activity_id = int(event.added.activity.id)
-                            self._recorder.batch.arrived.extend((activity_id, stream, now))
-                    token = message.resume_token
-                    if not began.done():
-                        began.set_result(None)
-            except grpc.aio.AioRpcError as error:
+        def broke(error: Any) -> None:
+            if not began.done() and error is not None:
+                raise error
+            self._recorder.batch.errors[EVENTS, label(error) if error else "ended"] += 1
+
+        try:
+            async for message in self._client.subscribe(user, on_break=broke):
+                now = microseconds(clock())
+                for event in message.events:
+                    if event.HasField("added"):
+                        activity_id = int(event.added.activity.id)
+                        self._recorder.batch.arrived.extend((activity_id, stream, now))
                 if not began.done():
-                    began.set_exception(error)
-                    return
+                    began.set_result(None)
+        except grpc.aio.AioRpcError as error:
+            if not began.done():
+                began.set_exception(error)
+            else:
                 self._recorder.batch.errors[EVENTS, label(error)] += 1
-            await asyncio.sleep(PAUSE)

@@ -1,4 +1,4 @@
--- include: requests clock jobs
+-- include: requests clock jobs live
 -- Deletes an activity: its body becomes the bare tombstone, for good. A job tells live logs.
 -- KEYS  the tag of the actor's shard
 -- ARGV  activity id, actor, digest, request name, seconds to keep it, then the entities it was published to
@@ -11,6 +11,7 @@ local frame = redis.call('GET', key(ACTIVITY, id))
 if not frame or frame == '' then return {'absent', ''} end
 redis.call('SET', key(ACTIVITY, id), '')
 redis.call('DEL', key(HOLDERS, id))
+if is_live(ALL_LOG) then log_removed(ALL_LOG, id) end
 local job = '-' .. id .. '\0' .. table.concat({actor, unpack(ARGV, 6)}, '\0')
 job_due(job)
 request_keep(request, digest, job, ARGV[5])

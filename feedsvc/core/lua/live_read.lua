@@ -1,18 +1,34 @@
 -- include: clock live
--- Reads a live log after an entry, which must still be there: else something is missing.
--- KEYS  the tag of the entity's shard
--- ARGV  entity, entry id, count
--- Returns {entry id, kind, what, ...} flat, or 'lost'. Reading keeps the entity live.
-local entity, after = ARGV[1], ARGV[2]
-if not is_live(entity) then return 'lost' end
-local log = cache_key(LOG, entity)
-local found = redis.call('XRANGE', log, after, '+', 'COUNT', tonumber(ARGV[3]) + 1)
-if not found[1] or found[1][1] ~= after then return 'lost' end
-if tonumber(redis.call('ZSCORE', LIVE, entity)) - clock_us() / 1000 < LEASE_MS * 2 / 3 then log_renew(entity) end
-local flat = {}
-for i = 2, #found do
-  flat[#flat + 1] = found[i][1]
-  flat[#flat + 1] = found[i][2][1]
-  flat[#flat + 1] = found[i][2][2]
+-- Reads live logs, each after an entry, which must still be there: else something is missing.
+-- KEYS  the tags of the logs' shards
+-- ARGV  how many entries of a log and of all, then for each log: name, entry id
+-- Returns for each {entry id, kind, what, route if it is followed still or '', ...} flat, 'lost', or 'later' if there
+--         were too many before. Reading keeps the logs written.
+local most, left = tonumber(ARGV[1]), tonumber(ARGV[2])
+
+local function read(name, after)
+  if left <= 0 then return 'later' end
+  if not is_live(name) then return 'lost' end
+  local found = redis.call('XRANGE', cache_key(LOG, name), after, '+', 'COUNT', most + 1)
+  if not found[1] or found[1][1] ~= after then return 'lost' end
+  if tonumber(redis.call('ZSCORE', LIVE, name)) - clock_us() / 1000 < LEASE_MS * 3 / 4 then log_renew(name) end
+  local flat, followed = {}, {}
+  for i = 2, #found do
+    local kind, what, _, route = unpack(found[i][2])
+    route = route or ''
+    if route ~= '' and route ~= name then
+      if followed[route] == nil then followed[route] = redis.call('HEXISTS', key(EDGES, name), route) == 1 end
+      if not followed[route] then route = '' end
+    end
+    flat[#flat + 1], flat[#flat + 2], flat[#flat + 3], flat[#flat + 4] = found[i][1], kind, what, route
+  end
+  left = left - #found + 1
+  return flat
 end
-return flat
+
+local results = {}
+for i = 1, #KEYS do
+  use(KEYS[i])
+  results[i] = read(ARGV[1 + 2 * i], ARGV[2 + 2 * i])
+end
+return results

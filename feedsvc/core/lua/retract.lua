@@ -1,5 +1,7 @@
 -- include: clock live
--- Tells the log of an entity, if it is live, that an activity left its feed.
+-- Tells the logs of an entity's feed and outbox, if they are live, that an activity left them.
 -- KEYS  the tag of the entity's shard
 -- ARGV  entity, activity id
-if is_live(ARGV[1]) then log_removed(ARGV[1], ARGV[2]) end
+local entity, id = ARGV[1], ARGV[2]
+if is_live(entity) then log_removed(entity, id) end
+if is_live(OUTBOX_LOG .. entity) then log_removed(OUTBOX_LOG .. entity, id) end

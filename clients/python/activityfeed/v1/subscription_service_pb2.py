@@ -22,30 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from activityfeed.v1 import activity_pb2 as activityfeed_dot_v1_dot_activity__pb2
 from activityfeed.v1 import feed_pb2 as activityfeed_dot_v1_dot_feed__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*activityfeed/v1/subscription_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1a\x61\x63tivityfeed/v1/feed.proto\"J\n\x14SubscribeFeedRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"g\n\x15SubscribeFeedResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12*\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1a.activityfeed.v1.FeedEvent\"\x8d\x03\n\tFeedEvent\x12\x35\n\x07\x63reated\x18\x01 \x01(\x0b\x32\".activityfeed.v1.FeedEvent.CreatedH\x00\x12*\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x0b\x32\x19.activityfeed.v1.FeedItemH\x00\x12\x35\n\x07removed\x18\x03 \x01(\x0b\x32\".activityfeed.v1.FeedEvent.RemovedH\x00\x12\x42\n\x0esource_changed\x18\x04 \x01(\x0b\x32(.activityfeed.v1.FeedEvent.SourceChangedH\x00\x12\x31\n\x05reset\x18\x05 \x01(\x0b\x32 .activityfeed.v1.FeedEvent.ResetH\x00\x1a\t\n\x07\x43reated\x1a\x1e\n\x07Removed\x12\x13\n\x0b\x61\x63tivity_id\x18\x01 \x01(\t\x1a\x32\n\rSourceChanged\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x11\n\tfollowing\x18\x02 \x01(\x08\x1a\x07\n\x05ResetB\x07\n\x05\x65vent2w\n\x13SubscriptionService\x12`\n\rSubscribeFeed\x12%.activityfeed.v1.SubscribeFeedRequest\x1a&.activityfeed.v1.SubscribeFeedResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*activityfeed/v1/subscription_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1e\x61\x63tivityfeed/v1/activity.proto\x1a\x1a\x61\x63tivityfeed/v1/feed.proto\x1a\x17google/rpc/status.proto\"e\n\x14SubscribeFeedRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x19\n\x11initial_page_size\x18\x04 \x01(\x05\"\x90\x01\n\x15SubscribeFeedResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12*\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1a.activityfeed.v1.FeedEvent\x12\'\n\x04page\x18\x04 \x01(\x0b\x32\x19.activityfeed.v1.FeedPage\"\xc0\x01\n\x15SubscribeFeedsRequest\x12\x34\n\x03\x61\x64\x64\x18\x01 \x01(\x0b\x32%.activityfeed.v1.SubscribeFeedRequestH\x00\x12?\n\x06remove\x18\x02 \x01(\x0b\x32-.activityfeed.v1.SubscribeFeedsRequest.RemoveH\x00\x1a&\n\x06Remove\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\tB\x08\n\x06\x61\x63tion\"\xd5\x01\n\x16SubscribeFeedsResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12*\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x1a.activityfeed.v1.FeedEvent\x12\'\n\x04page\x18\x05 \x01(\x0b\x32\x19.activityfeed.v1.FeedPage\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0f\n\x07removed\x18\x07 \x01(\x08\"\x9c\x03\n\tFeedEvent\x12\x35\n\x07\x63reated\x18\x01 \x01(\x0b\x32\".activityfeed.v1.FeedEvent.CreatedH\x00\x12*\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x0b\x32\x19.activityfeed.v1.FeedItemH\x00\x12\x35\n\x07removed\x18\x03 \x01(\x0b\x32\".activityfeed.v1.FeedEvent.RemovedH\x00\x12\x42\n\x0esource_changed\x18\x04 \x01(\x0b\x32(.activityfeed.v1.FeedEvent.SourceChangedH\x00\x12\x31\n\x05reset\x18\x05 \x01(\x0b\x32 .activityfeed.v1.FeedEvent.ResetH\x00\x1a\t\n\x07\x43reated\x1a\x1e\n\x07Removed\x12\x13\n\x0b\x61\x63tivity_id\x18\x01 \x01(\t\x1a\x32\n\rSourceChanged\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x11\n\tfollowing\x18\x02 \x01(\x08\x1a\x07\n\x05ResetB\x07\n\x05\x65ventJ\x04\x08\x06\x10\x07R\x07updated\"R\n\x1aSubscribeActivitiesRequest\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"c\n\x1bSubscribeActivitiesResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12.\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1e.activityfeed.v1.ActivityEvent\"+\n\x13SubscribeAllRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\"\\\n\x14SubscribeAllResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12.\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1e.activityfeed.v1.ActivityEvent\"\xf4\x01\n\rActivityEvent\x12\x39\n\x07\x63reated\x18\x01 \x01(\x0b\x32&.activityfeed.v1.ActivityEvent.CreatedH\x00\x12*\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x0b\x32\x19.activityfeed.v1.ActivityH\x00\x12\x39\n\x07removed\x18\x03 \x01(\x0b\x32&.activityfeed.v1.ActivityEvent.RemovedH\x00\x1a\t\n\x07\x43reated\x1a\x1e\n\x07Removed\x12\x13\n\x0b\x61\x63tivity_id\x18\x01 \x01(\tB\x07\n\x05\x65ventJ\x04\x08\x04\x10\x05R\x07updated\"J\n\x14GetFeedEventsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"g\n\x15GetFeedEventsResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.activityfeed.v1.FeedEvent\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x0c\n\x04more\x18\x03 \x01(\x08\x32\x91\x04\n\x13SubscriptionService\x12`\n\rSubscribeFeed\x12%.activityfeed.v1.SubscribeFeedRequest\x1a&.activityfeed.v1.SubscribeFeedResponse0\x01\x12\x65\n\x0eSubscribeFeeds\x12&.activityfeed.v1.SubscribeFeedsRequest\x1a\'.activityfeed.v1.SubscribeFeedsResponse(\x01\x30\x01\x12r\n\x13SubscribeActivities\x12+.activityfeed.v1.SubscribeActivitiesRequest\x1a,.activityfeed.v1.SubscribeActivitiesResponse0\x01\x12]\n\x0cSubscribeAll\x12$.activityfeed.v1.SubscribeAllRequest\x1a%.activityfeed.v1.SubscribeAllResponse0\x01\x12^\n\rGetFeedEvents\x12%.activityfeed.v1.GetFeedEventsRequest\x1a&.activityfeed.v1.GetFeedEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'activityfeed.v1.subscription_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBSCRIBEFEEDREQUEST']._serialized_start=91
-  _globals['_SUBSCRIBEFEEDREQUEST']._serialized_end=165
-  _globals['_SUBSCRIBEFEEDRESPONSE']._serialized_start=167
-  _globals['_SUBSCRIBEFEEDRESPONSE']._serialized_end=270
-  _globals['_FEEDEVENT']._serialized_start=273
-  _globals['_FEEDEVENT']._serialized_end=670
-  _globals['_FEEDEVENT_CREATED']._serialized_start=559
-  _globals['_FEEDEVENT_CREATED']._serialized_end=568
-  _globals['_FEEDEVENT_REMOVED']._serialized_start=570
-  _globals['_FEEDEVENT_REMOVED']._serialized_end=600
-  _globals['_FEEDEVENT_SOURCECHANGED']._serialized_start=602
-  _globals['_FEEDEVENT_SOURCECHANGED']._serialized_end=652
-  _globals['_FEEDEVENT_RESET']._serialized_start=654
-  _globals['_FEEDEVENT_RESET']._serialized_end=661
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=672
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=791
+  _globals['_SUBSCRIBEFEEDREQUEST']._serialized_start=148
+  _globals['_SUBSCRIBEFEEDREQUEST']._serialized_end=249
+  _globals['_SUBSCRIBEFEEDRESPONSE']._serialized_start=252
+  _globals['_SUBSCRIBEFEEDRESPONSE']._serialized_end=396
+  _globals['_SUBSCRIBEFEEDSREQUEST']._serialized_start=399
+  _globals['_SUBSCRIBEFEEDSREQUEST']._serialized_end=591
+  _globals['_SUBSCRIBEFEEDSREQUEST_REMOVE']._serialized_start=543
+  _globals['_SUBSCRIBEFEEDSREQUEST_REMOVE']._serialized_end=581
+  _globals['_SUBSCRIBEFEEDSRESPONSE']._serialized_start=594
+  _globals['_SUBSCRIBEFEEDSRESPONSE']._serialized_end=807
+  _globals['_FEEDEVENT']._serialized_start=810
+  _globals['_FEEDEVENT']._serialized_end=1222
+  _globals['_FEEDEVENT_CREATED']._serialized_start=1096
+  _globals['_FEEDEVENT_CREATED']._serialized_end=1105
+  _globals['_FEEDEVENT_REMOVED']._serialized_start=1107
+  _globals['_FEEDEVENT_REMOVED']._serialized_end=1137
+  _globals['_FEEDEVENT_SOURCECHANGED']._serialized_start=1139
+  _globals['_FEEDEVENT_SOURCECHANGED']._serialized_end=1189
+  _globals['_FEEDEVENT_RESET']._serialized_start=1191
+  _globals['_FEEDEVENT_RESET']._serialized_end=1198
+  _globals['_SUBSCRIBEACTIVITIESREQUEST']._serialized_start=1224
+  _globals['_SUBSCRIBEACTIVITIESREQUEST']._serialized_end=1306
+  _globals['_SUBSCRIBEACTIVITIESRESPONSE']._serialized_start=1308
+  _globals['_SUBSCRIBEACTIVITIESRESPONSE']._serialized_end=1407
+  _globals['_SUBSCRIBEALLREQUEST']._serialized_start=1409
+  _globals['_SUBSCRIBEALLREQUEST']._serialized_end=1452
+  _globals['_SUBSCRIBEALLRESPONSE']._serialized_start=1454
+  _globals['_SUBSCRIBEALLRESPONSE']._serialized_end=1546
+  _globals['_ACTIVITYEVENT']._serialized_start=1549
+  _globals['_ACTIVITYEVENT']._serialized_end=1793
+  _globals['_ACTIVITYEVENT_CREATED']._serialized_start=1096
+  _globals['_ACTIVITYEVENT_CREATED']._serialized_end=1105
+  _globals['_ACTIVITYEVENT_REMOVED']._serialized_start=1107
+  _globals['_ACTIVITYEVENT_REMOVED']._serialized_end=1137
+  _globals['_GETFEEDEVENTSREQUEST']._serialized_start=1795
+  _globals['_GETFEEDEVENTSREQUEST']._serialized_end=1869
+  _globals['_GETFEEDEVENTSRESPONSE']._serialized_start=1871
+  _globals['_GETFEEDEVENTSRESPONSE']._serialized_end=1974
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=1977
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=2506
 # @@protoc_insertion_point(module_scope)

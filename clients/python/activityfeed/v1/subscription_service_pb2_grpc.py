@@ -26,7 +26,22 @@ if _version_not_supported:
 
 
 class SubscriptionServiceStub(object):
-    """Live feeds.
+    """What happens, while it happens.
+
+    Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do those
+    of an entity's outbox and of all activities. A log is written while somebody subscribes to it or polls it, and 15
+    minutes longer, and keeps at least its last 1,000 events (both configurable; beyond, whichever ends first).
+    Activities are read when they are sent: one that was deleted meanwhile is not told as added.
+
+    Every message carries a resume token. Whoever stores it after having applied the message, and subscribes with
+    it again, gets what comes after: no event is lost, none up to the token comes again, on any server and
+    after a restart of any part. The order is that of the log, and so of delivery; an activity's place in a feed is
+    what its id says. An activity may be told although a page showed it already: it is the same id.
+
+    Streams end, all of them, with a final checkpoint and UNAVAILABLE: when the server stops (DRAINING), and when
+    they have lived for an hour or so (STREAM_EXPIRED, configurable), which spreads them over servers. A stream
+    whose client has not read for 30 seconds (configurable) is ended with ABORTED (STREAM_NOT_READ). In all
+    these cases come again with the last token.
     """
 
     def __init__(self, channel):
@@ -40,28 +55,111 @@ class SubscriptionServiceStub(object):
                 request_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedRequest.SerializeToString,
                 response_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedResponse.FromString,
                 _registered_method=True)
+        self.SubscribeFeeds = channel.stream_stream(
+                '/activityfeed.v1.SubscriptionService/SubscribeFeeds',
+                request_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedsRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedsResponse.FromString,
+                _registered_method=True)
+        self.SubscribeActivities = channel.unary_stream(
+                '/activityfeed.v1.SubscriptionService/SubscribeActivities',
+                request_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeActivitiesRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeActivitiesResponse.FromString,
+                _registered_method=True)
+        self.SubscribeAll = channel.unary_stream(
+                '/activityfeed.v1.SubscriptionService/SubscribeAll',
+                request_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeAllRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeAllResponse.FromString,
+                _registered_method=True)
+        self.GetFeedEvents = channel.unary_unary(
+                '/activityfeed.v1.SubscriptionService/GetFeedEvents',
+                request_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.GetFeedEventsRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.GetFeedEventsResponse.FromString,
+                _registered_method=True)
 
 
 class SubscriptionServiceServicer(object):
-    """Live feeds.
+    """What happens, while it happens.
+
+    Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do those
+    of an entity's outbox and of all activities. A log is written while somebody subscribes to it or polls it, and 15
+    minutes longer, and keeps at least its last 1,000 events (both configurable; beyond, whichever ends first).
+    Activities are read when they are sent: one that was deleted meanwhile is not told as added.
+
+    Every message carries a resume token. Whoever stores it after having applied the message, and subscribes with
+    it again, gets what comes after: no event is lost, none up to the token comes again, on any server and
+    after a restart of any part. The order is that of the log, and so of delivery; an activity's place in a feed is
+    what its id says. An activity may be told although a page showed it already: it is the same id.
+
+    Streams end, all of them, with a final checkpoint and UNAVAILABLE: when the server stops (DRAINING), and when
+    they have lived for an hour or so (STREAM_EXPIRED, configurable), which spreads them over servers. A stream
+    whose client has not read for 30 seconds (configurable) is ended with ABORTED (STREAM_NOT_READ). In all
+    these cases come again with the last token.
     """
 
     def SubscribeFeed(self, request, context):
-        """Streams what happens to a user's feed, in the order of the feed's log, without gaps or repeats.
+        """Streams what happens to a user's feed.
 
         Without a `resume_token` the stream starts now, and says so with a `created` event. With one it continues
-        directly after the message that carried the token, on any server process. If the log no longer reaches
-        back that far, the first event is `reset`: read the feed again with GetFeed, then go on with the stream.
+        directly after the message that carried the token.
 
-        To show a feed and keep it: subscribe, and when the first message is there read pages with GetFeed. Put
-        each `added` item in the place that its id says (what is there already is the same activity), drop each
-        `removed` one, read the feed again on `source_changed` and `reset`. Apply a message, then store its token.
-
-        The log is kept while somebody is subscribed and 15 minutes longer, and holds at least the last 1,000
-        events (both configurable).
+        To show a feed and keep it: subscribe with an `initial_page_size`, show the page of the first message, then
+        put each `added` item in the place that its id says (what is there already is the same activity), drop each
+        `removed` one, and read the feed again on `source_changed`. Or subscribe without, and when the first
+        message is there read pages with GetFeed. Apply a message, then store its token.
 
         Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or of another service, user,
-        viewer or version. UNAVAILABLE: come again with the last token.
+        viewer or version. OUT_OF_RANGE, with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads
+        too slowly: the log no longer reaches back to the token, events are missing. Metadata `resume_token` is
+        where the log continues now: read the feed again with GetFeed, and subscribe from there; or subscribe
+        without a token. UNAVAILABLE: come again with the last token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubscribeFeeds(self, request_iterator, context):
+        """The same for many users on one stream, for a gateway that holds the connections of end users.
+
+        Users are added and removed at any time. Each request is answered, those about different users in any order; an
+        `add` that the next request about the same user overtakes is not. Up to 10,000 users may be there at a time
+        (configurable). What goes wrong with one does not end the others: it is told by `error`, or by a `reset` event.
+        Messages of one user are in its log's order; users take turns. If the client reads slowly, all of
+        them get slower, and none is lost as long as its log reaches back. When the client half-closes the
+        stream, users stay and the stream goes on.
+
+        Errors: INVALID_ARGUMENT, with the fields of the request that breaks its rules. UNAVAILABLE: come again
+        with the last token of each user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubscribeActivities(self, request, context):
+        """Streams what is published to an entity's outbox: what it does, and what others publish to it. "Everything on
+        repo:linux".
+
+        Errors: as those of SubscribeFeed; to start afresh read ListActivities.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubscribeAll(self, request, context):
+        """Streams every activity that is published and every one that is deleted, for search indexes and digests.
+
+        Those of one actor are in the order in which they were published; those of different actors need not be.
+
+        Errors: as those of SubscribeFeed. What was missed cannot be read again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFeedEvents(self, request, context):
+        """Returns what has happened to a user's feed since a token was given: the log of SubscribeFeed by polling. Poll
+        more often than the log is kept. Tokens of both, and of GetFeed, may be used for both.
+
+        Errors: as those of SubscribeFeed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +173,26 @@ def add_SubscriptionServiceServicer_to_server(servicer, server):
                     request_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedRequest.FromString,
                     response_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedResponse.SerializeToString,
             ),
+            'SubscribeFeeds': grpc.stream_stream_rpc_method_handler(
+                    servicer.SubscribeFeeds,
+                    request_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedsRequest.FromString,
+                    response_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedsResponse.SerializeToString,
+            ),
+            'SubscribeActivities': grpc.unary_stream_rpc_method_handler(
+                    servicer.SubscribeActivities,
+                    request_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeActivitiesRequest.FromString,
+                    response_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeActivitiesResponse.SerializeToString,
+            ),
+            'SubscribeAll': grpc.unary_stream_rpc_method_handler(
+                    servicer.SubscribeAll,
+                    request_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeAllRequest.FromString,
+                    response_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeAllResponse.SerializeToString,
+            ),
+            'GetFeedEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFeedEvents,
+                    request_deserializer=activityfeed_dot_v1_dot_subscription__service__pb2.GetFeedEventsRequest.FromString,
+                    response_serializer=activityfeed_dot_v1_dot_subscription__service__pb2.GetFeedEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'activityfeed.v1.SubscriptionService', rpc_method_handlers)
@@ -84,7 +202,22 @@ def add_SubscriptionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SubscriptionService(object):
-    """Live feeds.
+    """What happens, while it happens.
+
+    Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do those
+    of an entity's outbox and of all activities. A log is written while somebody subscribes to it or polls it, and 15
+    minutes longer, and keeps at least its last 1,000 events (both configurable; beyond, whichever ends first).
+    Activities are read when they are sent: one that was deleted meanwhile is not told as added.
+
+    Every message carries a resume token. Whoever stores it after having applied the message, and subscribes with
+    it again, gets what comes after: no event is lost, none up to the token comes again, on any server and
+    after a restart of any part. The order is that of the log, and so of delivery; an activity's place in a feed is
+    what its id says. An activity may be told although a page showed it already: it is the same id.
+
+    Streams end, all of them, with a final checkpoint and UNAVAILABLE: when the server stops (DRAINING), and when
+    they have lived for an hour or so (STREAM_EXPIRED, configurable), which spreads them over servers. A stream
+    whose client has not read for 30 seconds (configurable) is ended with ABORTED (STREAM_NOT_READ). In all
+    these cases come again with the last token.
     """
 
     @staticmethod
@@ -104,6 +237,114 @@ class SubscriptionService(object):
             '/activityfeed.v1.SubscriptionService/SubscribeFeed',
             activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedRequest.SerializeToString,
             activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubscribeFeeds(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/activityfeed.v1.SubscriptionService/SubscribeFeeds',
+            activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedsRequest.SerializeToString,
+            activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeFeedsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubscribeActivities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/activityfeed.v1.SubscriptionService/SubscribeActivities',
+            activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeActivitiesRequest.SerializeToString,
+            activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeActivitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubscribeAll(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/activityfeed.v1.SubscriptionService/SubscribeAll',
+            activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeAllRequest.SerializeToString,
+            activityfeed_dot_v1_dot_subscription__service__pb2.SubscribeAllResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFeedEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/activityfeed.v1.SubscriptionService/GetFeedEvents',
+            activityfeed_dot_v1_dot_subscription__service__pb2.GetFeedEventsRequest.SerializeToString,
+            activityfeed_dot_v1_dot_subscription__service__pb2.GetFeedEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,14 +41,110 @@ _SubscriptionServiceSubscribeFeedType = typing_extensions.TypeVar(
     ],
 )
 
-class SubscriptionServiceStub(typing.Generic[_SubscriptionServiceSubscribeFeedType]):
-    """Live feeds."""
+_SubscriptionServiceSubscribeFeedsType = typing_extensions.TypeVar(
+    '_SubscriptionServiceSubscribeFeedsType',
+    grpc.StreamStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeFeedsRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeFeedsRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeFeedsRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse,
+    ],
+)
+
+_SubscriptionServiceSubscribeActivitiesType = typing_extensions.TypeVar(
+    '_SubscriptionServiceSubscribeActivitiesType',
+    grpc.UnaryStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeActivitiesRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeActivitiesRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeActivitiesRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse,
+    ],
+)
+
+_SubscriptionServiceSubscribeAllType = typing_extensions.TypeVar(
+    '_SubscriptionServiceSubscribeAllType',
+    grpc.UnaryStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeAllRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeAllResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeAllRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeAllResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeAllRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeAllResponse,
+    ],
+)
+
+_SubscriptionServiceGetFeedEventsType = typing_extensions.TypeVar(
+    '_SubscriptionServiceGetFeedEventsType',
+    grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.subscription_service_pb2.GetFeedEventsRequest,
+        activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.subscription_service_pb2.GetFeedEventsRequest,
+        activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.subscription_service_pb2.GetFeedEventsRequest,
+        activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse,
+    ],
+)
+
+class SubscriptionServiceStub(typing.Generic[_SubscriptionServiceSubscribeFeedType, _SubscriptionServiceSubscribeFeedsType, _SubscriptionServiceSubscribeActivitiesType, _SubscriptionServiceSubscribeAllType, _SubscriptionServiceGetFeedEventsType]):
+    """What happens, while it happens.
+
+    Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do those
+    of an entity's outbox and of all activities. A log is written while somebody subscribes to it or polls it, and 15
+    minutes longer, and keeps at least its last 1,000 events (both configurable; beyond, whichever ends first).
+    Activities are read when they are sent: one that was deleted meanwhile is not told as added.
+
+    Every message carries a resume token. Whoever stores it after having applied the message, and subscribes with
+    it again, gets what comes after: no event is lost, none up to the token comes again, on any server and
+    after a restart of any part. The order is that of the log, and so of delivery; an activity's place in a feed is
+    what its id says. An activity may be told although a page showed it already: it is the same id.
+
+    Streams end, all of them, with a final checkpoint and UNAVAILABLE: when the server stops (DRAINING), and when
+    they have lived for an hour or so (STREAM_EXPIRED, configurable), which spreads them over servers. A stream
+    whose client has not read for 30 seconds (configurable) is ended with ABORTED (STREAM_NOT_READ). In all
+    these cases come again with the last token.
+    """
 
     @typing.overload
     def __init__(self: SubscriptionServiceStub[
         grpc.UnaryStreamMultiCallable[
             activityfeed.v1.subscription_service_pb2.SubscribeFeedRequest,
             activityfeed.v1.subscription_service_pb2.SubscribeFeedResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            activityfeed.v1.subscription_service_pb2.SubscribeFeedsRequest,
+            activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            activityfeed.v1.subscription_service_pb2.SubscribeActivitiesRequest,
+            activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            activityfeed.v1.subscription_service_pb2.SubscribeAllRequest,
+            activityfeed.v1.subscription_service_pb2.SubscribeAllResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            activityfeed.v1.subscription_service_pb2.GetFeedEventsRequest,
+            activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -58,24 +154,76 @@ class SubscriptionServiceStub(typing.Generic[_SubscriptionServiceSubscribeFeedTy
             activityfeed.v1.subscription_service_pb2.SubscribeFeedRequest,
             activityfeed.v1.subscription_service_pb2.SubscribeFeedResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            activityfeed.v1.subscription_service_pb2.SubscribeFeedsRequest,
+            activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            activityfeed.v1.subscription_service_pb2.SubscribeActivitiesRequest,
+            activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            activityfeed.v1.subscription_service_pb2.SubscribeAllRequest,
+            activityfeed.v1.subscription_service_pb2.SubscribeAllResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            activityfeed.v1.subscription_service_pb2.GetFeedEventsRequest,
+            activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     SubscribeFeed: _SubscriptionServiceSubscribeFeedType
-    """Streams what happens to a user's feed, in the order of the feed's log, without gaps or repeats.
+    """Streams what happens to a user's feed.
 
     Without a `resume_token` the stream starts now, and says so with a `created` event. With one it continues
-    directly after the message that carried the token, on any server process. If the log no longer reaches
-    back that far, the first event is `reset`: read the feed again with GetFeed, then go on with the stream.
+    directly after the message that carried the token.
 
-    To show a feed and keep it: subscribe, and when the first message is there read pages with GetFeed. Put
-    each `added` item in the place that its id says (what is there already is the same activity), drop each
-    `removed` one, read the feed again on `source_changed` and `reset`. Apply a message, then store its token.
-
-    The log is kept while somebody is subscribed and 15 minutes longer, and holds at least the last 1,000
-    events (both configurable).
+    To show a feed and keep it: subscribe with an `initial_page_size`, show the page of the first message, then
+    put each `added` item in the place that its id says (what is there already is the same activity), drop each
+    `removed` one, and read the feed again on `source_changed`. Or subscribe without, and when the first
+    message is there read pages with GetFeed. Apply a message, then store its token.
 
     Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or of another service, user,
-    viewer or version. UNAVAILABLE: come again with the last token.
+    viewer or version. OUT_OF_RANGE, with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads
+    too slowly: the log no longer reaches back to the token, events are missing. Metadata `resume_token` is
+    where the log continues now: read the feed again with GetFeed, and subscribe from there; or subscribe
+    without a token. UNAVAILABLE: come again with the last token.
+    """
+
+    SubscribeFeeds: _SubscriptionServiceSubscribeFeedsType
+    """The same for many users on one stream, for a gateway that holds the connections of end users.
+
+    Users are added and removed at any time. Each request is answered, those about different users in any order; an
+    `add` that the next request about the same user overtakes is not. Up to 10,000 users may be there at a time
+    (configurable). What goes wrong with one does not end the others: it is told by `error`, or by a `reset` event.
+    Messages of one user are in its log's order; users take turns. If the client reads slowly, all of
+    them get slower, and none is lost as long as its log reaches back. When the client half-closes the
+    stream, users stay and the stream goes on.
+
+    Errors: INVALID_ARGUMENT, with the fields of the request that breaks its rules. UNAVAILABLE: come again
+    with the last token of each user.
+    """
+
+    SubscribeActivities: _SubscriptionServiceSubscribeActivitiesType
+    """Streams what is published to an entity's outbox: what it does, and what others publish to it. "Everything on
+    repo:linux".
+
+    Errors: as those of SubscribeFeed; to start afresh read ListActivities.
+    """
+
+    SubscribeAll: _SubscriptionServiceSubscribeAllType
+    """Streams every activity that is published and every one that is deleted, for search indexes and digests.
+
+    Those of one actor are in the order in which they were published; those of different actors need not be.
+
+    Errors: as those of SubscribeFeed. What was missed cannot be read again.
+    """
+
+    GetFeedEvents: _SubscriptionServiceGetFeedEventsType
+    """Returns what has happened to a user's feed since a token was given: the log of SubscribeFeed by polling. Poll
+    more often than the log is kept. Tokens of both, and of GetFeed, may be used for both.
+
+    Errors: as those of SubscribeFeed.
     """
 
 SubscriptionServiceAsyncStub: typing_extensions.TypeAlias = SubscriptionServiceStub[
@@ -83,10 +231,42 @@ SubscriptionServiceAsyncStub: typing_extensions.TypeAlias = SubscriptionServiceS
         activityfeed.v1.subscription_service_pb2.SubscribeFeedRequest,
         activityfeed.v1.subscription_service_pb2.SubscribeFeedResponse,
     ],
+    grpc.aio.StreamStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeFeedsRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeActivitiesRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        activityfeed.v1.subscription_service_pb2.SubscribeAllRequest,
+        activityfeed.v1.subscription_service_pb2.SubscribeAllResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.subscription_service_pb2.GetFeedEventsRequest,
+        activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse,
+    ],
 ]
 
 class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
-    """Live feeds."""
+    """What happens, while it happens.
+
+    Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do those
+    of an entity's outbox and of all activities. A log is written while somebody subscribes to it or polls it, and 15
+    minutes longer, and keeps at least its last 1,000 events (both configurable; beyond, whichever ends first).
+    Activities are read when they are sent: one that was deleted meanwhile is not told as added.
+
+    Every message carries a resume token. Whoever stores it after having applied the message, and subscribes with
+    it again, gets what comes after: no event is lost, none up to the token comes again, on any server and
+    after a restart of any part. The order is that of the log, and so of delivery; an activity's place in a feed is
+    what its id says. An activity may be told although a page showed it already: it is the same id.
+
+    Streams end, all of them, with a final checkpoint and UNAVAILABLE: when the server stops (DRAINING), and when
+    they have lived for an hour or so (STREAM_EXPIRED, configurable), which spreads them over servers. A stream
+    whose client has not read for 30 seconds (configurable) is ended with ABORTED (STREAM_NOT_READ). In all
+    these cases come again with the last token.
+    """
 
     @abc.abstractmethod
     def SubscribeFeed(
@@ -94,21 +274,77 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.subscription_service_pb2.SubscribeFeedRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedResponse]]:
-        """Streams what happens to a user's feed, in the order of the feed's log, without gaps or repeats.
+        """Streams what happens to a user's feed.
 
         Without a `resume_token` the stream starts now, and says so with a `created` event. With one it continues
-        directly after the message that carried the token, on any server process. If the log no longer reaches
-        back that far, the first event is `reset`: read the feed again with GetFeed, then go on with the stream.
+        directly after the message that carried the token.
 
-        To show a feed and keep it: subscribe, and when the first message is there read pages with GetFeed. Put
-        each `added` item in the place that its id says (what is there already is the same activity), drop each
-        `removed` one, read the feed again on `source_changed` and `reset`. Apply a message, then store its token.
-
-        The log is kept while somebody is subscribed and 15 minutes longer, and holds at least the last 1,000
-        events (both configurable).
+        To show a feed and keep it: subscribe with an `initial_page_size`, show the page of the first message, then
+        put each `added` item in the place that its id says (what is there already is the same activity), drop each
+        `removed` one, and read the feed again on `source_changed`. Or subscribe without, and when the first
+        message is there read pages with GetFeed. Apply a message, then store its token.
 
         Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or of another service, user,
-        viewer or version. UNAVAILABLE: come again with the last token.
+        viewer or version. OUT_OF_RANGE, with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads
+        too slowly: the log no longer reaches back to the token, events are missing. Metadata `resume_token` is
+        where the log continues now: read the feed again with GetFeed, and subscribe from there; or subscribe
+        without a token. UNAVAILABLE: come again with the last token.
+        """
+
+    @abc.abstractmethod
+    def SubscribeFeeds(
+        self,
+        request_iterator: _MaybeAsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedsRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse]]:
+        """The same for many users on one stream, for a gateway that holds the connections of end users.
+
+        Users are added and removed at any time. Each request is answered, those about different users in any order; an
+        `add` that the next request about the same user overtakes is not. Up to 10,000 users may be there at a time
+        (configurable). What goes wrong with one does not end the others: it is told by `error`, or by a `reset` event.
+        Messages of one user are in its log's order; users take turns. If the client reads slowly, all of
+        them get slower, and none is lost as long as its log reaches back. When the client half-closes the
+        stream, users stay and the stream goes on.
+
+        Errors: INVALID_ARGUMENT, with the fields of the request that breaks its rules. UNAVAILABLE: come again
+        with the last token of each user.
+        """
+
+    @abc.abstractmethod
+    def SubscribeActivities(
+        self,
+        request: activityfeed.v1.subscription_service_pb2.SubscribeActivitiesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse]]:
+        """Streams what is published to an entity's outbox: what it does, and what others publish to it. "Everything on
+        repo:linux".
+
+        Errors: as those of SubscribeFeed; to start afresh read ListActivities.
+        """
+
+    @abc.abstractmethod
+    def SubscribeAll(
+        self,
+        request: activityfeed.v1.subscription_service_pb2.SubscribeAllRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeAllResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeAllResponse]]:
+        """Streams every activity that is published and every one that is deleted, for search indexes and digests.
+
+        Those of one actor are in the order in which they were published; those of different actors need not be.
+
+        Errors: as those of SubscribeFeed. What was missed cannot be read again.
+        """
+
+    @abc.abstractmethod
+    def GetFeedEvents(
+        self,
+        request: activityfeed.v1.subscription_service_pb2.GetFeedEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse, collections.abc.Awaitable[activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse]]:
+        """Returns what has happened to a user's feed since a token was given: the log of SubscribeFeed by polling. Poll
+        more often than the log is kept. Tokens of both, and of GetFeed, may be used for both.
+
+        Errors: as those of SubscribeFeed.
         """
 
 def add_SubscriptionServiceServicer_to_server(servicer: SubscriptionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1,6 +1,6 @@
 -- Live logs. An entity is live while its lease runs; only then does anybody write its log. Entries are numbered
 -- 1, 2, 3, ... and carry the store's clock as a nonce, <n>-<microseconds>, so that a log which lost its tail or
--- was made anew is told from the one that a token knew.
+-- was made anew is told from the one that a token knew. The log of a feed has the user's name; see keys.py for others.
 local GRACE_MS = 60000
 
 local function log_close(entity)
@@ -23,25 +23,25 @@ local function log_tail(entity)
   return last and last[1]
 end
 
--- Appends an event to the log of a live entity.
-local function log_write(entity, kind, what)
+-- Appends an event to the log of a live entity. `route`: which entity brought an added activity.
+local function log_write(entity, kind, what, route)
   local number = tonumber(log_tail(entity):match('^%d+')) + 1
   redis.call('XADD', cache_key(LOG, entity), 'MAXLEN', '~', LOG_CAP,
-    string.format('%.0f-%.0f', number, clock_us()), kind, what)
+    string.format('%.0f-%.0f', number, clock_us()), kind, what, 'v', route or '')
   redis.call('PUBLISH', WAKE, entity)
 end
 
 -- The same, unless it was told before: deliveries are repeated, events are not. `mark` is an integer.
-local function log_once(entity, mark, kind, what)
+local function log_once(entity, mark, kind, what, route)
   local seen, before = cache_key(SEEN, entity), cache_key(SEEN_BEFORE, entity)
   if redis.call('SISMEMBER', before, mark) == 1 or redis.call('SADD', seen, mark) == 0 then return 0 end
   if redis.call('TTL', seen) < 0 then redis.call('PEXPIRE', seen, LEASE_MS + GRACE_MS) end
   if redis.call('SCARD', seen) > SEEN_CAP then redis.call('RENAME', seen, before) end
-  log_write(entity, kind, what)
+  log_write(entity, kind, what, route)
   return 1
 end
 
-local function log_added(entity, id) return log_once(entity, id, 'a', id) end
+local function log_added(entity, id, route) return log_once(entity, id, 'a', id, route) end
 local function log_removed(entity, id) return log_once(entity, '-' .. id, 'r', id) end
 
 local function log_renew(entity)

@@ -1,0 +1,563 @@
+"""The streams of the contract; for the log of SubscribeFeed itself see pitfalls/test_live.py."""
+
+import asyncio
+import gc
+import resource
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from activityfeed.v1.subscription_service_pb2 import (
+    GetFeedEventsRequest,
+    SubscribeActivitiesRequest,
+    SubscribeAllRequest,
+    SubscribeFeedRequest,
+    SubscribeFeedsRequest,
+    SubscribeFeedsResponse,
+)
+
+from feedsvc.config import Limits
+from feedsvc.core import keys
+from tests.serving import (
+    SECONDS,
+    Refusal,
+    Serve,
+    Service,
+    Stream,
+    end_of,
+    ids_of,
+    refusal_of,
+    refused,
+    until,
+)
+
+#: Checkpoints do not come while a test runs.
+QUIET = 300
+#: Streams that are opened and cancelled: what each left behind would be seen.
+CYCLES = 2_000
+#: Nobody has more than one follower and is pushed to.
+CELEBRITIES = Limits(celebrity_threshold=2)
+
+
+@pytest.fixture
+async def service(serve: Serve) -> Service:
+    return await serve(checkpoint_seconds=QUIET)
+
+
+class Activities(Stream):
+    """An open SubscribeActivities or SubscribeAll."""
+
+    async def message(self) -> Any:
+        async with asyncio.timeout(SECONDS):
+            message: Any = await self.call.read()
+        assert message is not grpc.aio.EOF, "the stream has ended"
+        self.token = message.resume_token
+        return message
+
+    async def event(self) -> tuple[str, str]:
+        while not self._events:
+            self._events += (await self.message()).events
+        event = self._events.pop(0)
+        match event.WhichOneof("event"):
+            case "added":
+                return "added", event.added.id
+            case "removed":
+                return "removed", event.removed.activity_id
+            case kind:
+                return kind, ""
+
+
+async def outbox(service: Service, entity: str, token: str = "") -> Activities:
+    request = SubscribeActivitiesRequest(entity=entity, resume_token=token)
+    stream = Activities(service.subscriptions.SubscribeActivities(request))
+    if not token:
+        assert await stream.event() == ("created", "")
+    return stream
+
+
+async def everything(service: Service, token: str = "") -> Activities:
+    stream = Activities(service.subscriptions.SubscribeAll(SubscribeAllRequest(resume_token=token)))
+    if not token:
+        assert await stream.event() == ("created", "")
+    return stream
+
+
+async def with_page(service: Service, user: str, size: int) -> tuple[Stream, list[str]]:
+    request = SubscribeFeedRequest(user=user, initial_page_size=size)
+    stream = Stream(service.subscriptions.SubscribeFeed(request))
+    first = await stream.message()
+    assert first.HasField("page")
+    assert [event.WhichOneof("event") for event in first.events] == ["created"]
+    return stream, [item.activity.id for item in first.page.items]
+
+
+# The newest page first.
+
+
+@pytest.mark.every_store
+async def test_newest_page_then_changes(service: Service) -> None:
+    await service.follow("bob", "alice")
+    before = await service.posts("alice", 5)
+    stream, shown = await with_page(service, "bob", 3)
+    assert shown == before[:1:-1]
+    added = await service.post("alice")
+    await service.delete(before[-1], "alice")
+    assert await stream.events(2) == [("added", added), ("removed", before[-1])]
+
+
+@pytest.mark.every_store
+async def test_what_the_page_shows_is_not_added(serve: Serve) -> None:
+    """Not even by a delivery that comes later than the page: a pulled one's, here."""
+    service = await serve(checkpoint_seconds=QUIET, limits=CELEBRITIES, workers=0)
+    for user in ("bob", "carol", "dave"):
+        await service.follow(user, "alice")
+    await service.server.engine.workers.work(everything=True)
+    stream, _ = await with_page(service, "bob", 10)
+    await stream.close()
+    posted = await service.post("alice")
+    stream, shown = await with_page(service, "bob", 10)
+    assert shown == [posted]
+    await service.server.engine.workers.work(everything=True)
+    own = await service.post("bob")
+    assert await stream.event() == ("added", own)
+
+
+async def test_page_token_of_the_first_page_goes_on(service: Service) -> None:
+    before = await service.posts("bob", 5)
+    request = SubscribeFeedRequest(user="bob", initial_page_size=2)
+    stream = Stream(service.subscriptions.SubscribeFeed(request))
+    page = (await stream.message()).page
+    assert ids_of(await service.page("bob", token=page.next_page_token)) == before[2::-1]
+
+
+async def test_page_size_is_checked(service: Service) -> None:
+    for fields, rule in (
+        ({"initial_page_size": -1}, "must not be negative"),
+        ({"initial_page_size": 1, "resume_token": "x"}, "must not be given with a resume_token"),
+    ):
+        request = SubscribeFeedRequest(user="bob", **fields)  # type: ignore[arg-type]
+        refusal = await refused(service.subscriptions.SubscribeFeed(request).read())
+        assert refusal.rules == {"initial_page_size": rule}
+
+
+# Outboxes and everything.
+
+
+@pytest.mark.every_store
+async def test_outbox_is_live(service: Service) -> None:
+    await service.post("repo:x")
+    stream = await outbox(service, "repo:x")
+    own = await service.post("repo:x")
+    await service.post("alice")
+    addressed = await service.post("alice", to=["repo:x"], request_id="r")
+    await service.post("alice", to=["repo:x"], request_id="r")
+    await service.delete(addressed, "alice")
+    await service.delete(own, "repo:x")
+    expected = [("added", own), ("added", addressed), ("removed", addressed), ("removed", own)]
+    assert await stream.events(4) == expected
+
+
+@pytest.mark.every_store
+async def test_outbox_resumes(serve: Serve) -> None:
+    here, there = await serve(checkpoint_seconds=QUIET), await serve(checkpoint_seconds=QUIET)
+    stream = await outbox(here, "repo:x")
+    tokens, expected = [stream.token], []
+    for _ in range(4):
+        expected.append(("added", await here.post("alice", to=["repo:x"])))
+        assert await stream.event() == expected[-1]
+        tokens.append(stream.token)
+    for number, token in enumerate(tokens[:-1]):
+        resumed = await outbox(there, "repo:x", token)
+        assert await resumed.events(4 - number) == expected[number:]
+
+
+@pytest.mark.every_store
+async def test_old_activity_that_is_delivered_again_is_not_told_as_new(service: Service) -> None:
+    """The log of an outbox has seen what the outbox holds."""
+    posted = await service.post("alice", to=["repo:x"])
+    stream = await outbox(service, "repo:x")
+    engine = service.server.engine
+    await engine.store.script("outbox_add", engine.live.of_outbox("repo:x").shard, "repo:x", posted)
+    last = await service.post("repo:x")
+    assert await stream.event() == ("added", last)
+
+
+@pytest.mark.every_store
+async def test_everything_is_live(serve: Serve) -> None:
+    here, there = await serve(checkpoint_seconds=QUIET), await serve(checkpoint_seconds=QUIET)
+    stream = await everything(here)
+    start = stream.token
+    posted = [await there.post(f"u{number}") for number in range(40)]
+    posted.append(await there.post("bob", to=["repo:x"], audience=2))
+    found = await stream.events(41)
+    assert sorted(found) == sorted(("added", one) for one in posted)
+    await there.delete(posted[0], "u0")
+    assert await stream.event() == ("removed", posted[0])
+    resumed = await everything(there, start)
+    again = [("removed", posted[0]), *(("added", one) for one in posted[1:])]
+    assert sorted(await resumed.events(41)) == sorted(again)
+    middle = resumed.token
+    more = [await here.post("u1") for _ in range(5)]
+    assert await (await everything(here, middle)).events(5) == [("added", one) for one in more]
+
+
+@pytest.mark.every_store
+async def test_lost_logs_are_told(service: Service) -> None:
+    box, all_ = await outbox(service, "alice"), await everything(service)
+    posted = await service.post("alice")
+    for stream in (box, all_):
+        assert await stream.event() == ("added", posted)
+    tokens = box.token, all_.token
+    for stream in (box, all_):
+        await stream.close()
+    tag = service.tag("alice")
+    await service.store.delete(f"{tag}l:{keys.OUTBOX_LOG}alice", f"{tag}l:{keys.ALL_LOG}")
+    box = await outbox(
+        service, "alice", await (await outbox(service, "alice", tokens[0])).expired()
+    )
+    all_ = await everything(service, await (await everything(service, tokens[1])).expired())
+    last = await service.post("alice")
+    for stream in (box, all_):
+        assert await stream.event() == ("added", last)
+
+
+async def test_tokens_are_of_one_kind_of_stream(service: Service) -> None:
+    """And of one entity and viewer."""
+    feed = await service.subscribe("bob")
+    box, all_ = await outbox(service, "bob"), await everything(service)
+    subscriptions = service.subscriptions
+    for call in (
+        subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob", resume_token=box.token)),
+        subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob", resume_token=all_.token)),
+        *(
+            subscriptions.SubscribeActivities(
+                SubscribeActivitiesRequest(entity=entity, viewer=viewer, resume_token=token)
+            )
+            for entity, viewer, token in (
+                ("bob", "", feed.token),
+                ("bob", "", all_.token),
+                ("alice", "", box.token),
+                ("bob", "carol", box.token),
+            )
+        ),
+        subscriptions.SubscribeAll(SubscribeAllRequest(resume_token=feed.token)),
+        subscriptions.SubscribeAll(SubscribeAllRequest(resume_token=box.token)),
+    ):
+        refusal = await refused(call.read())
+        assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert refusal.reason == "RESUME_TOKEN_INVALID"
+
+
+# Polling.
+
+
+async def poll(service: Service, user: str, token: str = "") -> Any:
+    return await service.subscriptions.GetFeedEvents(
+        GetFeedEventsRequest(user=user, resume_token=token), timeout=SECONDS
+    )
+
+
+@pytest.mark.every_store
+async def test_events_by_polling(service: Service) -> None:
+    await service.follow("bob", "alice")
+    answer = await poll(service, "bob")
+    assert [one.WhichOneof("event") for one in answer.events] == ["created"]
+    start = answer.resume_token
+    answer = await poll(service, "bob", start)
+    assert (list(answer.events), answer.more) == ([], False)
+    posted = await service.posts("alice", 150)
+    found: list[str] = []
+    while True:
+        answer = await poll(service, "bob", answer.resume_token)
+        found += (one.added.activity.id for one in answer.events)
+        if not answer.more:
+            break
+    assert sorted(found) == posted
+    # The token is one of the stream's too.
+    stream = await service.subscribe("bob", answer.resume_token)
+    last = await service.post("alice")
+    assert await stream.event() == ("added", last)
+    answer = await poll(service, "bob", start)
+    assert answer.more
+    await service.store.delete(f"{service.tag('bob')}l:bob")
+    refusal = await refused(poll(service, "bob", start))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")
+    answer = await poll(service, "bob", refusal.metadata["resume_token"])
+    assert not answer.events
+
+
+# Many users on one stream.
+
+
+class Many:
+    """An open SubscribeFeeds."""
+
+    def __init__(self, service: Service) -> None:
+        self.call: Any = service.subscriptions.SubscribeFeeds()
+        self.tokens: dict[str, str] = {}
+        self._events: list[tuple[str, str, str]] = []
+
+    async def add(self, user: str, token: str = "", **fields: Any) -> None:
+        add = SubscribeFeedRequest(user=user, resume_token=token, **fields)
+        await self.call.write(SubscribeFeedsRequest(add=add))
+
+    async def remove(self, user: str) -> None:
+        remove = SubscribeFeedsRequest.Remove(user=user)
+        await self.call.write(SubscribeFeedsRequest(remove=remove))
+
+    async def message(self) -> SubscribeFeedsResponse:
+        async with asyncio.timeout(SECONDS):
+            message: Any = await self.call.read()
+        assert message is not grpc.aio.EOF, "the stream has ended"
+        if message.resume_token:
+            self.tokens[message.user] = message.resume_token
+        assert isinstance(message, SubscribeFeedsResponse)
+        return message
+
+    async def event(self) -> tuple[str, str, str]:
+        """The next event: its user, kind, and the activity."""
+        while not self._events:
+            message = await self.message()
+            if message.HasField("error"):
+                reason = Refusal.of(message.error).reason
+                self._events.append((message.user, "error", reason))
+            if message.removed:
+                self._events.append((message.user, "gone", ""))
+            for event in message.events:
+                kind = event.WhichOneof("event")
+                what = event.added.activity.id or event.removed.activity_id
+                self._events.append((message.user, kind, what))
+        return self._events.pop(0)
+
+    async def events(self, count: int) -> list[tuple[str, str, str]]:
+        return sorted([await self.event() for _ in range(count)])
+
+
+@pytest.fixture
+async def many(service: Service) -> AsyncIterator[Many]:
+    stream = Many(service)
+    yield stream
+    stream.call.cancel()
+
+
+@pytest.mark.every_store
+async def test_many_users_on_one_stream(service: Service, many: Many) -> None:
+    users = [f"u{number}" for number in range(100)]
+    for user in users:
+        await service.follow(user, "alice")
+        await many.add(user)
+    assert await many.events(100) == sorted((user, "created", "") for user in users)
+    posted = await service.post("alice")
+    assert await many.events(100) == sorted((user, "added", posted) for user in users)
+    await service.delete(posted, "alice")
+    assert await many.events(100) == sorted((user, "removed", posted) for user in users)
+
+
+@pytest.mark.every_store
+async def test_users_come_and_go(service: Service, many: Many) -> None:
+    for user in ("bob", "carol"):
+        await service.follow(user, "alice")
+        await many.add(user)
+        assert await many.event() == (user, "created", "")
+    await many.remove("carol")
+    assert await many.event() == ("carol", "gone", "")
+    await many.remove("nobody")
+    assert await many.event() == ("nobody", "gone", "")
+    posted = await service.post("alice")
+    assert await many.event() == ("bob", "added", posted)
+    # Comes again where it left, and may be begun anew.
+    await many.add("carol", many.tokens["carol"])
+    assert await many.event() == ("carol", "added", posted)
+    await many.add("carol", initial_page_size=5)
+    while not (message := await many.message()).HasField("page"):
+        pass
+    assert ids_of(message.page) == [posted]
+    last = await service.post("alice")
+    assert await many.events(2) == [("bob", "added", last), ("carol", "added", last)]
+
+
+@pytest.mark.every_store
+async def test_trouble_of_one_user_does_not_end_the_others(service: Service, many: Many) -> None:
+    for user in ("bob", "carol"):
+        await service.follow(user, "alice")
+        await many.add(user)
+        assert await many.event() == (user, "created", "")
+    await many.add("dave", many.tokens["bob"])
+    assert await many.event() == ("dave", "error", "RESUME_TOKEN_INVALID")
+    await many.add("erin\n")
+    assert await many.event() == ("erin\n", "error", "INVALID_FIELD")
+    # A log is lost while the stream is open.
+    await service.store.delete(f"{service.tag('carol')}l:carol")
+    posted = await service.post("alice")
+    service.server.engine.live._wake_all()
+    assert await many.events(2) == [("bob", "added", posted), ("carol", "reset", "")]
+    last = await service.post("alice")
+    assert await many.events(2) == [("bob", "added", last), ("carol", "added", last)]
+    # And one that was lost before.
+    token = many.tokens["bob"]
+    await many.remove("bob")
+    assert await many.event() == ("bob", "gone", "")
+    await service.store.delete(f"{service.tag('bob')}l:bob")
+    await many.add("bob", token)
+    assert await many.event() == ("bob", "reset", "")
+
+
+@pytest.mark.every_store
+async def test_log_that_cannot_be_read_is_one_users_trouble(service: Service, many: Many) -> None:
+    """Although it is read by one call with those of others."""
+    for user in ("bob", "carol"):
+        await service.follow(user, "alice")
+        await many.add(user)
+        assert await many.event() == (user, "created", "")
+    alone = await service.subscribe("carol")
+    await service.store.set(f"{service.tag('carol')}l:carol", "secret")
+    service.server.engine.live._wake_all()
+    assert await many.event() == ("carol", "error", "INTERNAL")
+    refusal = await end_of(alone)
+    assert (refusal.code, refusal.message) == (grpc.StatusCode.INTERNAL, "internal error")
+    posted = await service.post("bob")
+    assert await many.event() == ("bob", "added", posted)
+
+
+async def test_more_users_than_may_be(serve: Serve) -> None:
+    service = await serve(checkpoint_seconds=QUIET, max_users=2)
+    many = Many(service)
+    for user in ("a", "b", "c"):
+        await many.add(user)
+    found = await many.events(3)
+    assert ("c", "error", "TOO_MANY_USERS") in found
+    await many.remove("a")
+    assert await many.event() == ("a", "gone", "")
+    await many.add("c")
+    assert await many.event() == ("c", "created", "")
+    many.call.cancel()
+
+
+async def test_half_closed_stream_goes_on(service: Service, many: Many) -> None:
+    await many.add("bob")
+    assert await many.event() == ("bob", "created", "")
+    await many.call.done_writing()
+    posted = await service.post("bob")
+    assert await many.event() == ("bob", "added", posted)
+
+
+async def test_request_without_an_action_is_refused(service: Service, many: Many) -> None:
+    await many.call.write(SubscribeFeedsRequest())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await many.message()
+    refusal = refusal_of(caught.value)
+    assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.rules == {"action": "is required"}
+
+
+async def test_quiet_stream_says_that_it_lives(serve: Serve) -> None:
+    service = await serve(checkpoint_seconds=0.05)
+    many = Many(service)
+    await many.add("bob")
+    assert (await many.message()).user == "bob"
+    assert (await many.message()).user == ""
+    many.call.cancel()
+
+
+# How streams end.
+
+
+async def test_draining_streams_say_where_they_are(serve: Serve) -> None:
+    """Each with a last token; those of one server not all at once."""
+    service = await serve(checkpoint_seconds=QUIET, drain_seconds=2)
+    await service.follow("bob", "alice")
+    many, streams = Many(service), [await service.subscribe("bob") for _ in range(20)]
+    await many.add("bob")
+    assert await many.event() == ("bob", "created", "")
+    posted = await service.post("alice")
+    for stream in streams:
+        assert await stream.event() == ("added", posted)
+    assert await many.event() == ("bob", "added", posted)
+    ended: list[Refusal] = []
+
+    async def read(stream: Stream | Many) -> None:
+        ended.append(await end_of(stream))
+
+    reading = [asyncio.create_task(read(stream)) for stream in (*streams, many)]
+    engine = service.server.engine
+    engine.live.drain(1)
+
+    async def some_ended() -> bool:
+        return len(ended) > 0
+
+    await until(some_ended)
+    assert len(ended) < 21
+    await asyncio.gather(*reading)
+    assert {one.reason for one in ended} == {"DRAINING"}
+    assert {one.code for one in ended} == {grpc.StatusCode.UNAVAILABLE}
+    other = await serve(checkpoint_seconds=QUIET)
+    last = await other.post("alice")
+    for token in (streams[0].token, streams[-1].token, many.tokens["bob"]):
+        assert await (await other.subscribe("bob", token)).event() == ("added", last)
+
+
+async def test_streams_have_an_age(serve: Serve) -> None:
+    service = await serve(checkpoint_seconds=0.1, stream_seconds=1)
+    await service.follow("bob", "alice")
+    for stream in (await service.subscribe("bob"), await everything(service)):
+        refusal = await end_of(stream)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STREAM_EXPIRED")
+
+
+async def test_stream_that_is_not_read_is_ended(serve: Serve) -> None:
+    """And what it had is free again, while its client still does not read."""
+    limits = Limits(log_cap=5_000)
+    service = await serve(checkpoint_seconds=QUIET, write_seconds=0.5, limits=limits)
+    await service.follow("bob", "alice")
+    stream = await service.subscribe("bob")
+    readers = service.server.engine.live._readers
+    assert readers
+    for _ in range(8):
+        await service.posts("alice", 250, content="x" * 8_192)
+
+    async def ended() -> bool:
+        return not readers
+
+    await until(ended)
+    refusal = await end_of(stream)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "STREAM_NOT_READ")
+    last = await service.post("alice")
+    resumed = await service.subscribe("bob", stream.token)
+    assert (await resumed.until(("added", last)))[-1] == ("added", last)
+
+
+async def cycles(service: Service, count: int) -> None:
+    """Opens streams, and cancels them, some at a time."""
+
+    async def cycle(number: int) -> None:
+        stream = await service.subscribe(f"u{number % 50}")
+        await stream.close()
+
+    for first in range(0, count, 50):
+        await asyncio.gather(*(cycle(number) for number in range(first, first + 50)))
+
+
+def resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize("count", [CYCLES, pytest.param(10_000, marks=pytest.mark.slow)])
+async def test_cancelled_streams_leave_nothing(service: Service, count: int) -> None:
+    """No tasks, memory or keys."""
+    await cycles(service, 1_000)
+    live = service.server.engine.live
+
+    async def none_left() -> bool:
+        return not live._readers and not live._streams
+
+    await until(none_left)
+    gc.collect()
+    before = len(asyncio.all_tasks()), len(await service.store.keys()), resident()
+    await cycles(service, count)
+    await until(none_left)
+    gc.collect()
+    assert len(asyncio.all_tasks()) <= before[0] + 2
+    assert len(await service.store.keys()) == before[1]
+    # A stream has more than 10 KB; what stayed of each would come to that.
+    assert (resident() - before[2]) * 1024 < count * 2_000
