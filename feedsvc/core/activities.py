@@ -185,25 +185,7 @@ class Activities:
 
     async def bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
         """The bodies of activities in the order of the ids, None where there is none any more."""
-        if not self._store.cluster:
-            return await self._bodies(wanted)
-        by_slot: dict[int, list[int]] = {}
-        for activity_id in wanted:
-            by_slot.setdefault(ids.shard_of(activity_id), []).append(activity_id)
-        parts = await asyncio.gather(*(self._bodies(some) for some in by_slot.values()))
-        found = {
-            one: body
-            for some, bodies in zip(by_slot.values(), parts, strict=True)
-            for one, body in zip(some, bodies, strict=True)
-        }
-        return [found[activity_id] for activity_id in wanted]
-
-    async def _bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
-        """The same, by one command."""
-        if not wanted:
-            return []
-        frames = await self._store.call("MGET", *keys.activities(self._store.tags, wanted))
-        return [frame[2 + (frame[0] << 8 | frame[1]) :] if frame else None for frame in frames]
+        return await read_bodies(self._store, wanted)
 
     async def delete(
         self,
@@ -253,3 +235,27 @@ class Activities:
                             "release", ids.shard_of(int(text)), int(text), outbox
                         )
                         await self._store.call("LREM", keys.let_go(tag), 1, entry)
+
+
+async def read_bodies(store: Store, wanted: Sequence[int]) -> list[bytes | None]:
+    """The bodies of activities in the order of the ids, None where there is none any more."""
+    if not store.cluster:
+        return await _read_bodies(store, wanted)
+    by_slot: dict[int, list[int]] = {}
+    for activity_id in wanted:
+        by_slot.setdefault(ids.shard_of(activity_id), []).append(activity_id)
+    parts = await asyncio.gather(*(_read_bodies(store, some) for some in by_slot.values()))
+    found = {
+        one: body
+        for some, bodies in zip(by_slot.values(), parts, strict=True)
+        for one, body in zip(some, bodies, strict=True)
+    }
+    return [found[activity_id] for activity_id in wanted]
+
+
+async def _read_bodies(store: Store, wanted: Sequence[int]) -> list[bytes | None]:
+    """The same, by one command."""
+    if not wanted:
+        return []
+    frames = await store.call("MGET", *keys.activities(store.tags, wanted))
+    return [frame[2 + (frame[0] << 8 | frame[1]) :] if frame else None for frame in frames]

@@ -27,15 +27,19 @@ class Engine:
     workers: Workers
 
     @classmethod
-    def on(cls, store: Store, aside: Store | None = None) -> Self:
-        """The core on an opened store; ``aside`` is the same one for its workers, if not this."""
+    def on(cls, store: Store, aside: Store | None = None, logs: Store | None = None) -> Self:
+        """The core on an opened store.
+
+        ``aside`` and ``logs`` are the same one by other connections, if not this: for its workers,
+        and for reading logs, which then hold up no calls.
+        """
         jobs = Jobs(store)
         fanout = Fanout(store, jobs)
         activities = Activities(store, fanout, jobs)
         edges = Edges(store, fanout)
         feeds = Feeds(store, activities, edges, fanout)
         workers = Workers(aside or store, fanout, jobs, store)
-        live = Live(store, activities.bodies)
+        live = Live(logs or store)
         return cls(store, fanout, activities, edges, feeds, live, jobs, workers)
 
     async def start_log(self, user: str) -> str:

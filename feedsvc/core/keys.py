@@ -43,7 +43,7 @@ A store that lost its last writes when it was started anew begins another *incar
 ``f``, ``l``, ``m`` and ``n``, so that feeds are cold and logs gone. There is none before the first time.
 
 ``feedsvc:meta`` (hash) holds what the store was created with: ``shards``, ``schema``, ``secret``. The channel
-``<tag>wake`` carries the names of live logs that have grown.
+``<tag>wake`` carries the names of live logs that have grown, with NUL between them.
 """
 
 import re

@@ -12,16 +12,18 @@ where it is, together with those of all others that ask in the same moment.
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal, NamedTuple
 
 from redis.exceptions import RedisError
 
 from feedsvc.core import ids, keys
+from feedsvc.core.activities import read_bodies
 from feedsvc.core.store import Arg, Store
 from feedsvc.errors import StoreUnavailable
 
@@ -108,7 +110,10 @@ class Reader:
 class Stream:
     """What one call follows. Only one task may use it."""
 
-    __slots__ = ("_live", "_ready", "_waiter", "_woken", "closed", "due", "ends", "readers")
+    __slots__ = (
+        *("_live", "_ready", "_waiter", "_woken", "closed", "cut", "due", "ends", "must_go_on"),
+        *("readers", "task"),
+    )
 
     def __init__(self, live: "Live", seconds: float) -> None:
         self._live = live
@@ -120,6 +125,12 @@ class Stream:
         """When it is to be woken though nothing happens."""
         self.ends = time.monotonic() + seconds
         self.closed = False
+        self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
+        """The call's."""
+        self.must_go_on = math.inf
+        """By when what its task waits for must have happened; else the task is cancelled."""
+        self.cut = False
+        """Whether it was cancelled for that."""
 
     def follow(self, log: Log, place: str, tag: Any = None) -> Reader:
         """Follows a log from a place on."""
@@ -192,18 +203,12 @@ class Stream:
 class Live:
     """The live logs of a store, and who follows them here."""
 
-    def __init__(
-        self,
-        store: Store,
-        bodies: Callable[[Sequence[int]], Awaitable[list[bytes | None]]],
-    ) -> None:
-        """``bodies`` reads those of activities."""
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._bodies = bodies
         self._readers: dict[bytes, set[Reader]] = {}
         self._due: dict[int, list[Reader | Stream]] = {}
         """By tick: who is due then or has been put off."""
-        self._wanted: dict[tuple[Log, str], asyncio.Future[list[Entry]]] = {}
+        self._wanted: dict[tuple[Log, str], list[asyncio.Future[list[Entry]]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
         self._streams: set[Stream] = set()
@@ -249,6 +254,11 @@ class Live:
             stream.close()
             self._streams.discard(stream)
 
+    @property
+    def streams(self) -> int:
+        """How many there are."""
+        return len(self._streams)
+
     def of_feed(self, user: str) -> Log:
         """The log of a user's feed."""
         return Log(ids.shard_for(user, self._store.limits.shards), user)
@@ -275,13 +285,11 @@ class Live:
 
     def read_with_others(self, log: Log, place: str) -> asyncio.Future[list[Entry]]:
         """The same, by one call with what others want now. Who wants the same gets the same."""
-        wanted = (log, place)
-        answer = self._wanted.get(wanted)
-        if answer is None:
-            answer = self._wanted[wanted] = asyncio.get_running_loop().create_future()
-            if self._reading is None or self._reading.done():
-                self._reading = asyncio.create_task(self._read_wanted())
-        return asyncio.shield(answer)
+        answer: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
+        self._wanted.setdefault((log, place), []).append(answer)
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_wanted())
+        return answer
 
     def add(self, reader: Reader) -> None:
         self._readers.setdefault(reader.log.name.encode(), set()).add(reader)
@@ -313,15 +321,17 @@ class Live:
             except Exception as error:  # noqa: BLE001 (whoever waits is told)
                 found = [error] * len(some)
             except asyncio.CancelledError:
-                for answer in (*answers, *self._wanted.values()):
+                for answer in chain(*answers, *self._wanted.values()):
                     answer.cancel()
                 raise
-            for answer, entries in zip(answers, found, strict=True):
-                if isinstance(entries, Exception):
-                    answer.set_exception(entries)
-                    answer.exception()  # its stream may have ended
-                else:
-                    answer.set_result(entries)
+            for waiting, entries in zip(answers, found, strict=True):
+                for answer in waiting:
+                    if answer.done():  # its stream has ended
+                        continue
+                    if isinstance(entries, Exception):
+                        answer.set_exception(entries)
+                    else:
+                        answer.set_result(entries)
 
     async def _read_logs(self, wanted: list[tuple[Log, str]]) -> "list[_Found]":
         """For each log what it holds after a place, or why not: LogLost, for one."""
@@ -366,7 +376,7 @@ class Live:
         some = [
             added[first : first + BODIES_A_CALL] for first in range(0, len(added), BODIES_A_CALL)
         ]
-        found = await asyncio.gather(*map(self._bodies, some))
+        found = await asyncio.gather(*(read_bodies(self._store, part) for part in some))
         return {
             one: body
             for part, bodies in zip(some, found, strict=True)
@@ -384,10 +394,12 @@ class Live:
                     await channel.subscribe(*channels)
                     async for message in channel.listen():
                         if message["type"] == "message":
-                            self._wake(message["data"])
+                            for name in message["data"].split(b"\0"):
+                                self._wake(name)
                         elif message["type"] == "subscribe":
                             # New or again: what was said before it was not heard.
                             self._wake_all()
+                        await asyncio.sleep(0)  # redis-py goes on while it has something
             except (RedisError, OSError) as error:
                 log.warning("not listening for wake-ups: %s", type(error).__name__)
                 await asyncio.sleep(LISTEN_AGAIN_SECONDS)
@@ -415,6 +427,7 @@ class Live:
                         self.put_off(one)
                     self._put(one)
             last = now
+            self._cut()
 
     def _add(self, one: Reader | Stream) -> None:
         self.put_off(one)
@@ -423,6 +436,13 @@ class Live:
     def _put(self, one: Reader | Stream) -> None:
         tick = max(self._tick_of(one.due), self._tick_of(time.monotonic()) + 1)
         self._due.setdefault(tick, []).append(one)
+
+    def _cut(self) -> None:
+        now = time.monotonic()
+        for stream in self._streams:
+            if stream.must_go_on < now and not stream.cut:
+                stream.cut = True
+                stream.task.cancel()
 
     def _tick_of(self, moment: float) -> int:
         return int(moment / self._tick_seconds)

@@ -1,12 +1,14 @@
 """Writes the messages of a stream."""
 
 import asyncio
+import math
 import time
 from typing import Any
 
 from google.protobuf.message import Message
 
 from feedsvc.config import Config
+from feedsvc.core.live import Stream
 from feedsvc.errors import StreamNotRead
 
 #: Of the time between checkpoints, what must have passed since something was sent.
@@ -16,7 +18,8 @@ QUIET = 0.75
 class Sender:
     """Writes messages to a client, which must read them in time."""
 
-    def __init__(self, context: Any, config: Config) -> None:
+    def __init__(self, stream: Stream, context: Any, config: Config) -> None:
+        self._stream = stream
         self._context = context
         self._seconds = config.write_seconds
         self._quiet_seconds = config.checkpoint_seconds * QUIET
@@ -29,9 +32,15 @@ class Sender:
 
     async def __call__(self, message: Message) -> None:
         """Raises StreamNotRead."""
+        # Not a timer for each: the streams' clock looks at it.
+        self._stream.must_go_on = time.monotonic() + self._seconds
         try:
-            async with asyncio.timeout(self._seconds):
-                await self._context.write(message)
-        except TimeoutError:
+            await self._context.write(message)
+        except asyncio.CancelledError:
+            if not self._stream.cut:
+                raise
+            self._stream.task.uncancel()
             raise StreamNotRead(f"the client has not read for {self._seconds:g} seconds") from None
+        finally:
+            self._stream.must_go_on = math.inf
         self._sent = time.monotonic()

@@ -31,7 +31,7 @@ class SubscriptionService(SubscriptionServiceServicer):
     ) -> None:
         subject = FeedSubject(self._engine, self._tokens, request.user, request.viewer)
         with self._stream() as stream:
-            send = Sender(context, self._config)
+            send = Sender(stream, context, self._config)
             if request.initial_page_size:
                 page = await subject.first_page(request.initial_page_size)
                 first = subject.message([subject.created()])
@@ -46,7 +46,7 @@ class SubscriptionService(SubscriptionServiceServicer):
     ) -> None:
         subject = OutboxSubject(self._engine, self._tokens, request.entity, request.viewer)
         with self._stream() as stream:
-            send = Sender(context, self._config)
+            send = Sender(stream, context, self._config)
             await self._begin(subject, request.resume_token, send)
             await self._follow(subject, stream, send)
 
@@ -55,7 +55,7 @@ class SubscriptionService(SubscriptionServiceServicer):
     ) -> None:
         subject = AllSubject(self._engine, self._tokens)
         with self._stream() as stream:
-            send = Sender(context, self._config)
+            send = Sender(stream, context, self._config)
             await self._begin(subject, request.resume_token, send)
             await self._follow(subject, stream, send)
 
@@ -63,7 +63,7 @@ class SubscriptionService(SubscriptionServiceServicer):
         self, requests: AsyncIterable[pb.SubscribeFeedsRequest], context: Any
     ) -> None:
         with self._stream() as stream:
-            send = Sender(context, self._config)
+            send = Sender(stream, context, self._config)
             async with Gateway(
                 self._engine, self._tokens, stream, send, self._config.max_users
             ) as gateway:

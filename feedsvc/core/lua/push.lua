@@ -39,10 +39,12 @@ local function push(position)
 end
 
 local results = {}
+woken = {}
 for i = 1, shards do
   use(KEYS[i])
   INCARNATION = ARGV[4 + shards + i]
   results[i] = push(ARGV[4 + i])
+  wake_all()
   left = left or results[i][1] ~= ''
 end
 local rest = 5 + 2 * shards

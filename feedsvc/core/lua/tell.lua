@@ -30,8 +30,10 @@ local function tell(position)
 end
 
 local results = {}
+woken = {}
 for i = 1, #KEYS do
   use(KEYS[i])
   results[i] = tell(ARGV[4 + i])
+  wake_all()
 end
 return results

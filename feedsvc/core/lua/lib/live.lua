@@ -2,6 +2,7 @@
 -- 1, 2, 3, ... and carry the store's clock as a nonce, <n>-<microseconds>, so that a log which lost its tail or
 -- was made anew is told from the one that a token knew. The log of a feed has the user's name; see keys.py for others.
 local GRACE_MS = 60000
+local woken
 
 local function log_close(entity)
   redis.call('DEL', cache_key(LOG, entity), cache_key(SEEN, entity), cache_key(SEEN_BEFORE, entity))
@@ -28,15 +29,22 @@ local function log_write(entity, kind, what, route)
   local number = tonumber(log_tail(entity):match('^%d+')) + 1
   redis.call('XADD', cache_key(LOG, entity), 'MAXLEN', '~', LOG_CAP,
     string.format('%.0f-%.0f', number, clock_us()), kind, what, 'v', route or '')
-  redis.call('PUBLISH', WAKE, entity)
+  if woken then woken[#woken + 1] = entity else redis.call('PUBLISH', WAKE, entity) end
+end
+
+-- Wakes those who follow logs of the shard that `woken` names, by one message. A script that writes to many sets it first.
+local function wake_all()
+  if woken[1] then redis.call('PUBLISH', WAKE, table.concat(woken, '\0')) end
+  woken = {}
 end
 
 -- The same, unless it was told before: deliveries are repeated, events are not. `mark` is an integer.
 local function log_once(entity, mark, kind, what, route)
   local seen, before = cache_key(SEEN, entity), cache_key(SEEN_BEFORE, entity)
   if redis.call('SISMEMBER', before, mark) == 1 or redis.call('SADD', seen, mark) == 0 then return 0 end
-  if redis.call('TTL', seen) < 0 then redis.call('PEXPIRE', seen, LEASE_MS + GRACE_MS) end
-  if redis.call('SCARD', seen) > SEEN_CAP then redis.call('RENAME', seen, before) end
+  local count = redis.call('SCARD', seen)
+  if count == 1 then redis.call('PEXPIRE', seen, LEASE_MS + GRACE_MS) end
+  if count > SEEN_CAP then redis.call('RENAME', seen, before) end
   log_write(entity, kind, what, route)
   return 1
 end
