@@ -9,8 +9,8 @@ GEN := build/gen-venv/.setup
 NODE := tools/node/node_modules/.setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-data test-slow test-mutants faults bench bench-quick lint buf-lint \
-	breaking gen drift contract-check clean
+.PHONY: help setup demo test test-data test-slow test-mutants faults streams bench bench-quick lint \
+	buf-lint breaking gen drift contract-check clean
 
 help: ## Print this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ test-mutants: $(SETUP) ## Put past bugs back, one at a time, and see the tests f
 faults: $(SETUP) ## Break the service at random and judge it, SECONDS=600 long, by a SEED.
 	@tests/faults/install-faketime
 	@$(BIN)/python -m tests.faults --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+streams: $(SETUP) ## Break what live streams stand on and judge them, SECONDS=600 long, by a SEED.
+	@$(BIN)/python -m tests.streams --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 bench: $(SETUP) $(CHART) ## Measure beside the alternatives; writes benchmarks/results.json and a chart.
 	@$(BIN)/python -m benchmarks

@@ -15,6 +15,7 @@ from benchmarks import (
     fanout,
     higgs,
     importing,
+    live,
     memory,
     reading,
     rpc,
@@ -34,6 +35,7 @@ SCENARIOS: dict[str, Callable[[Scale, Progress], Awaitable[list[Figure]]]] = {
     "delivery": delivery.measure,
     "fairness": fairness.measure,
     "celebrities": celebrities.measure,
+    "live": live.measure,
     "higgs": higgs.measure,
 }
 
@@ -56,7 +58,7 @@ def main(*, quick: bool, names: tuple[str, ...], rounds: int | None) -> None:
     Each figure and what it is set against run in the same run and on the same store, in turns,
     several times. Prints medians with the least and the greatest of the rounds.
 
-    A whole run writes benchmarks/results.json and docs/performance.svg, and takes about 25 minutes
+    A whole run writes benchmarks/results.json and docs/performance.svg, and takes about 30 minutes
     and 2 GB of memory. With any option the two go to build/ instead. Run it on a machine that does
     nothing else; what is compared and how stands in the modules of benchmarks/.
     """

@@ -40,10 +40,18 @@ class Scale:
     """Of a turn of that."""
     higgs_users: int
     """Users of the whole Higgs data whose feeds are compared; 0: it is left out."""
+    subscribers: int
+    """Streams that are sent as many events as they can be."""
+    subscribers_posts: int
+    """Activities that each of them is sent in a turn."""
+    idle: tuple[int, int]
+    """Streams that are sent nothing; so many fans of one celebrity as the second number says."""
+    live_seconds: float
+    """Of a turn in which publishes are timed beside a celebrity's."""
 
     @classmethod
     def full(cls) -> Self:
-        """Takes about 25 minutes, and 2 GB of memory."""
+        """Takes about 30 minutes, and 2 GB of memory."""
         return cls(
             rounds=5,
             few_rounds=3,
@@ -61,6 +69,10 @@ class Scale:
             crowd=1_000_000,
             fair_seconds=8.0,
             higgs_users=10_000,
+            subscribers=1_000,
+            subscribers_posts=20,
+            idle=(5_000, 10_000),
+            live_seconds=6.0,
         )
 
     @classmethod
@@ -83,4 +95,8 @@ class Scale:
             crowd=50_000,
             fair_seconds=3.0,
             higgs_users=0,
+            subscribers=200,
+            subscribers_posts=10,
+            idle=(500, 1_000),
+            live_seconds=2.0,
         )

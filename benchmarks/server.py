@@ -6,6 +6,7 @@ with its parent, however that ends.
 """
 
 import asyncio
+import gc
 import json
 import sys
 from typing import Any
@@ -20,6 +21,8 @@ from feedsvc.tokens import Tokens
 #: Answers with the bytes that EMPTY_ANSWER was last called with.
 EMPTY = "/benchmarks.Empty/Call"
 EMPTY_ANSWER = "/benchmarks.Empty/SetAnswer"
+#: Collects the server's garbage.
+COLLECT = "/benchmarks.Empty/Collect"
 
 
 class Limit(grpc.GenericRpcHandler):
@@ -34,6 +37,8 @@ class Limit(grpc.GenericRpcHandler):
                 return grpc.unary_unary_rpc_method_handler(self._call)
             case method if method == EMPTY_ANSWER:
                 return grpc.unary_unary_rpc_method_handler(self._set_answer)
+            case method if method == COLLECT:
+                return grpc.unary_unary_rpc_method_handler(self._collect)
         return None
 
     async def _call(self, request: bytes, context: Any) -> bytes:
@@ -43,6 +48,11 @@ class Limit(grpc.GenericRpcHandler):
     async def _set_answer(self, request: bytes, context: Any) -> bytes:
         del context
         self._answer = request
+        return b""
+
+    async def _collect(self, request: bytes, context: Any) -> bytes:
+        del request, context
+        gc.collect()
         return b""
 
 

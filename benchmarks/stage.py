@@ -113,3 +113,12 @@ def cpu_seconds(pid: int) -> float | None:
     # The name, in parentheses, may hold anything. After it the state is field 3.
     user, system = text.rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int) -> int | None:
+    """What a process has of the memory; None where there is no /proc."""
+    try:
+        text = Path(f"/proc/{pid}/statm").read_text()
+    except FileNotFoundError:
+        return None
+    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")

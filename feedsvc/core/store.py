@@ -288,6 +288,8 @@ class Store:
         if isinstance(told, Exception):
             raise told
         info = dict(line.split(":", 1) for line in told.decode().split("\r\n") if ":" in line)
+        if info.get("loading") == "1":  # until then it says that it has no append-only file
+            raise BusyLoadingError
         synced = not isinstance(policy, Exception) and policy[1:] == [b"always"]
         self.lossy = not (
             info.get("aof_enabled") == "1"

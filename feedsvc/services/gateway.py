@@ -29,6 +29,7 @@ class _User:
 
     def __init__(self, subject: FeedSubject) -> None:
         self.subject = subject
+        self.key = subject.user, subject.viewer
         self.reader: Reader | None = None
         """None: not there yet."""
 
@@ -121,18 +122,22 @@ class Gateway:
     async def _reset(self, user: _User) -> None:
         """A user's log was lost: it goes on with a new one."""
         try:
-            user.subject.places = await user.subject.open()
+            places = await user.subject.open()
         except StoreUnavailable as error:
             await self._lose(user, error)
             return
+        if not self._has(user):  # it was removed, or begun anew
+            return
+        user.subject.places = places
         self._follow(user)
         reset = pb.FeedEvent(reset=pb.FeedEvent.Reset())
         await self._send(_message(user.subject, [reset]))
 
     async def _lose(self, user: _User, error: Exception) -> None:
         """A user cannot stay."""
-        self._drop((user.subject.user, user.subject.viewer))
-        await self._send(_failure(user.subject, error))
+        if self._has(user):
+            self._drop(user.key)
+            await self._send(_failure(user.subject, error))
 
     def _follow(self, user: _User) -> None:
         if user.reader is not None:
@@ -174,9 +179,9 @@ class Gateway:
             return
         user = self._users[key] = _User(subject)
         await self._adding.acquire()
-        self._begin(self._add(key, user, add))
+        self._begin(self._add(user, add))
 
-    async def _add(self, key: _Key, user: _User, request: pb.SubscribeFeedRequest) -> None:
+    async def _add(self, user: _User, request: pb.SubscribeFeedRequest) -> None:
         """Begins with a user, unless it is removed or begun anew meanwhile."""
         subject, first = user.subject, pb.SubscribeFeedsResponse()
         try:
@@ -190,13 +195,13 @@ class Gateway:
                     first = _message(subject, events)
             except FeedError as error:
                 first = _failure(subject, error)
-            if self._users.get(key) is not user:
+            if not self._has(user):
                 return
             await self._say(first)
-            if self._users.get(key) is not user:
+            if not self._has(user):
                 return
             if first.HasField("error"):
-                self._drop(key)
+                self._drop(user.key)
             else:
                 self._follow(user)
         except Exception as error:  # noqa: BLE001 (it is raised where the stream is run)
@@ -204,6 +209,9 @@ class Gateway:
             self._stream.wake()
         finally:
             self._adding.release()
+
+    def _has(self, user: _User) -> bool:
+        return self._users.get(user.key) is user
 
     def _drop(self, key: _Key) -> None:
         user = self._users.pop(key, None)

@@ -41,7 +41,7 @@ async def add_items(
     no route brings any more, because its source was unfollowed meanwhile, is left out.
     """
     unsure: list[tuple[int, list[str]]] = []
-    for number, (activity_id, body) in enumerate(found):
+    for number, (activity_id, body) in enumerate(found, len(items)):
         item = items.add()
         activity = convert.filled(item.activity, activity_id, body)
         if just_read and not activity.to:

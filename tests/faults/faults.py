@@ -30,7 +30,14 @@ RAGGED_BYTES = 100
 class Faults:
     """Breaks a stage until it is cancelled; ``heal`` mends all that is broken."""
 
-    def __init__(self, stage: Stage, history: History, chance: random.Random) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        history: History,
+        chance: random.Random,
+        between: float = BETWEEN_SECONDS,
+    ) -> None:
+        self._between = between
         self._stage = stage
         self._history = history
         self._chance = chance
@@ -60,7 +67,7 @@ class Faults:
         weights = [weight for weight, _ in self._kinds.values()]
         try:
             while True:
-                await asyncio.sleep(self._chance.expovariate(1 / BETWEEN_SECONDS))
+                await asyncio.sleep(self._chance.expovariate(1 / self._between))
                 (name,) = self._chance.choices(names, weights)
                 task = asyncio.create_task(self._kinds[name][1]())
                 self._under_way.add(task)

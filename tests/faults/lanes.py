@@ -155,6 +155,13 @@ class Lane:
         """Edges of which nobody knows whether they are there."""
         self._own: list[Publish] = []
         self._sent: dict[int, PublishActivityRequest] = {}
+        self._doings: dict[Callable[[str], Awaitable[None]], int] = {
+            self._publish: 35,
+            self._change: 25,
+            self._walk: 30,
+            self._delete: 6,
+            self._ask: 6,
+        }
 
     async def begin(self) -> None:
         """Follows the first entities, in one batch, while nothing is broken."""
@@ -179,15 +186,8 @@ class Lane:
 
     async def run(self) -> None:
         """Calls until it is told to stop."""
-        doings: dict[Callable[[str], Awaitable[None]], int] = {
-            self._publish: 35,
-            self._change: 25,
-            self._walk: 30,
-            self._delete: 6,
-            self._ask: 6,
-        }
         while not self._calls.stopping:
-            (doing,) = self._chance.choices(list(doings), list(doings.values()))
+            (doing,) = self._chance.choices(list(self._doings), list(self._doings.values()))
             stars = [user for user in self._users if user in self._world.stars]
             often = stars if stars and self._chance.random() < 0.5 else self._users
             await doing(self._chance.choice(often))

@@ -69,7 +69,7 @@ async def play(stage: Stage, name: str, seconds: float, chance: random.Random) -
     calls.deadline = time.monotonic() + PATIENCE_SECONDS
     try:
         await traffic
-        await _rest(stage, history, calls)
+        await at_rest(stage, history, calls)
         history.rest = await _look(stage, history, world, calls)
         await _ask(history, calls, chance)
         for lane in lanes:
@@ -86,7 +86,7 @@ async def play(stage: Stage, name: str, seconds: float, chance: random.Random) -
     return history
 
 
-async def _rest(stage: Stage, history: History, calls: Calls) -> None:
+async def at_rest(stage: Stage, history: History, calls: Calls) -> None:
     """Waits until every server says that nothing is left to be delivered."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     for client in stage.serving:
@@ -124,7 +124,7 @@ async def _look(stage: Stage, history: History, world: World, calls: Calls) -> R
         again = await _truth(world, calls)
         if (again.outboxes, again.following) == (rest.outboxes, rest.following):
             return rest
-        await _rest(stage, history, calls)
+        await at_rest(stage, history, calls)
         rest = await _truth(world, calls)
     raise TimeoutError("it does not come to rest: outboxes and edges go on changing")
 

@@ -42,9 +42,12 @@ class Proxy:
                 writer.transport.abort()
         await asyncio.gather(*(task for task in self._open if task is not None))
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(self._store)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            from_store, to_store = await asyncio.open_unix_connection(self._store)
+            from_store, to_store = await self._connect()
         except OSError:
             writer.transport.abort()
             return

@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -56,13 +56,16 @@ class Server:
         self.clock = clock
         self.client: FeedClient | None = None
         """None while it does not serve."""
+        self.port = 0
+        """Where it serves, or did last."""
         self.channels: list[grpc.aio.Channel] = []
 
     async def up(self) -> None:
         """Starts it, again and again while its store is not there."""
         said = await started(self.process, "serving on")
         # Without the retries of a client of ours: the lanes have their own, and count them.
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{said.rpartition(':')[2]}")
+        self.port = int(said.rpartition(":")[2])
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
         self.channels.append(channel)
         self.client = FeedClient(channel)
 
@@ -74,9 +77,17 @@ class Server:
 class Stage:
     """Everything that runs. Start and stop it with ``async with``, from the main thread."""
 
-    def __init__(self, folder: Path, mode: Mode, chance: random.Random) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mode: Mode,
+        chance: random.Random,
+        limits: Mapping[str, int] | None = None,
+        serving: Sequence[str] = (),
+    ) -> None:
+        """``serving`` is what servers are told beside the limits."""
         self.mode = mode
-        self.limits = drawn_limits(chance)
+        self.limits = dict(limits or drawn_limits(chance))
         self.proxy = Proxy(folder / "proxy.sock", folder / "store.sock", chance)
         self.files = folder / "store"
         self.files.mkdir()
@@ -90,19 +101,20 @@ class Stage:
             folder / "store.log",
             self.store_clock.environment,
         )
-        limits = [f"--{name.replace('_', '-')}={value}" for name, value in self.limits.items()]
+        told = [f"--{name.replace('_', '-')}={value}" for name, value in self.limits.items()]
         self.servers = []
         for number, workers in enumerate([0, chance.choice([0, 1])]):
             clock = Clock(folder / f"server{number}.clock")
             command = feedsvc_command(
-                *("serve", "--port=0", f"--redis-url={self._url}", f"--workers={workers}"), *limits
+                *("serve", "--port=0", f"--redis-url={self._url}", f"--workers={workers}"),
+                *(*told, *serving),
             )
             log = folder / f"server{number}.log"
             process = Process(f"server {number}", command, log, clock.environment)
             self.servers.append(Server(process, clock))
         self.worker = Process(
             "worker",
-            feedsvc_command("worker", f"--redis-url={self._url}", *limits),
+            feedsvc_command("worker", f"--redis-url={self._url}", *told),
             folder / "worker.log",
             {},
         )

@@ -16,6 +16,10 @@ JOBS = "tests/delivery/test_jobs.py"
 CELEBRITIES = "tests/delivery/test_celebrities.py"
 LOST = "tests/delivery/test_lost_tail.py"
 PITFALLS = "tests/pitfalls"
+LIVE = f"{PITFALLS}/test_live.py"
+KNOWN = "tests/streams/test_known.py"
+SUBSCRIPTIONS = "tests/contract/test_subscriptions.py"
+STREAMS = "tests/streams/test_streams.py"
 
 
 @dataclass(frozen=True)
@@ -439,5 +443,202 @@ BUGS = (
             ),
         ),
         (LOST,),
+    ),
+    Bug(
+        "heard-only-after-the-first-read",
+        "a stream reads its log and then registers for wake-ups: what happens between is not told",
+        (
+            (
+                "core/live.py",
+                "        self._live.add(reader)\n        self.wake(reader)\n",
+                "        self.wake(reader)\n",
+            ),
+            (
+                "core/live.py",
+                "        entries = await self._live.read_with_others(reader.log, reader.place)\n",
+                "        entries = await self._live.read_with_others(reader.log, reader.place)\n"
+                "        self._live.add(reader)\n",
+            ),
+        ),
+        (f"{KNOWN}::test_what_happens_while_the_log_is_read_first",),
+    ),
+    Bug(
+        "woken-while-it-reads",
+        "a wake-up that comes while the log is being read is taken for answered",
+        (
+            (
+                "core/live.py",
+                "        entries = await self._live.read_with_others(reader.log, reader.place)\n",
+                "        entries = await self._live.read_with_others(reader.log, reader.place)\n"
+                "        self._ready.pop(reader, None)\n",
+            ),
+        ),
+        (f"{KNOWN}::test_what_happens_while_the_log_is_read_first",),
+    ),
+    Bug(
+        "channel-is-the-truth",
+        "when the channel is there again, nobody reads what it did not say meanwhile",
+        (
+            (
+                "core/live.py",
+                "                            self._wake_all()\n",
+                "                            pass\n",
+            ),
+        ),
+        (f"{LIVE}::test_pubsub_connection_lost_events_are_gone",),
+    ),
+    Bug(
+        "token-of-the-end",
+        "an answer carries the token of the log's end, not of the last event that it holds",
+        (
+            (
+                "services/subscriptions.py",
+                "subject.places = [entries[-1].place]",
+                "subject.places = await subject.open()",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_events_by_polling",),
+    ),
+    Bug(
+        "trimmed-log-resumed",
+        "a token older than the log goes on with the oldest event that is there",
+        (
+            (
+                "core/lua/live_read.lua",
+                "if not found[1] or found[1][1] ~= after then return 'lost' end",
+                "if not found[1] then return 'lost' end",
+            ),
+        ),
+        (f"{LIVE}::test_token_older_than_the_log_skips_in_silence",),
+    ),
+    Bug(
+        "log-made-anew-resumed",
+        "a place is only a number: a log that was made anew, or lost its tail, has it too",
+        (
+            (
+                "core/lua/live_read.lua",
+                "redis.call('XRANGE', cache_key(LOG, name), after,",
+                "redis.call('XRANGE', cache_key(LOG, name), after:match('^%d+'),",
+            ),
+            (
+                "core/lua/live_read.lua",
+                "found[1][1] ~= after then",
+                "found[1][1]:match('^%d+') ~= after:match('^%d+') then",
+            ),
+        ),
+        (f"{LIVE}::test_log_that_lost_its_tail_looks_continuous",),
+    ),
+    Bug(
+        "lease-run-out-log-kept",
+        "nobody wrote the log after its lease, and it is resumed all the same",
+        (
+            ("core/lua/lib/live.lua", "  log_close(entity)\n  return false", "  return false"),
+            ("core/lua/live_open.lua", "do log_close(gone) end", "do local _ = gone end"),
+            (
+                "core/lua/live_open.lua",
+                "if not is_live(entity) then",
+                "if redis.call('EXISTS', cache_key(LOG, entity)) == 0 then",
+            ),
+            (
+                "core/lua/live_read.lua",
+                "if not is_live(name) then",
+                "if redis.call('EXISTS', cache_key(LOG, name)) == 0 then",
+            ),
+        ),
+        (f"{KNOWN}::test_log_whose_lease_ran_out",),
+    ),
+    Bug(
+        "log-begins-blank",
+        "a new log does not know what the feed holds: a repeated delivery is told as new",
+        (
+            (
+                "core/lua/live_open.lua",
+                "    redis.call('SADD', cache_key(SEEN, entity), "
+                "unpack(stored, first, math.min(first + 511, #stored)))\n",
+                "",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_old_activity_that_is_delivered_again_is_not_told_as_new",),
+    ),
+    Bug(
+        "body-kept",
+        "a server keeps what it has read: a deleted activity is told again to who resumes",
+        (
+            (
+                "core/live.py",
+                "        bodies = await self._bodies_of(list(added))\n",
+                "        bodies = self.__dict__.setdefault('kept', {})\n"
+                "        new = [one for one in added if one not in bodies]\n"
+                "        bodies.update(await self._bodies_of(new))\n",
+            ),
+        ),
+        (f"{KNOWN}::test_resumed_behind_a_deletion",),
+    ),
+    Bug(
+        "unfollowed-source-told",
+        "what was logged before an unfollow is told after it",
+        (
+            (
+                "core/lua/live_read.lua",
+                "      if not followed[route] then route = '' end\n",
+                "",
+            ),
+        ),
+        (f"{LIVE}::test_what_was_unfollowed_meanwhile_is_not_told",),
+    ),
+    Bug(
+        "stops-without-a-word",
+        "a stopping server ends a stream without saying where it was",
+        (
+            (
+                "services/subscriptions.py",
+                "                await send(subject.message([]))\n                raise\n",
+                "                raise\n",
+            ),
+        ),
+        (f"{KNOWN}::test_last_message_of_a_stopping_server",),
+    ),
+    Bug(
+        "one-answer-for-each-log",
+        "who asks for a log is given what another wanted of it, from another place on",
+        (
+            (
+                "core/live.py",
+                "        self._wanted.setdefault((log, place), []).append(answer)\n",
+                "        same = [one for one in self._wanted if one[0] == log] or [(log, place)]\n"
+                "        self._wanted.setdefault(same[0], []).append(answer)\n",
+            ),
+        ),
+        (f"{KNOWN}::test_two_places_in_one_log",),
+    ),
+    Bug(
+        "page-before-the-log",
+        "a stream that begins with a page starts at the end of the log after it was read",
+        (
+            (
+                "services/subjects.py",
+                "        self.places = [page.log_tail or begun]\n",
+                "        self.places = await self.open()\n",
+            ),
+        ),
+        (STREAMS,),
+    ),
+    Bug(
+        "all-goes-on-by-one-shard",
+        "of several shards that are read at a time, the token of all goes on in one",
+        (
+            (
+                "services/subscriptions.py",
+                "            for reader in readers:\n                subject.places",
+                "            for reader in readers[:1]:\n                subject.places",
+            ),
+        ),
+        (STREAMS,),
+    ),
+    Bug(
+        "many-stop-without-a-word",
+        "a stopping server ends a stream of many users without saying where each was",
+        (("services/gateway.py", "                await self._end()\n", ""),),
+        (STREAMS,),
     ),
 )
