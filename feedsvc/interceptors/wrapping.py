@@ -44,13 +44,13 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         decode = self.decoder(handler.request_deserializer)
         if handler.request_streaming:
             wrapped = grpc.stream_stream_rpc_method_handler(
-                self.around(handler.stream_stream), decode, handler.response_serializer
+                self.around(handler.stream_stream), decode, _as_it_is
             )
             self._wrapped[method] = wrapped
             return wrapped
         if handler.response_streaming:
             wrapped = grpc.unary_stream_rpc_method_handler(
-                self.around(handler.unary_stream), decode, handler.response_serializer
+                self.around(handler.unary_stream), decode, _as_it_is
             )
         else:
             wrapped = grpc.unary_unary_rpc_method_handler(
@@ -58,3 +58,8 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
             )
         self._wrapped[method] = wrapped
         return wrapped
+
+
+def _as_it_is(message: bytes) -> bytes:
+    """Streams write messages that are serialised already."""
+    return message

@@ -46,7 +46,7 @@ class Gateway:
         self._send = send
         self._max_users = max_users
         self._users: dict[_Key, _User] = {}
-        self._messages = asyncio.Queue[pb.SubscribeFeedsResponse](ADDED_AT_ONCE)
+        self._messages = asyncio.Queue[bytes](ADDED_AT_ONCE)
         self._adding = asyncio.Semaphore(ADDED_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: Exception | None = None
@@ -85,7 +85,7 @@ class Gateway:
             for reader, result in zip(readers, found, strict=True):
                 await self._tell(reader, result)
             if self._send.quiet:
-                await self._send(pb.SubscribeFeedsResponse())
+                await self._send(b"")
 
     async def _say_all(self) -> None:
         while not self._messages.empty():
@@ -97,7 +97,7 @@ class Gateway:
         await self._say_all()
         for user in self._users.values():
             if user.reader is not None:
-                await self._send(_message(user.subject, []))
+                await self._send(user.subject.message([]))
 
     async def _tell(self, reader: Reader, found: Any) -> None:
         user: _User = reader.tag
@@ -117,7 +117,7 @@ class Gateway:
             case _:
                 user.subject.places = [reader.place]
                 if events := await user.subject.events(found):
-                    await self._send(_message(user.subject, events))
+                    await self._send(user.subject.message(events))
 
     async def _reset(self, user: _User) -> None:
         """A user's log was lost: it goes on with a new one."""
@@ -130,8 +130,7 @@ class Gateway:
             return
         user.subject.places = places
         self._follow(user)
-        reset = pb.FeedEvent(reset=pb.FeedEvent.Reset())
-        await self._send(_message(user.subject, [reset]))
+        await self._send(user.subject.message([user.subject.reset()]))
 
     async def _lose(self, user: _User, error: Exception) -> None:
         """A user cannot stay."""
@@ -161,10 +160,11 @@ class Gateway:
             validate.check(request)
             key = (request.remove.user, request.remove.viewer)
             self._drop(key)
-            await self._say(pb.SubscribeFeedsResponse(user=key[0], viewer=key[1], removed=True))
+            gone = pb.SubscribeFeedsResponse(user=key[0], viewer=key[1], removed=True)
+            await self._say(gone.SerializeToString())
             return
         key = (add.user, add.viewer)
-        subject = FeedSubject(self._engine, self._tokens, *key)
+        subject = FeedSubject(self._engine, self._tokens, *key, pb.SubscribeFeedsResponse)
         self._drop(key)
         try:
             validate.check(request)
@@ -183,24 +183,22 @@ class Gateway:
 
     async def _add(self, user: _User, request: pb.SubscribeFeedRequest) -> None:
         """Begins with a user, unless it is removed or begun anew meanwhile."""
-        subject, first = user.subject, pb.SubscribeFeedsResponse()
+        subject, failed = user.subject, False
         try:
             try:
                 if request.initial_page_size:
                     page = await subject.first_page(request.initial_page_size)
-                    first = _message(subject, [subject.created()])
-                    first.page.CopyFrom(page)
+                    first = subject.message([subject.created()], page=page)
                 else:
-                    events = await subject.begin(request.resume_token)
-                    first = _message(subject, events)
+                    first = subject.message(await subject.begin(request.resume_token))
             except FeedError as error:
-                first = _failure(subject, error)
+                first, failed = _failure(subject, error), True
             if not self._has(user):
                 return
             await self._say(first)
             if not self._has(user):
                 return
-            if first.HasField("error"):
+            if failed:
                 self._drop(user.key)
             else:
                 self._follow(user)
@@ -218,7 +216,7 @@ class Gateway:
         if user is not None and user.reader is not None:
             self._stream.leave(user.reader)
 
-    async def _say(self, message: pb.SubscribeFeedsResponse) -> None:
+    async def _say(self, message: bytes) -> None:
         await self._messages.put(message)
         self._stream.wake()
 
@@ -228,13 +226,7 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
 
 
-def _message(subject: FeedSubject, events: list[pb.FeedEvent]) -> pb.SubscribeFeedsResponse:
-    return pb.SubscribeFeedsResponse(
-        user=subject.user, viewer=subject.viewer, resume_token=subject.token(), events=events
-    )
-
-
-def _failure(subject: FeedSubject, error: Exception) -> pb.SubscribeFeedsResponse:
+def _failure(subject: FeedSubject, error: Exception) -> bytes:
     return pb.SubscribeFeedsResponse(
         user=subject.user, viewer=subject.viewer, error=status_of(error)
-    )
+    ).SerializeToString()

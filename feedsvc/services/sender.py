@@ -5,8 +5,6 @@ import math
 import time
 from typing import Any
 
-from google.protobuf.message import Message
-
 from feedsvc.config import Config
 from feedsvc.core.live import Stream
 from feedsvc.errors import StreamNotRead
@@ -30,8 +28,8 @@ class Sender:
         """Whether nothing has been sent for a while, so that a checkpoint is due."""
         return time.monotonic() - self._sent >= self._quiet_seconds
 
-    async def __call__(self, message: Message) -> None:
-        """Raises StreamNotRead."""
+    async def __call__(self, message: bytes) -> None:
+        """Writes a serialised message. Raises StreamNotRead."""
         # Not a timer for each: the streams' clock looks at it.
         self._stream.must_go_on = time.monotonic() + self._seconds
         try:

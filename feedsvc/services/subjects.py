@@ -1,12 +1,16 @@
-"""What a stream is about: which logs it reads, and how their entries become events and tokens."""
+"""What a stream is about: which logs it reads, and how their entries become events and tokens.
+
+Events are made in the wire's format: those of one activity are the same for all who follow its
+actor, and so are made once. Serialised messages that are put one after the other are one message.
+"""
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Any
 
 from activityfeed.v1 import subscription_service_pb2 as pb
-from activityfeed.v1.feed_pb2 import FeedItem, FeedPage
+from activityfeed.v1.feed_pb2 import FeedPage
 from google.protobuf.message import Message
 
 from feedsvc import convert
@@ -17,11 +21,17 @@ from feedsvc.errors import ResumeTokenExpired
 from feedsvc.services.items import add_items, fill_tokens, resume_bound
 from feedsvc.tokens import Tokens
 
-_Event = TypeVar("_Event", bound=Message)
+#: Events that are kept to be sent to others too.
+KEPT = 256
+
+_kept: dict[tuple[type[Message], str, str], bytes] = {}
 
 
-class Subject(ABC, Generic[_Event]):
+class Subject(ABC):
     """What a stream is about."""
+
+    response: type[Any]
+    """The messages that tell of it; they have ``events`` and a ``resume_token``."""
 
     def __init__(self, engine: Engine, tokens: Tokens) -> None:
         self.engine = engine
@@ -29,7 +39,7 @@ class Subject(ABC, Generic[_Event]):
         self.places: list[str] = []
         """Where it is in each of its logs."""
 
-    async def begin(self, resume_token: str) -> list[_Event]:
+    async def begin(self, resume_token: str) -> list[bytes]:
         """Finds the places to begin at; the events to send first.
 
         Raises ResumeTokenInvalid.
@@ -52,6 +62,10 @@ class Subject(ABC, Generic[_Event]):
             "the log no longer reaches back to resume_token: events are missing", self.token()
         )
 
+    def about(self) -> dict[str, str]:
+        """What its messages say beside the token."""
+        return {}
+
     @abstractmethod
     def logs(self) -> Sequence[Log]:
         """Its logs."""
@@ -69,23 +83,37 @@ class Subject(ABC, Generic[_Event]):
         """The places that a token stands for. Raises ResumeTokenInvalid."""
 
     @abstractmethod
-    async def events(self, entries: list[Entry]) -> list[_Event]:
+    async def events(self, entries: list[Entry]) -> list[bytes]:
         """What entries stand for; without what has been overtaken."""
 
     @abstractmethod
-    def created(self) -> _Event:
+    def created(self) -> bytes:
         """That the stream begins."""
 
-    @abstractmethod
-    def message(self, events: Sequence[_Event]) -> Message:
+    def event(self, event: Message) -> bytes:
+        """An event, as a piece of a message."""
+        piece: bytes = self.response(events=[event]).SerializeToString()
+        return piece
+
+    def message(self, events: Sequence[bytes], **fields: Any) -> bytes:
         """A message of the stream; without events a checkpoint."""
+        head = self.response(resume_token=self.token(), **self.about(), **fields)
+        return b"".join((head.SerializeToString(), *events))
 
 
-class FeedSubject(Subject[pb.FeedEvent]):
+class FeedSubject(Subject):
     """A user's feed."""
 
-    def __init__(self, engine: Engine, tokens: Tokens, user: str, viewer: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokens: Tokens,
+        user: str,
+        viewer: str,
+        response: type[Any] = pb.SubscribeFeedResponse,
+    ) -> None:
         super().__init__(engine, tokens)
+        self.response = response
         self.user = user
         self.viewer = viewer
         self._shown: set[str] = set()
@@ -102,6 +130,11 @@ class FeedSubject(Subject[pb.FeedEvent]):
         self._shown = {item.activity.id for item in answer.items}
         return answer
 
+    def about(self) -> dict[str, str]:
+        if self.response is pb.SubscribeFeedsResponse:
+            return {"user": self.user, "viewer": self.viewer}
+        return {"user": self.user} if self.response is pb.SubscribeFeedResponse else {}
+
     def logs(self) -> list[Log]:
         return [self.engine.live.of_feed(self.user)]
 
@@ -114,34 +147,58 @@ class FeedSubject(Subject[pb.FeedEvent]):
     def read_token(self, resume_token: str) -> list[str]:
         return [self.tokens.read_log(resume_token, *resume_bound(self.user, self.viewer))]
 
-    def created(self) -> pb.FeedEvent:
-        return pb.FeedEvent(created=pb.FeedEvent.Created())
+    def created(self) -> bytes:
+        return self.event(pb.FeedEvent(created=pb.FeedEvent.Created()))
 
-    def message(self, events: Sequence[pb.FeedEvent]) -> pb.SubscribeFeedResponse:
-        return pb.SubscribeFeedResponse(user=self.user, resume_token=self.token(), events=events)
+    def reset(self) -> bytes:
+        """That the log was lost, and begins anew."""
+        return self.event(pb.FeedEvent(reset=pb.FeedEvent.Reset()))
 
-    async def events(self, entries: list[Entry]) -> list[pb.FeedEvent]:
+    async def events(self, entries: list[Entry]) -> list[bytes]:
         # Bodies were read with the log, not when the entry was written: what is gone by then is not
         # told.
-        items = await self._items(entries)
+        added = [
+            entry for entry in entries if entry.body is not None and entry.what not in self._shown
+        ]
+        pieces = {entry.what: self._kept(entry) for entry in added}
+        if unsure := [entry for entry in added if pieces[entry.what] is None]:
+            pieces |= await self._asked(unsure)
         events = []
         for entry in entries:
             match entry.kind:
                 case "added":
-                    if entry.what in items and entry.what not in self._shown:
-                        events.append(pb.FeedEvent(added=items[entry.what]))
+                    if piece := pieces.get(entry.what):
+                        events.append(piece)
                 case "removed":
                     self._shown.discard(entry.what)
                     removed = pb.FeedEvent.Removed(activity_id=entry.what)
-                    events.append(pb.FeedEvent(removed=removed))
+                    events.append(self.event(pb.FeedEvent(removed=removed)))
                 case "followed" | "unfollowed":
                     change = pb.FeedEvent.SourceChanged(
                         entity=entry.what, following=entry.kind == "followed"
                     )
-                    events.append(pb.FeedEvent(source_changed=change))
+                    events.append(self.event(pb.FeedEvent(source_changed=change)))
         return events
 
-    async def _items(self, entries: list[Entry]) -> dict[str, FeedItem]:
+    def _kept(self, entry: Entry) -> bytes | None:
+        """The event of an added activity, if its route is followed and the only one."""
+        if not entry.route or entry.body is None:
+            return None
+        name = (self.response, entry.what, entry.route)
+        piece = _kept.get(name)
+        if piece is None:
+            event = pb.FeedEvent()
+            activity = convert.filled(event.added.activity, int(entry.what), entry.body)
+            if activity.to:
+                return None
+            event.added.via.append(activity.actor)
+            if len(_kept) >= KEPT:
+                _kept.clear()
+            piece = _kept[name] = self.event(event)
+        return piece
+
+    async def _asked(self, entries: list[Entry]) -> dict[str, bytes]:
+        """The events of added activities that have several routes, or maybe none any more."""
         page = FeedPage()
         for followed in (True, False):
             found = [
@@ -150,30 +207,32 @@ class FeedSubject(Subject[pb.FeedEvent]):
                 if entry.body is not None and bool(entry.route) is followed
             ]
             await add_items(self.engine, self.user, found, page.items, just_read=followed)
-        return {item.activity.id: item for item in page.items}
+        return {item.activity.id: self.event(pb.FeedEvent(added=item)) for item in page.items}
 
 
-class _Activities(Subject[pb.ActivityEvent]):
+class _Activities(Subject):
     """What is told as activities, not as feed items."""
 
-    def created(self) -> pb.ActivityEvent:
-        return pb.ActivityEvent(created=pb.ActivityEvent.Created())
+    def created(self) -> bytes:
+        return self.event(pb.ActivityEvent(created=pb.ActivityEvent.Created()))
 
-    async def events(self, entries: list[Entry]) -> list[pb.ActivityEvent]:
+    async def events(self, entries: list[Entry]) -> list[bytes]:
         events = []
         for entry in entries:
             if entry.kind == "added" and entry.body is not None:
                 event = pb.ActivityEvent()
                 convert.filled(event.added, int(entry.what), entry.body)
-                events.append(event)
+                events.append(self.event(event))
             elif entry.kind == "removed":
                 removed = pb.ActivityEvent.Removed(activity_id=entry.what)
-                events.append(pb.ActivityEvent(removed=removed))
+                events.append(self.event(pb.ActivityEvent(removed=removed)))
         return events
 
 
 class OutboxSubject(_Activities):
     """An entity's outbox."""
+
+    response = pb.SubscribeActivitiesResponse
 
     def __init__(self, engine: Engine, tokens: Tokens, entity: str, viewer: str) -> None:
         super().__init__(engine, tokens)
@@ -192,12 +251,11 @@ class OutboxSubject(_Activities):
     def read_token(self, resume_token: str) -> list[str]:
         return [self.tokens.read_log(resume_token, *self._bound)]
 
-    def message(self, events: Sequence[pb.ActivityEvent]) -> pb.SubscribeActivitiesResponse:
-        return pb.SubscribeActivitiesResponse(resume_token=self.token(), events=events)
-
 
 class AllSubject(_Activities):
     """All that is published."""
+
+    response = pb.SubscribeAllResponse
 
     def logs(self) -> list[Log]:
         return self.engine.live.of_all()
@@ -210,6 +268,3 @@ class AllSubject(_Activities):
 
     def read_token(self, resume_token: str) -> list[str]:
         return self.tokens.read_logs(resume_token, len(self.logs()), "all log")
-
-    def message(self, events: Sequence[pb.ActivityEvent]) -> pb.SubscribeAllResponse:
-        return pb.SubscribeAllResponse(resume_token=self.token(), events=events)

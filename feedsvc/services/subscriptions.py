@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterator
 from typing import Any
 
 from activityfeed.v1 import subscription_service_pb2 as pb
@@ -34,9 +34,7 @@ class SubscriptionService(SubscriptionServiceServicer):
             send = Sender(stream, context, self._config)
             if request.initial_page_size:
                 page = await subject.first_page(request.initial_page_size)
-                first = subject.message([subject.created()])
-                first.page.CopyFrom(page)
-                await send(first)
+                await send(subject.message([subject.created()], page=page))
             else:
                 await self._begin(subject, request.resume_token, send)
             await self._follow(subject, stream, send)
@@ -72,8 +70,10 @@ class SubscriptionService(SubscriptionServiceServicer):
     async def GetFeedEvents(
         self, request: pb.GetFeedEventsRequest, context: Any
     ) -> pb.GetFeedEventsResponse:
-        subject = FeedSubject(self._engine, self._tokens, request.user, request.viewer)
-        events: Sequence[pb.FeedEvent] = await subject.begin(request.resume_token)
+        subject = FeedSubject(
+            *(self._engine, self._tokens, request.user, request.viewer), pb.GetFeedEventsResponse
+        )
+        events = await subject.begin(request.resume_token)
         found = 0
         if not events:
             (log,), (place,) = subject.logs(), subject.places
@@ -85,9 +85,8 @@ class SubscriptionService(SubscriptionServiceServicer):
             if entries:
                 subject.places = [entries[-1].place]
                 events = await subject.events(entries)
-        return pb.GetFeedEventsResponse(
-            events=events, resume_token=subject.token(), more=found == ENTRIES_A_READ
-        )
+        message = subject.message(events, more=found == ENTRIES_A_READ)
+        return pb.GetFeedEventsResponse.FromString(message)
 
     @contextlib.contextmanager
     def _stream(self) -> Iterator[Stream]:
@@ -103,11 +102,11 @@ class SubscriptionService(SubscriptionServiceServicer):
             return Draining("this server is stopping: come again with the last resume_token")
         return StreamExpired("the stream has lived long enough: come again with the last token")
 
-    async def _begin(self, subject: Subject[Any], resume_token: str, send: Sender) -> None:
+    async def _begin(self, subject: Subject, resume_token: str, send: Sender) -> None:
         if events := await subject.begin(resume_token):
             await send(subject.message(events))
 
-    async def _follow(self, subject: Subject[Any], stream: Stream, send: Sender) -> None:
+    async def _follow(self, subject: Subject, stream: Stream, send: Sender) -> None:
         """Sends what the logs of a subject say, until the stream is over."""
         subject.follow(stream)
         while True:
