@@ -10,7 +10,7 @@ ended, or their process has died, workers do before anybody looks.
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 from math import comb
 
@@ -304,6 +304,16 @@ async def world(store_url: str) -> AsyncIterator[World]:
     await store.close()
 
 
+@pytest_asyncio.fixture
+async def wide(store_url: str) -> AsyncIterator[World]:
+    """A world in which whoever publishes reaches everybody, so that no worker does it again."""
+    limits = replace(LIMITS, push_chunk=8, inline_audience=8)
+    store = GatedStore.at(store_url, limits)
+    await store.open()
+    yield World(store, Engine.on(store), Truth(store.redis, store.tags[0]))
+    await store.close()
+
+
 async def check(world: World, what: str) -> None:
     """At rest the feed equals the query, whatever state the cache was left in."""
     await world.at_rest()
@@ -453,6 +463,16 @@ QUICK = {publish_by_followee, rebuild, read, refollow, expire}
 )
 async def test_celebrity_no_more(world: World, flipping: Act, other: Act) -> None:
     assert await explore(world, (flipping, other), prepare=pull) > 2
+
+
+@pytest.mark.parametrize(
+    "flipping", [push, publish_and_push, push_and_pull], ids=lambda act: act.__name__
+)
+@pytest.mark.parametrize(
+    "other", [publish_by_followee, rebuild, read, refollow], ids=lambda act: act.__name__
+)
+async def test_celebrity_no_more_and_all_at_once(wide: World, flipping: Act, other: Act) -> None:
+    assert await explore(wide, (flipping, other), prepare=pull) > 2
 
 
 @pytest.mark.slow
