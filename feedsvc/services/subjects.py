@@ -24,7 +24,8 @@ from feedsvc.tokens import Tokens
 #: Events that are kept to be sent to others too.
 KEPT = 256
 
-_kept: dict[tuple[type[Message], str, str], bytes] = {}
+_kept: dict[tuple[type[Message], str, str], tuple[bytes, bytes]] = {}
+"""By kind of message, activity and route: the body, and the event that was made of it."""
 
 
 class Subject(ABC):
@@ -185,16 +186,18 @@ class FeedSubject(Subject):
         if not entry.route or entry.body is None:
             return None
         name = (self.response, entry.what, entry.route)
-        piece = _kept.get(name)
-        if piece is None:
-            event = pb.FeedEvent()
-            activity = convert.filled(event.added.activity, int(entry.what), entry.body)
-            if activity.to:
-                return None
-            event.added.via.append(activity.actor)
-            if len(_kept) >= KEPT:
-                _kept.clear()
-            piece = _kept[name] = self.event(event)
+        found = _kept.get(name)
+        if found is not None and found[0] == entry.body:
+            return found[1]
+        event = pb.FeedEvent()
+        activity = convert.filled(event.added.activity, int(entry.what), entry.body)
+        if activity.to:
+            return None
+        event.added.via.append(activity.actor)
+        if len(_kept) >= KEPT:
+            _kept.clear()
+        piece = self.event(event)
+        _kept[name] = entry.body, piece
         return piece
 
     async def _asked(self, entries: list[Entry]) -> dict[str, bytes]:
