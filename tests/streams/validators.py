@@ -332,8 +332,10 @@ def _differs(history: StreamHistory, chain: Chain, place: int, replay: Replay) -
     if chain.lost:
         return "" if replay.lost else f"{where} resumes a log that was lost"
     if replay.lost:
+        # A slow reader is told late: the message may have been on its way since its stream began.
+        since = chain.parts[place][0].began
         broken = any(
-            name == log_name(chain.subject) and when >= at for when, name in history.broken_logs
+            name == log_name(chain.subject) and when >= since for when, name in history.broken_logs
         )
         return "" if history.fragile or broken else f"{where} is lost without a cause"
     if not whole(history, chain):
