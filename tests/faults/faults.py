@@ -133,8 +133,10 @@ class Faults:
         store.kill()
         (file,) = self._stage.files.glob("appendonlydir/*.incr.aof")
         size = file.stat().st_size
-        left = self._chance.choice([*self._sizes, size])
-        left -= self._chance.randrange(min(RAGGED_BYTES, left - self._sizes[0] + 1))
+        sizes = [*self._sizes, size]
+        left = self._chance.choice(sizes)
+        # The store itself may have cut a ragged end off meanwhile, so the first is not the least.
+        left -= self._chance.randrange(min(RAGGED_BYTES, left - min(sizes) + 1))
         os.truncate(file, left)
         self._note("tail lost", f"{size - left} bytes")
         self._sizes.clear()
