@@ -46,9 +46,7 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
             wrapped = grpc.stream_stream_rpc_method_handler(
                 self.around(handler.stream_stream), decode, _as_it_is
             )
-            self._wrapped[method] = wrapped
-            return wrapped
-        if handler.response_streaming:
+        elif handler.response_streaming:
             wrapped = grpc.unary_stream_rpc_method_handler(
                 self.around(handler.unary_stream), decode, _as_it_is
             )
