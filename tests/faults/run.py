@@ -72,7 +72,7 @@ async def run(
         if number >= len(modes) and time.monotonic() > end:
             return totals
         chance = random.Random(f"{seed} {number}")
-        with _folder(keep, number) as folder:
+        with kept_folder(keep, number) as folder:
             async with Stage(folder, mode, chance) as stage:
                 for part in range(HISTORIES_A_STAGE):
                     name = f"{number}.{part}"
@@ -90,15 +90,15 @@ async def run(
 
 
 @contextmanager
-def _folder(keep: Path | None, number: int) -> Iterator[Path]:
-    """Where a stage keeps its files; the paths of its sockets are short."""
+def kept_folder(keep: Path | None, number: int) -> Iterator[Path]:
+    """Where a stage keeps its files, copied to ``keep``; the paths of its sockets are short."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         try:
             yield Path(folder)
         finally:
             if keep:
                 sockets = shutil.ignore_patterns("*.sock")
-                shutil.copytree(folder, keep / str(number), ignore=sockets)
+                shutil.copytree(folder, keep / str(number), ignore=sockets, dirs_exist_ok=True)
 
 
 def _write(history: History, file: Path) -> None:

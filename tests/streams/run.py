@@ -1,16 +1,14 @@
 """Histories of streams, one after another, each judged."""
 
 import random
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from tests.faults.run import Violated, kept_folder
 from tests.streams.history import StreamHistory, chains, whole
 from tests.streams.play import play
 from tests.streams.stage import StreamStage
@@ -53,10 +51,6 @@ class Totals:
         self.faults.update(fault.kind for fault in history.faults)
 
 
-class Violated(Exception):
-    """A promise was not kept; the text says which, and how it came."""
-
-
 async def run(
     seed: str,
     *,
@@ -75,7 +69,7 @@ async def run(
     end = time.monotonic() + seconds
     for number in count():
         chance = random.Random(f"{seed} {number}")
-        with _folder(keep, number) as folder:
+        with kept_folder(keep, number) as folder:
             async with StreamStage(folder, chance) as stage:
                 for part in range(HISTORIES_A_STAGE):
                     name = f"{number}.{part}"
@@ -90,18 +84,6 @@ async def run(
                     if totals.histories >= histories and time.monotonic() > end:
                         return totals
     raise AssertionError
-
-
-@contextmanager
-def _folder(keep: Path | None, number: int) -> Iterator[Path]:
-    """Where a stage keeps its files; the paths of its sockets are short."""
-    with tempfile.TemporaryDirectory(prefix="streams-") as folder:
-        try:
-            yield Path(folder)
-        finally:
-            if keep:
-                sockets = shutil.ignore_patterns("*.sock")
-                shutil.copytree(folder, keep / str(number), ignore=sockets, dirs_exist_ok=True)
 
 
 def _write(history: StreamHistory, file: Path) -> None:
