@@ -22,7 +22,7 @@ kind    type    what lives there
                 numbers, oldest edge first (see ``lua/lib/followers.lua``)
 ``i``   hash    ``i:<number div 100>``: by the rest, the names of followers of this shard that have a number
 ``t``   hash    ``t``: ``numbers`` given out, ``buckets`` of ``s``, and ``lists`` in them; ``run`` of the store and
-                ``incarnation``, see below; ``replay``, up to when ``z`` has to be done again
+                ``incarnation``, see below
 ``f``   list    ``f:<entity>``: the warm feed, a packed list; ``!nonce`` at its head while it is being built
 ``l``   stream  ``l:<log>``: a live log, see ``LOGS``; entry ids are ``<n>-<nonce>``, n = 1, 2, 3, ...
 ``m``   set     ``m:<log>``: what the live log has told lately: an id for added, its negative for removed
@@ -35,6 +35,7 @@ kind    type    what lives there
 ``r``   zset    ``r``: jobs that workers have, by the end of their lease, in Unix milliseconds
 ``u``   stream  ``u``: dead letters
 ``z``   zset    ``z``: finished jobs with a ``to``, by their end, for ten minutes; if the store may lose writes
+``Z``   zset    ``Z``: those of ``z`` that have to be done again, because the store has lost its last writes
 ``y``   string  ``y:<Unix time div 10 s>``: how many followers workers reached, for two minutes
 ``c``   string  ``c:<first 12 digits>``: the last id placed in a crowded stretch of time, about 5 ms, for an hour
 ======  ======  ==============================================================================================
@@ -80,6 +81,7 @@ _KINDS = {
     "RUNNING": "r",
     "DEAD": "u",
     "DONE": "z",
+    "REDO": "Z",
     "REACHED": "y",
     "CROWDED": "c",
 }
@@ -109,7 +111,7 @@ ALL_LOG = LOGS["ALL_LOG"]
 
 _SINGLE = (
     *("LIVE", "LET_GO", "TALLIES", "CELEBRITIES"),
-    *("DUE", "JOBS", "RUNNING", "DEAD", "DONE"),
+    *("DUE", "JOBS", "RUNNING", "DEAD", "DONE", "REDO"),
 )
 """Kinds of which a shard has one key."""
 

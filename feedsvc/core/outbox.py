@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from feedsvc.core import ids
 from feedsvc.core.store import Arg, Store
@@ -106,6 +107,7 @@ class Outboxes:
         if fetch is None or (len(fetch.wanted) >= OUTBOXES_A_CALL and wanted not in fetch.wanted):
             fetch = self._unsent[shard, older] = _Fetch(shard, older)
             fetch.task = asyncio.create_task(self._send(fetch))
+            fetch.task.add_done_callback(_ended)
         fetch.wanted[wanted] = None
         return fetch
 
@@ -121,3 +123,8 @@ class Outboxes:
             wanted: [int(one) for one in found]
             for wanted, found in zip(fetch.wanted, slices, strict=True)
         }
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()  # those who still wait are told

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -18,6 +19,8 @@ from feedsvc.core.jobs import JobLost
 from feedsvc.core.live import LogLost
 from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
+from tests.faults.clock import Clock, library
+from tests.faults.processes import Process, store_command
 
 LIMITS = Limits(shards=4, push_chunk=1, inline_audience=1)
 NAMES = [f"f{number}" for number in range(8)]
@@ -215,11 +218,46 @@ async def test_outboxes_beside_are_written_again(store_url: str) -> None:
     shard = engine.activities.shard("repo:x")
     await redis.delete(f"{keys.tags(LIMITS.shards)[shard]}o:repo:x")
     await started_anew(redis, engine.store)
-    assert await engine.workers.work()  # what is done in the loss's millisecond is done again
+    assert await engine.workers.work() == 1
     page = await engine.feeds.outbox_page("repo:x", Cursor(), 5, lambda _: True)
     assert [one for one, _ in page.items] == [published.id]
+    for _ in range(2):  # once more after each loss
+        await started_anew(redis, engine.store)
+        await engine.store.call("PING")
+    assert await engine.workers.work() == 1
     await engine.store.close()
     await redis.aclose()
+
+
+@pytest.mark.skipif(library() is None, reason="clocks are not stepped without libfaketime")
+@pytest.mark.parametrize(("first", "then"), [(0, -3600), (-3600, 0)])
+async def test_clock_set_back_or_right_beside_a_loss(tmp_path: Path, first: int, then: int) -> None:
+    """What was done before the loss is done again, and what was done since is not."""
+    clock = Clock(tmp_path / "clock")
+    clock.step(first)
+    socket = tmp_path / "store.sock"
+    command = store_command(tmp_path, socket, "everysec")
+    store = Process("store", command, tmp_path / "store.log", clock.environment)
+    redis = Redis.from_url(f"unix://{socket}", protocol=2)
+    store.launch()
+    try:
+        await store.until_it_says("Ready to accept")
+        engine = await engine_on(f"unix://{socket}")
+        to = tuple(f"repo:{number}" for number in range(8))
+        await engine.activities.publish(activity(to=to), "")
+        clock.step(then)
+        await started_anew(redis, engine.store)
+        assert await engine.workers.work() == 1
+        await engine.activities.publish(activity(to=to), "")
+        await started_anew(redis, engine.store)
+        await engine.store.call("PING")
+        clock.step(first)
+        async with asyncio.timeout(10):
+            assert await engine.workers.work() == 2
+        await engine.store.close()
+    finally:
+        await redis.aclose()
+        store.kill()
 
 
 async def test_id_that_was_lost_is_not_given_to_another(store_url: str) -> None:

@@ -422,6 +422,27 @@ BUGS = (
         (LOST,),
     ),
     Bug(
+        "redo-by-the-clock",
+        "what is done again after a loss is told by the time, which may be set back",
+        (
+            (
+                "core/lua/incarnate.lua",
+                "    redis.call('ZUNIONSTORE', REDO, 2, REDO, DONE, 'AGGREGATE', 'MAX')\n"
+                "    redis.call('DEL', DONE)\n",
+                "    local now = redis.call('TIME')\n"
+                "    redis.call('HSET', TALLIES, 'redo', now[1] * 1000 + math.ceil(now[2] / 1000))\n",
+            ),
+            (
+                "core/lua/jobs_take.lua",
+                "sweep(REDO, redis.call('ZRANGE', REDO, 0, most - #taken - swept - 1))",
+                "sweep(DONE, redis.call('ZRANGEBYSCORE', DONE, '-inf', "
+                "redis.call('HGET', TALLIES, 'redo') or '-inf', "
+                "'LIMIT', 0, most - #taken - swept))",
+            ),
+        ),
+        (LOST,),
+    ),
+    Bug(
         "mark-lost",
         "an edge is made although the store has lost the mark of its shard",
         (

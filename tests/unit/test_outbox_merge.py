@@ -1,6 +1,10 @@
 """merge() against sorted(set(...)), on real outboxes."""
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +14,7 @@ from feedsvc.config import Limits
 from feedsvc.core import ids
 from feedsvc.core.outbox import Merged, Outboxes
 from feedsvc.core.store import Store
+from feedsvc.errors import StoreUnavailable
 
 #: Examples share one store: each begins with lists of its own.
 QUICK = settings(
@@ -119,3 +124,26 @@ async def test_merge_of_nothing(store: Store) -> None:
     for older in (True, False):
         merged = await Outboxes(store).merge([], older=older, cursor=None if older else 0, count=5)
         assert merged == Merged([], exhausted=True, floor=0)
+
+
+async def test_read_that_fails_when_nobody_waits_any_more_is_not_told(store: Store) -> None:
+    """Whoever asked has gone: it is no defect that nobody hears of it."""
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    read = loop.create_future()
+    with patch.object(store, "call", lambda *_: read):
+        reading = asyncio.create_task(
+            Outboxes(store).merge(["a"], older=True, cursor=None, count=5)
+        )
+        for _ in range(5):
+            await asyncio.sleep(0)
+    reading.cancel()
+    read.set_exception(StoreUnavailable("the store is not available"))
+    with suppress(asyncio.CancelledError):
+        await reading
+    del reading
+    for _ in range(5):
+        await asyncio.sleep(0)
+        gc.collect()
+    assert not told

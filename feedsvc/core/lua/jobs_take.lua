@@ -43,12 +43,7 @@ for i = 1, #KEYS do
   use(KEYS[i])
   if #taken >= most then break end
   sweep(DUE, overdue(DUE))
-  local replay = most > #taken + swept and redis.call('HGET', TALLIES, 'replay')
-  if replay then
-    local again = redis.call('ZRANGEBYSCORE', DONE, '-inf', replay, 'LIMIT', 0, most - #taken - swept)
-    sweep(DONE, again)
-    if not again[1] then redis.call('HDEL', TALLIES, 'replay') end
-  end
+  if most > #taken + swept then sweep(REDO, redis.call('ZRANGE', REDO, 0, most - #taken - swept - 1)) end
   for _, name in ipairs(overdue(RUNNING)) do take(i, name) end
   if #taken < most and redis.call('EXISTS', JOBS) == 1 then
     local read = redis.call('XREADGROUP', 'GROUP', GROUP, WORKERS, 'COUNT', most - #taken, 'STREAMS', JOBS, '>')

@@ -10,7 +10,8 @@ local function job_done(text, lossy)
   if lossy ~= '1' or not text:find('%z.*%z') then return end
   local now = clock_ms()
   redis.call('ZADD', DONE, string.format('%.0f', now), text)
-  local old = redis.call('ZRANGEBYSCORE', DONE, '-inf', string.format('%.0f', now - DONE_MS), 'LIMIT', 0, 10)
+  -- Two at a time: a clock that is set right again must not take away at once what has just been done.
+  local old = redis.call('ZRANGEBYSCORE', DONE, '-inf', string.format('%.0f', now - DONE_MS), 'LIMIT', 0, 2)
   if old[1] then redis.call('ZREM', DONE, unpack(old)) end
 end
 
