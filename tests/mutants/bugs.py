@@ -430,7 +430,8 @@ BUGS = (
                 "    redis.call('ZUNIONSTORE', REDO, 2, REDO, DONE, 'AGGREGATE', 'MAX')\n"
                 "    redis.call('DEL', DONE)\n",
                 "    local now = redis.call('TIME')\n"
-                "    redis.call('HSET', TALLIES, 'redo', now[1] * 1000 + math.ceil(now[2] / 1000))\n",
+                "    now = now[1] * 1000 + math.ceil(now[2] / 1000)\n"
+                "    redis.call('HSET', TALLIES, 'redo', now)\n",
             ),
             (
                 "core/lua/jobs_take.lua",

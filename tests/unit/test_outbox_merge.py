@@ -132,7 +132,7 @@ async def test_read_that_fails_when_nobody_waits_any_more_is_not_told(store: Sto
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: told.append(context))
     read = loop.create_future()
-    with patch.object(store, "call", lambda *_: read):
+    with patch.object(store, "call", return_value=read):
         reading = asyncio.create_task(
             Outboxes(store).merge(["a"], older=True, cursor=None, count=5)
         )
@@ -142,7 +142,7 @@ async def test_read_that_fails_when_nobody_waits_any_more_is_not_told(store: Sto
     read.set_exception(StoreUnavailable("the store is not available"))
     with suppress(asyncio.CancelledError):
         await reading
-    del reading
+    del read, reading
     for _ in range(5):
         await asyncio.sleep(0)
         gc.collect()
