@@ -5,36 +5,33 @@ that is published there. The log is the truth; the channel only wakes. Whoever f
 it first, and again after every wake-up, after every reconnection of the channel, and from time to
 time.
 
-Streams hold no events and no timers. Each says when it can take more; then its logs are read from
-where it is, together with those of all others that ask in the same moment.
+Streams (``streams.py``) say which logs they want to have read, and from where on: those of all that
+want something in the same moment are read together.
 """
 
 import asyncio
 import contextlib
 import logging
-import math
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from feedsvc.core import ids, keys
 from feedsvc.core.activities import read_bodies
 from feedsvc.core.store import Arg, Store
+from feedsvc.core.streams import ENTRIES_A_READ, Entry, Found, Kind, Log, Reader, Stream
 from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Entries that one read of a log returns at the most, and all reads of one call together.
-ENTRIES_A_READ, ENTRIES_A_CALL = 100, 400
+#: Entries that all reads of one call return at the most.
+ENTRIES_A_CALL = 400
 #: Logs that are read by one call, and at a time; bodies of activities that are read by one call.
 LOGS_A_CALL, LOGS_A_ROUND, BODIES_A_CALL = 32, 128, 256
-#: Logs that a stream reads at a time.
-LOGS_A_TURN = 64
 #: Seconds between attempts to listen to the channel again.
 LISTEN_AGAIN_SECONDS = 0.2
 #: Seconds after which a listener that has not ended is cancelled again.
@@ -44,7 +41,6 @@ TICK_SECONDS = 0.1
 #: By how much times are varied, so that streams that began together do not go on together.
 JITTER = 0.2
 
-Kind = Literal["created", "added", "removed", "followed", "unfollowed"]
 _KINDS: dict[bytes, Kind] = {
     b"c": "created",
     b"a": "added",
@@ -58,148 +54,6 @@ class LogLost(Exception):
     """The log does not hold the entry to continue after: events are missing."""
 
 
-class StreamOver(Exception):
-    """The stream is to end: the server is stopping, or it has lived as long as streams may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An event of a live log."""
-
-    place: str
-    """Its id in the log: ``<n>-<nonce>``."""
-    kind: Kind
-    what: str
-    """The activity's id, or the entity that was followed or unfollowed."""
-    route: str = ""
-    """Which entity brought an added activity, if that is followed still."""
-    body: bytes | None = None
-    """Of an added activity; None: it is not there any more."""
-
-
-_Found = list[Entry] | Exception
-
-
-class Log(NamedTuple):
-    """Which log."""
-
-    shard: int
-    name: str
-
-
-class Reader:
-    """Where a stream is in one log."""
-
-    __slots__ = ("closed", "due", "log", "place", "stream", "tag")
-
-    def __init__(self, stream: "Stream", log: Log, place: str, tag: Any) -> None:
-        self.stream = stream
-        self.log = log
-        self.place = place
-        self.tag = tag
-        """What the stream knows it by."""
-        self.due = 0.0
-        """When it is to be read though nothing wakes it."""
-        self.closed = False
-
-    def fire(self) -> None:
-        """It is due."""
-        self.stream.wake(self)
-
-
-class Stream:
-    """What one call follows. Only one task may use it."""
-
-    __slots__ = (
-        *("_live", "_ready", "_waiter", "_woken", "closed", "cut", "due", "ends", "must_go_on"),
-        *("readers", "task"),
-    )
-
-    def __init__(self, live: "Live", seconds: float) -> None:
-        self._live = live
-        self._ready: dict[Reader, None] = {}
-        self._waiter: asyncio.Future[None] | None = None
-        self._woken = False
-        self.readers: set[Reader] = set()
-        self.due = 0.0
-        """When it is to be woken though nothing happens."""
-        self.ends = time.monotonic() + seconds
-        self.closed = False
-        self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
-        """The call's."""
-        self.must_go_on = math.inf
-        """By when what its task waits for must have happened; else the task is cancelled."""
-        self.cut = False
-        """Whether it was cancelled for that."""
-
-    def follow(self, log: Log, place: str, tag: Any = None) -> Reader:
-        """Follows a log from a place on."""
-        reader = Reader(self, log, place, tag)
-        self.readers.add(reader)
-        self._live.add(reader)
-        self.wake(reader)
-        return reader
-
-    def leave(self, reader: Reader) -> None:
-        """Follows a log no more."""
-        reader.closed = True
-        self.readers.discard(reader)
-        self._ready.pop(reader, None)
-        self._live.remove(reader)
-
-    def close(self) -> None:
-        """Follows nothing more."""
-        self.closed = True
-        for reader in list(self.readers):
-            self.leave(reader)
-
-    def fire(self) -> None:
-        """It is due."""
-        self.wake()
-
-    def wake(self, reader: Reader | None = None) -> None:
-        """A log may have grown, or the stream's state has changed."""
-        if reader is not None and not reader.closed:
-            self._ready[reader] = None
-        self._woken = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def wait(self) -> None:
-        """Waits until a log may have grown, or a while has passed. Raises StreamOver."""
-        if not self._woken and not self.over:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        self._woken = False
-        if self.over:
-            raise StreamOver
-
-    @property
-    def over(self) -> bool:
-        return time.monotonic() >= self.ends
-
-    def ready(self) -> list[Reader]:
-        """Some of those that may have something to tell, to be read before the next wait."""
-        some = [reader for reader, _ in zip(self._ready, range(LOGS_A_TURN), strict=False)]
-        for reader in some:
-            del self._ready[reader]
-        self._woken = self._woken or bool(self._ready)
-        return some
-
-    async def read(self, reader: Reader) -> list[Entry]:
-        """What the log holds after where the reader is, which moves on. Raises LogLost."""
-        entries = await self._live.read_with_others(reader.log, reader.place)
-        if entries:
-            reader.place = entries[-1].place
-            if len(entries) == ENTRIES_A_READ:  # there may be more
-                self.wake(reader)
-        self._live.put_off(reader)
-        return entries
-
-
 class Live:
     """The live logs of a store, and who follows them here."""
 
@@ -208,7 +62,7 @@ class Live:
         self._readers: dict[bytes, set[Reader]] = {}
         self._due: dict[int, list[Reader | Stream]] = {}
         """By tick: who is due then or has been put off."""
-        self._wanted: dict[tuple[Log, str], list[asyncio.Future[list[Entry]]]] = {}
+        self._wanted: dict[tuple[Log, str], list[Reader]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
         self._streams: set[Stream] = set()
@@ -283,13 +137,11 @@ class Live:
             raise entries
         return entries
 
-    def read_with_others(self, log: Log, place: str) -> asyncio.Future[list[Entry]]:
-        """The same, by one call with what others want now. Who wants the same gets the same."""
-        answer: asyncio.Future[list[Entry]] = asyncio.get_running_loop().create_future()
-        self._wanted.setdefault((log, place), []).append(answer)
+    def want(self, reader: Reader) -> None:
+        """Reads a log for a stream by one call with what others want now, and tells it."""
+        self._wanted.setdefault((reader.log, reader.place), []).append(reader)
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read_wanted())
-        return answer
 
     def add(self, reader: Reader) -> None:
         self._readers.setdefault(reader.log.name.encode(), set()).add(reader)
@@ -315,25 +167,18 @@ class Live:
         while self._wanted:
             await asyncio.sleep(0)  # the others that the same message woke ask now
             some = list(islice(self._wanted, LOGS_A_ROUND))
-            answers = [self._wanted.pop(one) for one in some]
+            waiting = [self._wanted.pop(one) for one in some]
+            for reader in chain(*waiting):
+                reader.sent = True
             try:
-                found: list[_Found] = await self._read_logs(some)
+                found: list[Found] = await self._read_logs(some)
             except Exception as error:  # noqa: BLE001 (whoever waits is told)
                 found = [error] * len(some)
-            except asyncio.CancelledError:
-                for answer in chain(*answers, *self._wanted.values()):
-                    answer.cancel()
-                raise
-            for waiting, entries in zip(answers, found, strict=True):
-                for answer in waiting:
-                    if answer.done():  # its stream has ended
-                        continue
-                    if isinstance(entries, Exception):
-                        answer.set_exception(entries)
-                    else:
-                        answer.set_result(entries)
+            for readers, entries in zip(waiting, found, strict=True):
+                for reader in readers:
+                    reader.stream.tell(reader, entries)
 
-    async def _read_logs(self, wanted: list[tuple[Log, str]]) -> "list[_Found]":
+    async def _read_logs(self, wanted: list[tuple[Log, str]]) -> list[Found]:
         """For each log what it holds after a place, or why not: LogLost, for one."""
         found: list[Any] = [b"later"] * len(wanted)
         while left := [number for number, flat in enumerate(found) if flat == b"later"]:

@@ -9,7 +9,8 @@ from activityfeed.v1 import subscription_service_pb2 as pb
 
 from feedsvc import validate
 from feedsvc.core.engine import Engine
-from feedsvc.core.live import LogLost, Reader, Stream, StreamOver
+from feedsvc.core.live import LogLost
+from feedsvc.core.streams import Found, Reader, Stream, StreamOver
 from feedsvc.errors import FeedError, InvalidRequest, StoreUnavailable, TooManyUsers
 from feedsvc.services.sender import Sender
 from feedsvc.services.subjects import FeedSubject
@@ -73,17 +74,15 @@ class Gateway:
         self._begin(self._take(requests))
         while True:
             try:
-                await self._stream.wait()
+                found = await self._stream.next()
             except StreamOver:
                 await self._end()
                 raise
             if self._failed is not None:
                 raise self._failed
             await self._say_all()
-            readers = self._stream.ready()
-            found = await asyncio.gather(*map(self._stream.read, readers), return_exceptions=True)
-            for reader, result in zip(readers, found, strict=True):
-                await self._tell(reader, result)
+            for reader, told in found:
+                await self._tell(reader, told)
             if self._send.quiet:
                 await self._send(b"")
 
@@ -99,7 +98,7 @@ class Gateway:
             if user.reader is not None:
                 await self._send(user.subject.message([]))
 
-    async def _tell(self, reader: Reader, found: Any) -> None:
+    async def _tell(self, reader: Reader, found: Found) -> None:
         user: _User = reader.tag
         if reader.closed:
             return
@@ -110,8 +109,6 @@ class Gateway:
                 asyncio.get_running_loop().call_later(TRY_AGAIN_SECONDS, self._stream.wake, reader)
             case Exception():  # a defect, of which the others know nothing
                 await self._lose(user, found)
-            case BaseException():
-                raise found
             case []:
                 pass
             case _:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from feedsvc.config import Config
-from feedsvc.core.live import Stream
+from feedsvc.core.streams import Stream
 from feedsvc.errors import StreamNotRead
 
 #: Of the time between checkpoints, what must have passed since something was sent.

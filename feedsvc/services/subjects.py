@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from feedsvc import convert
 from feedsvc.core.engine import Engine
 from feedsvc.core.feed import Cursor
-from feedsvc.core.live import Entry, Log, Stream
+from feedsvc.core.streams import Entry, Log, Stream
 from feedsvc.errors import ResumeTokenExpired
 from feedsvc.services.items import add_items, fill_tokens, resume_bound
 from feedsvc.tokens import Tokens

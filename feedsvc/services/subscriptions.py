@@ -1,6 +1,5 @@
 """SubscriptionService: streams that follow logs, and the same by polling."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterable, Iterator
 from typing import Any
@@ -10,7 +9,8 @@ from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceSer
 
 from feedsvc.config import Config
 from feedsvc.core.engine import Engine
-from feedsvc.core.live import ENTRIES_A_READ, Entry, LogLost, Reader, Stream, StreamOver
+from feedsvc.core.live import LogLost
+from feedsvc.core.streams import ENTRIES_A_READ, Entry, Stream, StreamOver
 from feedsvc.errors import Draining, FeedError, StreamExpired
 from feedsvc.services.gateway import Gateway
 from feedsvc.services.sender import Sender
@@ -111,25 +111,18 @@ class SubscriptionService(SubscriptionServiceServicer):
         subject.follow(stream)
         while True:
             try:
-                await stream.wait()
+                found = await stream.next()
             except StreamOver:
                 await send(subject.message([]))
                 raise
-            readers = stream.ready()
-            try:
-                entries = await _read(stream, readers)
-            except LogLost:
-                raise await subject.expired() from None
-            for reader in readers:
+            entries: list[Entry] = []
+            for reader, told in found:
+                if isinstance(told, LogLost):
+                    raise await subject.expired() from None
+                if isinstance(told, Exception):
+                    raise told
                 subject.places[reader.tag] = reader.place
+                entries += told
             events = await subject.events(entries) if entries else []
             if events or send.quiet:
                 await send(subject.message(events))
-
-
-async def _read(stream: Stream, readers: list[Reader]) -> list[Entry]:
-    """What some logs say, one after the other. Raises LogLost."""
-    if len(readers) == 1:  # as nearly always: a task for it would cost more than the rest
-        return await stream.read(readers[0])
-    found = await asyncio.gather(*map(stream.read, readers))
-    return [entry for entries in found for entry in entries]

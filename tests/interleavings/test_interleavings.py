@@ -25,8 +25,8 @@ from feedsvc.core.engine import Engine
 from feedsvc.core.fanout import Run
 from feedsvc.core.feed import Cursor, End, Page
 from feedsvc.core.jobs import Job, Kind, Progress
-from feedsvc.core.live import Entry
 from feedsvc.core.sources import Source
+from feedsvc.core.streams import Entry
 from feedsvc.errors import ActivityNotFound
 from tests.interleavings.scheduler import GatedStore, next_choices, run
 from tests.interleavings.truth import Truth
