@@ -1,15 +1,15 @@
 """Page and resume tokens: opaque, versioned, bound to what they were given for, and authenticated.
 
 A token is the base64url of: one byte of version, the payload, twelve bytes of BLAKE2b keyed with
-the store's secret over the version, the payload and all that the token is bound to: what kind of
-list it continues, whose, and for which viewer. A damaged, foreign or old one fails that check and
+the store's secret over all that the token is bound to (what kind of list it continues, whose, and
+for which viewer), the version and the payload. A damaged, foreign or old one fails that check and
 can never lead to a wrong page.
 """
 
 import binascii
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
 
@@ -66,27 +66,19 @@ class Tokens:
         """A place in a live log, as the log names it; empty: there was no log."""
         return self._seal(_packed(place), bound)
 
-    def logs(self, places: Sequence[str], *bound: str) -> str:
-        """Places in as many logs."""
-        return self._seal(b"".join(map(_packed, places)), bound)
+    def logs(self, *bound: str) -> Callable[[Sequence[str]], str]:
+        """Makes tokens for places in as many logs: one with each message of a stream."""
+        state = self._state(bound)
+        return lambda places: _sealed(b"".join(map(_packed, places)), state)
 
     def read_logs(self, token: str, count: int, *bound: str) -> list[str]:
         """The places that a token stands for. Raises ResumeTokenInvalid."""
-        payload = self._resumed(token, count * _LOG.size, bound)
-        return ["-".join(map(str, one)) for one in _LOG.iter_unpack(payload)]
-
-    def read_log(self, token: str, *bound: str) -> str:
-        """The place that a token stands for. Raises ResumeTokenInvalid."""
-        (place,) = self.read_logs(token, 1, *bound)
-        return place
-
-    def _resumed(self, token: str, size: int, bound: tuple[str, ...]) -> bytes:
-        payload = self._open(token, bound, size)
+        payload = self._open(token, bound, count * _LOG.size)
         if payload is None:
             raise ResumeTokenInvalid(
                 "resume_token is damaged, or was given for another subject, viewer or service"
             )
-        return payload
+        return ["-".join(map(str, one)) for one in _LOG.iter_unpack(payload)]
 
     def _open_page(self, token: str, bound: tuple[str, ...], size: int) -> bytes:
         payload = self._open(token, bound, size)
@@ -97,8 +89,7 @@ class Tokens:
         return payload
 
     def _seal(self, payload: bytes, bound: tuple[str, ...]) -> str:
-        sealed = _VERSION + payload
-        return urlsafe_b64encode(sealed + self._mac(sealed, bound)).rstrip(b"=").decode()
+        return _sealed(payload, self._state(bound))
 
     def _open(self, token: str, bound: tuple[str, ...], size: int) -> bytes | None:
         try:
@@ -110,18 +101,30 @@ class Tokens:
             return None
         # A token has one spelling: not every base64 text of the same bytes is what was given out.
         if (
-            not compare_digest(mac, self._mac(payload, bound))
+            not compare_digest(mac, _mac(payload, self._state(bound)))
             or urlsafe_b64encode(sealed).decode().rstrip("=") != token
         ):
             return None
         return payload[1:]
 
-    def _mac(self, sealed: bytes, bound: tuple[str, ...]) -> bytes:
-        state = blake2b(sealed, key=self._secret, digest_size=_MAC_BYTES)
+    def _state(self, bound: tuple[str, ...]) -> blake2b:
+        """What the payload is hashed into: how many parts, and each with its length."""
+        state = blake2b(bytes([len(bound)]), key=self._secret, digest_size=_MAC_BYTES)
         for part in bound:
             encoded = part.encode()
             state.update(len(encoded).to_bytes(4) + encoded)
-        return state.digest()
+        return state
+
+
+def _sealed(payload: bytes, state: blake2b) -> str:
+    sealed = _VERSION + payload
+    return urlsafe_b64encode(sealed + _mac(sealed, state)).rstrip(b"=").decode()
+
+
+def _mac(sealed: bytes, state: blake2b) -> bytes:
+    state = state.copy()
+    state.update(sealed)
+    return state.digest()
 
 
 def _packed(place: str) -> bytes:

@@ -199,7 +199,11 @@ class Feeds:
             newer = items[0][0] if items else (start - 1 if start else top)
         else:
             older = items[-1][0] if items else start + 1
+            # At the newest it is the last one that is there: what was deleted above it may yet get
+            # something below. A walk that is cut short goes on behind what it has looked at.
             newer = at.id or 0
+            if end is End.NEWEST:
+                newer = items[0][0] if items else start
         lowest = items[-1][0] if items else at.id or 0
         return Page(
             items,

@@ -34,11 +34,16 @@ class Subject(ABC):
     response: type[Any]
     """The messages that tell of it; they have ``events`` and a ``resume_token``."""
 
-    def __init__(self, engine: Engine, tokens: Tokens) -> None:
+    def __init__(self, engine: Engine, tokens: Tokens, *bound: str) -> None:
+        """``bound`` is what its resume tokens are bound to."""
         self.engine = engine
         self.tokens = tokens
         self.places: list[str] = []
         """Where it is in each of its logs."""
+        self._bound = bound
+        self._seal = tokens.logs(*bound)
+        self._about = b""
+        """What its messages say beside the token."""
 
     async def begin(self, resume_token: str) -> list[bytes]:
         """Finds the places to begin at; the events to send first.
@@ -63,10 +68,6 @@ class Subject(ABC):
             "the log no longer reaches back to resume_token: events are missing", self.token()
         )
 
-    def about(self) -> dict[str, str]:
-        """What its messages say beside the token."""
-        return {}
-
     @abstractmethod
     def logs(self) -> Sequence[Log]:
         """Its logs."""
@@ -75,13 +76,13 @@ class Subject(ABC):
     async def open(self) -> list[str]:
         """Has its logs written; the places at their ends."""
 
-    @abstractmethod
     def token(self) -> str:
         """A resume token for its places."""
+        return self._seal(self.places)
 
-    @abstractmethod
     def read_token(self, resume_token: str) -> list[str]:
         """The places that a token stands for. Raises ResumeTokenInvalid."""
+        return self.tokens.read_logs(resume_token, len(self.logs()), *self._bound)
 
     @abstractmethod
     async def events(self, entries: list[Entry]) -> list[bytes]:
@@ -98,8 +99,8 @@ class Subject(ABC):
 
     def message(self, events: Sequence[bytes], **fields: Any) -> bytes:
         """A message of the stream; without events a checkpoint."""
-        head = self.response(resume_token=self.token(), **self.about(), **fields)
-        return b"".join((head.SerializeToString(), *events))
+        head = self.response(resume_token=self.token(), **fields)
+        return b"".join((self._about, head.SerializeToString(), *events))
 
 
 class FeedSubject(Subject):
@@ -113,10 +114,14 @@ class FeedSubject(Subject):
         viewer: str,
         response: type[Any] = pb.SubscribeFeedResponse,
     ) -> None:
-        super().__init__(engine, tokens)
+        super().__init__(engine, tokens, *resume_bound(user, viewer))
         self.response = response
         self.user = user
         self.viewer = viewer
+        if response is pb.SubscribeFeedResponse:
+            self._about = response(user=user).SerializeToString()
+        elif response is pb.SubscribeFeedsResponse:
+            self._about = response(user=user, viewer=viewer).SerializeToString()
         self._shown: set[str] = set()
         """Ids that the first page showed."""
 
@@ -131,22 +136,11 @@ class FeedSubject(Subject):
         self._shown = {item.activity.id for item in answer.items}
         return answer
 
-    def about(self) -> dict[str, str]:
-        if self.response is pb.SubscribeFeedsResponse:
-            return {"user": self.user, "viewer": self.viewer}
-        return {"user": self.user} if self.response is pb.SubscribeFeedResponse else {}
-
     def logs(self) -> list[Log]:
         return [self.engine.live.of_feed(self.user)]
 
     async def open(self) -> list[str]:
         return [await self.engine.start_log(self.user)]
-
-    def token(self) -> str:
-        return self.tokens.log(self.places[0], *resume_bound(self.user, self.viewer))
-
-    def read_token(self, resume_token: str) -> list[str]:
-        return [self.tokens.read_log(resume_token, *resume_bound(self.user, self.viewer))]
 
     def created(self) -> bytes:
         return self.event(pb.FeedEvent(created=pb.FeedEvent.Created()))
@@ -238,8 +232,7 @@ class OutboxSubject(_Activities):
     response = pb.SubscribeActivitiesResponse
 
     def __init__(self, engine: Engine, tokens: Tokens, entity: str, viewer: str) -> None:
-        super().__init__(engine, tokens)
-        self._bound = ("outbox log", entity, viewer)
+        super().__init__(engine, tokens, "outbox log", entity, viewer)
         self._log = engine.live.of_outbox(entity)
 
     def logs(self) -> list[Log]:
@@ -248,26 +241,17 @@ class OutboxSubject(_Activities):
     async def open(self) -> list[str]:
         return [await self.engine.live.open(self._log)]
 
-    def token(self) -> str:
-        return self.tokens.log(self.places[0], *self._bound)
-
-    def read_token(self, resume_token: str) -> list[str]:
-        return [self.tokens.read_log(resume_token, *self._bound)]
-
 
 class AllSubject(_Activities):
     """All that is published."""
 
     response = pb.SubscribeAllResponse
 
+    def __init__(self, engine: Engine, tokens: Tokens) -> None:
+        super().__init__(engine, tokens, "all log")
+
     def logs(self) -> list[Log]:
         return self.engine.live.of_all()
 
     async def open(self) -> list[str]:
         return list(await asyncio.gather(*map(self.engine.live.open, self.logs())))
-
-    def token(self) -> str:
-        return self.tokens.logs(self.places, "all log")
-
-    def read_token(self, resume_token: str) -> list[str]:
-        return self.tokens.read_logs(resume_token, len(self.logs()), "all log")

@@ -339,6 +339,24 @@ async def test_missing_bodies_make_empty_pages_taken_for_the_end(
     assert await service.outbox("alice", page_size=10) == [newer, *posted[300:]]
 
 
+@pytest.mark.every_store
+@pytest.mark.parametrize("warm", [True, False])
+async def test_newer_walk_passes_by_what_is_imported_below_a_deleted_one(
+    service: Service, *, warm: bool
+) -> None:
+    """Who has come to the newest is told later what was done before the deleted one was."""
+    oldest = await service.post("bob", publish_time=at_ms(1_600_000_000_000))
+    await service.delete(await service.post("bob"), "bob")
+    if warm:
+        await service.warm("bob")
+    top = await service.page("bob")
+    newest = await service.page("bob", top.newer_page_token)
+    assert (ids_of(top), ids_of(newest)) == ([oldest], [])
+    imported = await service.post("bob", publish_time=at_ms(1_600_000_000_001))
+    for page in (top, newest):
+        assert ids_of(await service.page("bob", page.newer_page_token)) == [imported]
+
+
 @pytest.mark.parametrize("size", [5, 10, 30])
 async def test_full_last_page_promises_a_next_one_that_is_empty(
     service: Service, size: int

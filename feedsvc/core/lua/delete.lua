@@ -11,7 +11,7 @@ local frame = redis.call('GET', key(ACTIVITY, id))
 if not frame or frame == '' then return {'absent', ''} end
 redis.call('SET', key(ACTIVITY, id), '')
 redis.call('DEL', key(HOLDERS, id))
-if is_live(ALL_LOG) then log_removed(ALL_LOG, id) end
+if leased(ALL_LOG) then log_removed(ALL_LOG, id) end
 local job = '-' .. id .. '\0' .. table.concat({actor, unpack(ARGV, 6)}, '\0')
 job_due(job)
 request_keep(request, digest, job, ARGV[5])

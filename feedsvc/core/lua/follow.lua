@@ -43,7 +43,7 @@ for first = 2, #ARGV, 6 do
     local here = followers_add(followee, follower, position)
     -- Shards differ, but hardly by half: from there on it is counted.
     if CELEBRITY_THRESHOLD > 0 and not pull and 2 * here * SHARD_COUNT >= CELEBRITY_THRESHOLD then hint = 'crowd' end
-    if is_live(follower) then log_write(follower, 'f', followee) end
+    if leased(follower) then log_write(follower, 'f', followee) end
   end
   if known == nil and outcome ~= 'too_many' then
     request_keep(request, digest, outcome .. position, ARGV[first + 4])

@@ -8,10 +8,11 @@ local most, left = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function read(name, after)
   if left <= 0 then return 'later' end
-  if not is_live(name) then return 'lost' end
+  local deadline = leased(name)
+  if not deadline then return 'lost' end
   local found = redis.call('XRANGE', cache_key(LOG, name), after, '+', 'COUNT', most + 1)
   if not found[1] or found[1][1] ~= after then return 'lost' end
-  if tonumber(redis.call('ZSCORE', LIVE, name)) - clock_us() / 1000 < LEASE_MS * 3 / 4 then log_renew(name) end
+  if deadline - clock_us() / 1000 < LEASE_MS * 3 / 4 then log_renew(name) end
   local flat, followed = {}, {}
   for i = 2, #found do
     local kind, what, _, route = unpack(found[i][2])

@@ -7,7 +7,7 @@
 local entity, id = ARGV[1], ARGV[2]
 if not outbox_insert(entity, id) then return {} end
 packed_insert(cache_key(FEED, entity), id, FEED_CAP, FEED_MOST)
-if is_live(entity) then log_added(entity, id, entity) end
-if is_live(OUTBOX_LOG .. entity) then log_added(OUTBOX_LOG .. entity, id) end
+if leased(entity) then log_added(entity, id, entity) end
+if leased(OUTBOX_LOG .. entity) then log_added(OUTBOX_LOG .. entity, id) end
 local found = redis.call('HMGET', key(EDGES, entity), SHARDS, MODE)
 return {found[1] or '', found[2] or ''}

@@ -99,10 +99,10 @@ if external ~= '' then redis.call('SET', key(EXTERNAL, external), id .. digest) 
 if own then
   outbox_insert(actor, id)
   packed_insert(cache_key(FEED, actor), id, FEED_CAP, FEED_MOST)
-  if is_live(actor) then log_added(actor, id, actor) end
-  if is_live(OUTBOX_LOG .. actor) then log_added(OUTBOX_LOG .. actor, id) end
+  if leased(actor) then log_added(actor, id, actor) end
+  if leased(OUTBOX_LOG .. actor) then log_added(OUTBOX_LOG .. actor, id) end
 end
-if is_live(ALL_LOG) then log_added(ALL_LOG, id) end
+if leased(ALL_LOG) then log_added(ALL_LOG, id) end
 request_keep(request, digest, id, request_ttl)
 if needed then job_due(job(id)) end
 return answer('published', id, needed and 1)

@@ -24,7 +24,7 @@ local function push(position)
     local follower = followers[i]
     local outcome, cost = packed_insert(cache_key(FEED, follower), id, FEED_CAP, FEED_MOST)
     if outcome == COLD then cold = cold + 1 elseif outcome == ADDED then delivered = delivered + 1 end
-    if any_live and is_live(follower) then
+    if any_live and leased(follower) then
       log_added(follower, id, author)
       cost = cost + 6
     end

@@ -3,5 +3,5 @@
 -- KEYS  the tag of the entity's shard
 -- ARGV  entity, activity id
 local entity, id = ARGV[1], ARGV[2]
-if is_live(entity) then log_removed(entity, id) end
-if is_live(OUTBOX_LOG .. entity) then log_removed(OUTBOX_LOG .. entity, id) end
+if leased(entity) then log_removed(entity, id) end
+if leased(OUTBOX_LOG .. entity) then log_removed(OUTBOX_LOG .. entity, id) end

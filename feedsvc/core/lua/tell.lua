@@ -21,7 +21,7 @@ local function tell(position)
   end
   for i = 1, #found, 2 do
     spent = spent + 1
-    if redis.call('HEXISTS', key(EDGES, found[i]), author) == 1 and is_live(found[i]) then
+    if redis.call('HEXISTS', key(EDGES, found[i]), author) == 1 and leased(found[i]) then
       log(found[i], id, author)
       spent = spent + 6
     end

@@ -1,7 +1,12 @@
--- The store's clock: the one that all processes share. It may be set back.
+-- The store's clock: the one that all processes share. It may be set back. It stands still while a script runs.
+local script_us
+
 local function clock_us()
-  local now = redis.call('TIME')
-  return tonumber(now[1]) * 1000000 + tonumber(now[2])
+  if not script_us then
+    local now = redis.call('TIME')
+    script_us = tonumber(now[1]) * 1000000 + tonumber(now[2])
+  end
+  return script_us
 end
 
 local function clock_ms() return math.floor(clock_us() / 1000) end

@@ -9,12 +9,19 @@ local function log_close(entity)
   redis.call('ZREM', LIVE, entity)
 end
 
--- Whether an entity is live. A lease that ran out takes the log with it there and then: what happens from now on
--- would be missing.
+-- The end of the lease of a log, nil if there is none. One that ran out takes the log with it there and then: what
+-- happens from now on would be missing.
+local function leased(entity)
+  local deadline = tonumber(redis.call('ZSCORE', LIVE, entity) or nil)
+  if not deadline then return nil end
+  if deadline * 1000 > clock_us() then return deadline end
+  log_close(entity)
+end
+
+-- Whether an entity is live, and so has a log.
 local function is_live(entity)
-  local deadline = redis.call('ZSCORE', LIVE, entity)
-  if not deadline then return false end
-  if tonumber(deadline) * 1000 > clock_us() and redis.call('EXISTS', cache_key(LOG, entity)) == 1 then return true end
+  if not leased(entity) then return false end
+  if redis.call('EXISTS', cache_key(LOG, entity)) == 1 then return true end
   log_close(entity)
   return false
 end
@@ -24,9 +31,11 @@ local function log_tail(entity)
   return last and last[1]
 end
 
--- Appends an event to the log of a live entity. `route`: which entity brought an added activity.
+-- Appends an event to the log of an entity that has a lease. `route`: which entity brought an added activity.
 local function log_write(entity, kind, what, route)
-  local number = tonumber(log_tail(entity):match('^%d+')) + 1
+  local tail = log_tail(entity)
+  if not tail then return log_close(entity) end -- it is not live: its log was taken away
+  local number = tonumber(tail:match('^%d+')) + 1
   redis.call('XADD', cache_key(LOG, entity), 'MAXLEN', '~', LOG_CAP,
     string.format('%.0f-%.0f', number, clock_us()), kind, what, 'v', route or '')
   if woken then woken[#woken + 1] = entity else redis.call('PUBLISH', WAKE, entity) end
