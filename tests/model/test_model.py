@@ -346,6 +346,8 @@ class FeedMachine(RuleBasedStateMachine):
         else:
             assert alive
             self.oracle.delete(act)
+            # A log that begins before workers are done with it is told of it all the same.
+            self.run(self.service.at_rest())
 
     @rule(which=any_of_them)
     def get(self, which: int) -> None:
