@@ -45,7 +45,7 @@ class Limits(_Validated):
     request_ttl: int = _bounded(86_400, 1, 30 * 86_400, "seconds that a request_id is remembered")
     build_ttl: int = _bounded(10, 1, 300, "seconds after which an unfinished rebuild is given up")
     push_chunk: int = _bounded(
-        250, 1, 1_000, "followers that one script call delivers to at the most"
+        500, 1, 1_000, "followers that one script call delivers to at the most"
     )
     inline_audience: int = _bounded(
         1_000, 1, 100_000, "followers about whom a publish delivers before it answers"
