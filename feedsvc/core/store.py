@@ -75,6 +75,7 @@ class Store:
         self._scripts = scripts.load(limits)
         self._waiting: deque[tuple[tuple[Arg, ...], asyncio.Future[Any]]] = deque()
         self._sender: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: AbstractConnection | None = None
         self.batches = 0
         """Batches of commands sent so far."""
@@ -205,7 +206,9 @@ class Store:
 
         The answer is as the store gave it, in bytes. Raises StoreUnavailable.
         """
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._loop is None:  # asked for each time, it would ask the system for the process
+            self._loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append((command, answer))
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_all())

@@ -148,7 +148,7 @@ class Stream:
         """
         self._ask()
         if not (self._found or self._woken or self.over):
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self.task.get_loop().create_future()
             try:
                 await self._waiter
             finally:
