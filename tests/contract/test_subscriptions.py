@@ -287,6 +287,27 @@ async def test_events_by_polling(service: Service) -> None:
     assert not answer.events
 
 
+@pytest.mark.every_store
+async def test_routes_of_what_is_told_together(service: Service) -> None:
+    """Some have several routes, of some the one that brought them is not followed any more."""
+    for followee in ("alice", "carol", "dave", "repo:x"):
+        await service.follow("bob", followee)
+    token = (await poll(service, "bob")).resume_token
+    both = await service.post("alice", to=["repo:x"])
+    other = await service.post("carol", to=["repo:x"])
+    await service.post("dave")
+    last = await service.post("alice")
+    for followee in ("carol", "dave"):
+        await service.unfollow("bob", followee)
+    events = (await poll(service, "bob", token)).events
+    added = [one.added for one in events if one.WhichOneof("event") == "added"]
+    assert [(one.activity.id, list(one.via)) for one in added] == [
+        (both, ["alice", "repo:x"]),
+        (other, ["repo:x"]),
+        (last, ["alice"]),
+    ]
+
+
 # Many users on one stream.
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -19,6 +20,7 @@ from feedsvc.core.jobs import JobLost
 from feedsvc.core.live import LogLost
 from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
+from feedsvc.errors import StoreUnavailable
 from tests.faults.clock import Clock, library
 from tests.faults.processes import Process, store_command
 
@@ -254,6 +256,43 @@ async def test_clock_set_back_or_right_beside_a_loss(tmp_path: Path, first: int,
         clock.step(first)
         async with asyncio.timeout(10):
             assert await engine.workers.work() == 2
+        await engine.store.close()
+    finally:
+        await redis.aclose()
+        store.kill()
+
+
+async def test_store_that_is_still_loading_has_lost_nothing(tmp_path: Path) -> None:
+    """Until then it says that it has no append-only file."""
+    socket = tmp_path / "store.sock"
+    command = [*store_command(tmp_path, socket, "always"), "--key-load-delay", "100"]
+    store = Process("store", command, tmp_path / "store.log", {})
+    redis = Redis.from_url(f"unix://{socket}", protocol=2)
+    store.launch()
+    try:
+        await store.until_it_says("Ready to accept")
+        engine = await engine_on(f"unix://{socket}")
+        await engine.activities.publish(activity(), "")
+        pipeline = redis.pipeline(transaction=False)
+        for number in range(10_000):
+            pipeline.rpush("list", number)
+        await pipeline.execute()
+        assert not engine.store.lossy
+        store.kill()
+        store.launch()
+
+        async def greet(number: int) -> None:
+            store = engine.store.sibling()
+            await asyncio.sleep(0.05 * number)
+            while True:
+                with suppress(StoreUnavailable):
+                    await store.call("PING")
+                    break
+
+        async with asyncio.timeout(30):  # it answers each tenth of a second; one of them at the end
+            await asyncio.gather(*(greet(number) for number in range(12)))
+        await engine.store.call("PING")
+        assert engine.store.incarnations == [""] * LIMITS.shards
         await engine.store.close()
     finally:
         await redis.aclose()

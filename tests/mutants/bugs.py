@@ -601,6 +601,30 @@ BUGS = (
         (f"{LIVE}::test_what_was_unfollowed_meanwhile_is_not_told",),
     ),
     Bug(
+        "routes-of-another",
+        "of items that are told together, one is given the routes of another",
+        (
+            (
+                "services/items.py",
+                "in enumerate(found, len(items)):",
+                "in enumerate(found):",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_routes_of_what_is_told_together",),
+    ),
+    Bug(
+        "loading-taken-for-lossy",
+        "a store that is still loading says that it has no append-only file, and is believed",
+        (
+            (
+                "core/store.py",
+                'if info.get("loading") == "1":',
+                'if info.get("loading") == "2":',
+            ),
+        ),
+        (f"{LOST}::test_store_that_is_still_loading_has_lost_nothing",),
+    ),
+    Bug(
         "stops-without-a-word",
         "a stopping server ends a stream without saying where it was",
         (
