@@ -178,6 +178,11 @@ class Stream:
     def over(self) -> bool:
         return time.monotonic() >= self.ends
 
+    @property
+    def all_read(self) -> bool:
+        """Whether its logs have been read since they last may have grown."""
+        return not (self._asked or self._unread)
+
     def _ask(self) -> None:
         """Has logs read."""
         while self._unread and self._asked < LOGS_A_TURN:

@@ -601,6 +601,18 @@ BUGS = (
         (f"{LIVE}::test_what_was_unfollowed_meanwhile_is_not_told",),
     ),
     Bug(
+        "checkpoint-before-the-log",
+        "a checkpoint says that nothing has happened while the log is still being read",
+        (
+            (
+                "services/subscriptions.py",
+                "(send.quiet and stream.all_read)",
+                "send.quiet",
+            ),
+        ),
+        (f"{KNOWN}::test_checkpoint_while_the_log_is_read",),
+    ),
+    Bug(
         "routes-of-another",
         "of items that are told together, one is given the routes of another",
         (

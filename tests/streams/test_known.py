@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,13 @@ QUIET = 300
 SLOW = 0.03
 
 
-@pytest.fixture
-async def slow(store: Store, tmp_path: Path) -> AsyncIterator[Service]:
+@asynccontextmanager
+async def slowly(store: Store, tmp_path: Path, checkpoint_seconds: float) -> AsyncIterator[Service]:
     """A server that hears everything from its store late, and in no certain order."""
     proxy = Proxy(tmp_path / "proxy", Path(store.url.removeprefix("unix://")), random.Random(1))
     await proxy.start()
-    service = await Service.start(f"unix://{tmp_path}/proxy", checkpoint_seconds=QUIET)
+    url = f"unix://{tmp_path}/proxy"
+    service = await Service.start(url, checkpoint_seconds=checkpoint_seconds)
     proxy.delay = SLOW
     try:
         yield service
@@ -31,6 +33,12 @@ async def slow(store: Store, tmp_path: Path) -> AsyncIterator[Service]:
         proxy.delay = 0.0
         await service.stop()
         await proxy.stop()
+
+
+@pytest.fixture
+async def slow(store: Store, tmp_path: Path) -> AsyncIterator[Service]:
+    async with slowly(store, tmp_path, QUIET) as service:
+        yield service
 
 
 async def test_what_happens_while_the_log_is_read_first(slow: Service, serve: Serve) -> None:
@@ -52,6 +60,18 @@ async def test_what_happens_while_a_token_is_resumed(slow: Service, serve: Serve
         assert await stream.event() == ("added", posted)
         assert await resuming.event() == ("added", posted)
         await resuming.close()
+
+
+async def test_checkpoint_while_the_log_is_read(store: Store, serve: Serve, tmp_path: Path) -> None:
+    """It says that nothing has happened, and so waits for what the log holds."""
+    quick = await serve(checkpoint_seconds=QUIET)
+    stream = await quick.subscribe("bob")
+    await quick.post("bob")
+    async with slowly(store, tmp_path, SLOW / 3) as slow:
+        for _ in range(15):
+            resumed = await slow.subscribe("bob", stream.token)
+            assert (await resumed.message()).events
+            await resumed.close()
 
 
 async def test_resumed_behind_a_deletion(serve: Serve) -> None:
