@@ -18,6 +18,7 @@ from feedsvc.core import flips, ids, sources
 from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, Progress, State, text_of
 from feedsvc.core.sources import Source
 from feedsvc.core.store import Arg, Store
+from feedsvc.core.tasks import retrieved
 from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,7 @@ class Fanout:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # its caller, if there still is one, is told
+        retrieved(task)
 
     async def drain(self) -> None:
         """Waits until all that was begun has ended."""

@@ -18,6 +18,7 @@ from feedsvc.core.edges import Edges
 from feedsvc.core.fanout import Fanout
 from feedsvc.core.outbox import Merged, Outboxes
 from feedsvc.core.store import Arg, Store
+from feedsvc.core.tasks import retrieved
 
 State = Literal["cold", "building", "warm"]
 
@@ -290,8 +291,7 @@ class Feeds:
 
     def _built(self, user: str, task: asyncio.Task[int]) -> None:
         self._builds.pop(user, None)
-        if not task.cancelled():
-            task.exception()  # whoever waits for it is told
+        retrieved(task)
 
     async def warm(self, user: str) -> None:
         """Materialises a feed unless it is; best effort."""

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from feedsvc.core import ids
 from feedsvc.core.store import Arg, Store
+from feedsvc.core.tasks import retrieved
 
 #: Outboxes that one script call reads at the most: about a millisecond's work for the store.
 OUTBOXES_A_CALL = 40
@@ -107,7 +107,7 @@ class Outboxes:
         if fetch is None or (len(fetch.wanted) >= OUTBOXES_A_CALL and wanted not in fetch.wanted):
             fetch = self._unsent[shard, older] = _Fetch(shard, older)
             fetch.task = asyncio.create_task(self._send(fetch))
-            fetch.task.add_done_callback(_ended)
+            fetch.task.add_done_callback(retrieved)
         fetch.wanted[wanted] = None
         return fetch
 
@@ -123,8 +123,3 @@ class Outboxes:
             wanted: [int(one) for one in found]
             for wanted, found in zip(fetch.wanted, slices, strict=True)
         }
-
-
-def _ended(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()  # those who still wait are told

@@ -15,6 +15,7 @@ from feedsvc.core import keys
 from feedsvc.core.fanout import Fanout, Run
 from feedsvc.core.jobs import JobLost, Jobs, Kind, TakenJob
 from feedsvc.core.store import Store
+from feedsvc.core.tasks import retrieved
 from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -203,5 +204,4 @@ class Workers:
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
-    if not task.cancelled():
-        task.exception()  # it is given up: how it ended does not matter
+    retrieved(task)

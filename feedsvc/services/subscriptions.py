@@ -124,6 +124,6 @@ class SubscriptionService(SubscriptionServiceServicer):
                 subject.places[reader.tag] = reader.place
                 entries += told
             events = await subject.events(entries) if entries else []
-            # A checkpoint says that until now nothing has happened.
-            if events or (send.quiet and stream.all_read):
+            # A checkpoint says that until now nothing has happened, and so follows a read.
+            if events or (found and send.quiet and stream.all_read):
                 await send(subject.message(events))

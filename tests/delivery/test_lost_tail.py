@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -231,20 +232,33 @@ async def test_outboxes_beside_are_written_again(store_url: str) -> None:
     await redis.aclose()
 
 
+@asynccontextmanager
+async def own_store(
+    folder: Path, fsync: str, *options: str, clock: Clock | None = None
+) -> AsyncIterator[tuple[Process, Engine, "Redis"]]:
+    """A store process, an engine on it, and a client of it."""
+    socket = folder / "store.sock"
+    url = f"unix://{socket}"
+    command = [*store_command(folder, socket, fsync), *options]
+    store = Process("store", command, folder / "store.log", clock.environment if clock else {})
+    store.launch()
+    try:
+        await store.until_it_says("Ready to accept")
+        engine = await engine_on(url)
+        async with Redis.from_url(url, protocol=2) as redis:
+            yield store, engine, redis
+        await engine.store.close()
+    finally:
+        store.kill()
+
+
 @pytest.mark.skipif(library() is None, reason="clocks are not stepped without libfaketime")
 @pytest.mark.parametrize(("first", "then"), [(0, -3600), (-3600, 0)])
 async def test_clock_set_back_or_right_beside_a_loss(tmp_path: Path, first: int, then: int) -> None:
     """What was done before the loss is done again, and what was done since is not."""
     clock = Clock(tmp_path / "clock")
     clock.step(first)
-    socket = tmp_path / "store.sock"
-    command = store_command(tmp_path, socket, "everysec")
-    store = Process("store", command, tmp_path / "store.log", clock.environment)
-    redis = Redis.from_url(f"unix://{socket}", protocol=2)
-    store.launch()
-    try:
-        await store.until_it_says("Ready to accept")
-        engine = await engine_on(f"unix://{socket}")
+    async with own_store(tmp_path, "everysec", clock=clock) as (_, engine, redis):
         to = tuple(f"repo:{number}" for number in range(8))
         await engine.activities.publish(activity(to=to), "")
         clock.step(then)
@@ -256,30 +270,20 @@ async def test_clock_set_back_or_right_beside_a_loss(tmp_path: Path, first: int,
         clock.step(first)
         async with asyncio.timeout(10):
             assert await engine.workers.work() == 2
-        await engine.store.close()
-    finally:
-        await redis.aclose()
-        store.kill()
 
 
 async def test_store_that_is_still_loading_has_lost_nothing(tmp_path: Path) -> None:
     """Until then it says that it has no append-only file."""
-    socket = tmp_path / "store.sock"
-    command = [*store_command(tmp_path, socket, "always"), "--key-load-delay", "100"]
-    store = Process("store", command, tmp_path / "store.log", {})
-    redis = Redis.from_url(f"unix://{socket}", protocol=2)
-    store.launch()
-    try:
-        await store.until_it_says("Ready to accept")
-        engine = await engine_on(f"unix://{socket}")
+    slow = ("--key-load-delay", "100")
+    async with own_store(tmp_path, "always", *slow) as (process, engine, redis):
         await engine.activities.publish(activity(), "")
         pipeline = redis.pipeline(transaction=False)
         for number in range(10_000):
             pipeline.rpush("list", number)
         await pipeline.execute()
         assert not engine.store.lossy
-        store.kill()
-        store.launch()
+        process.kill()
+        process.launch()
 
         async def greet(number: int) -> None:
             store = engine.store.sibling()
@@ -293,10 +297,6 @@ async def test_store_that_is_still_loading_has_lost_nothing(tmp_path: Path) -> N
             await asyncio.gather(*(greet(number) for number in range(12)))
         await engine.store.call("PING")
         assert engine.store.incarnations == [""] * LIMITS.shards
-        await engine.store.close()
-    finally:
-        await redis.aclose()
-        store.kill()
 
 
 async def test_id_that_was_lost_is_not_given_to_another(store_url: str) -> None:

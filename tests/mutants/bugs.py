@@ -441,7 +441,7 @@ BUGS = (
                 "'LIMIT', 0, most - #taken - swept))",
             ),
         ),
-        (LOST,),
+        (f"{LOST}::test_clock_set_back_or_right_beside_a_loss",),
     ),
     Bug(
         "mark-lost",
@@ -606,7 +606,7 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                "(send.quiet and stream.all_read)",
+                "(found and send.quiet and stream.all_read)",
                 "send.quiet",
             ),
         ),
