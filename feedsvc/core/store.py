@@ -1,15 +1,12 @@
-"""The connection to the store: coalesced commands, scripts, and what the store was created with.
+"""The connection to the store: commands, scripts, and what the store was created with.
 
-Commands that are issued while a batch is in flight leave together as the next pipeline: one system
-call and one pass through redis-py for many commands. All that the core asks of the store goes
-through ``Store.call``.
+All that the core asks of the store goes through ``Store.call``; ``batching.py`` makes batches of
+it. A connection begins with a greeting, before anything else is asked of the store.
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -34,21 +31,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feedsvc.config import Limits
-from feedsvc.core import keys, scripts
+from feedsvc.core import fitness, keys, scripts
+from feedsvc.core.batching import Arg, Batcher, Command
 from feedsvc.errors import StoreUnavailable, StoreUnfit
 
 log = logging.getLogger(__name__)
 
-Arg = str | bytes | int | float
+__all__ = ["Arg", "Store"]
 
-#: Commands that leave together at the most.
-BATCH = 256
-#: Turns of the event loop for which a batch is collected when several callers are about.
-TURNS = 6
 #: Seconds that the store may take to answer a batch.
 ANSWER_SECONDS = 5.0
-#: The oldest version with all that the scripts use, for both Redis and Valkey.
-OLDEST = (7, 0)
 
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
 #: Out of memory, a failing disk, a slot on the move: an operator has to act, and then it works
@@ -73,18 +65,11 @@ class Store:
         self.incarnations = [""] * limits.shards
         """By shard, what the store was when it was connected to: another one after a loss."""
         self._scripts = scripts.load(limits)
-        self._waiting: deque[tuple[tuple[Arg, ...], asyncio.Future[Any]]] = deque()
-        self._sender: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._batcher = Batcher(self._send, _translated)
         self._connection: AbstractConnection | None = None
-        self.batches = 0
-        """Batches of commands sent so far."""
         self._greeted = False
         self._siblings: list[Store] = []
-        self._free = asyncio.Event()
-        self._free.set()
         self._retry = _retry()
-        self._busy = False
 
     @classmethod
     def at(cls, url: str, limits: Limits) -> Self:
@@ -110,7 +95,7 @@ class Store:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 info = await self.redis.info()
-                self._check(info)
+                fitness.check(info)
                 for script in self._scripts.values():
                     await self.redis.script_load(script.source)
                 schema, shards, secret = await self.redis.eval(
@@ -165,25 +150,6 @@ class Store:
         except StoreUnavailable as error:
             raise StoreUnfit("the store has gone away: is it running still?") from error
 
-    def _check(self, info: dict[str, Any]) -> None:
-        name, version = "Redis", str(info.get("redis_version", "0"))
-        if "valkey_version" in info:
-            name, version = "Valkey", str(info["valkey_version"])
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-            raise StoreUnfit(
-                f"the store is {name} {version}: Redis 7.0, Valkey 8 or a later one is needed"
-            )
-        if info.get("role") == "slave":
-            raise StoreUnfit(
-                "the store is a replica and read-only: give the primary's address in --redis-url"
-            )
-        policy = info.get("maxmemory_policy", "noeviction")
-        if str(policy).startswith("allkeys"):
-            raise StoreUnfit(
-                f"the store evicts any key when memory is short (maxmemory-policy {policy}), and "
-                "would lose activities: set maxmemory-policy to noeviction"
-            )
-
     async def close(self) -> None:
         await self.disconnect()
         await self.redis.aclose()
@@ -192,12 +158,7 @@ class Store:
         """Sends and answers no more."""
         for sibling in self._siblings:
             await sibling.disconnect()
-        if self._sender is not None:
-            self._sender.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sender
-        while self._waiting:  # what was not sent is not answered any more
-            self._waiting.popleft()[1].cancel()
+        await self._batcher.close()
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
 
@@ -206,17 +167,16 @@ class Store:
 
         The answer is as the store gave it, in bytes. Raises StoreUnavailable.
         """
-        if self._loop is None:  # asked for each time, it would ask the system for the process
-            self._loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append((command, answer))
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_all())
-        return answer
+        return self._batcher.call(command)
 
     async def until_free(self) -> None:
         """Waits for the end of the batch in flight: what is sent then leaves with the next."""
-        await self._free.wait()
+        await self._batcher.until_free()
+
+    @property
+    def batches(self) -> int:
+        """Batches of commands sent so far."""
+        return self._batcher.sent
 
     async def script(self, name: str, shards: int | Sequence[int], *arguments: Arg) -> Any:
         """Runs a script of ``lua/`` in a shard, or in several unless this is a cluster."""
@@ -235,40 +195,12 @@ class Store:
         parts = await asyncio.gather(*(self.script(name, one, *arguments) for one in shards))
         return [one for part in parts for one in part]
 
-    async def _send_all(self) -> None:
-        while self._waiting:
-            # Those whom the last answers woke, or who are about to ask, are in this batch too.
-            for _ in range(TURNS if self._busy else 1):
-                await asyncio.sleep(0)
-            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            self._busy = len(batch) > 1
-            self.batches += 1
-            self._free.clear()
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    answers = await self._send([command for command, _ in batch])
-            except BaseException as error:
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(_translated(error))
-                if not isinstance(error, Exception):
-                    raise
-                continue
-            finally:
-                self._free.set()
-            for (_, answer), value in zip(batch, answers, strict=True):
-                if answer.done():  # its caller was cancelled
-                    continue
-                if isinstance(value, Exception):
-                    answer.set_exception(_translated(value))
-                else:
-                    answer.set_result(value)
-
-    async def _send(self, commands: list[tuple[Arg, ...]]) -> list[Any]:
+    async def _send(self, commands: list[Command]) -> list[Any]:
         packed = _packed(commands)
-        return await self._retry.call_with_retry(
-            lambda: self._exchange(packed, len(commands)), self._disconnect
-        )
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await self._retry.call_with_retry(
+                lambda: self._exchange(packed, len(commands)), self._disconnect
+            )
 
     async def _exchange(self, packed: bytes, count: int) -> list[Any]:
         """Sends commands and reads their answers, errors among them.
@@ -286,7 +218,7 @@ class Store:
         """Notes which run of the store this is, before anything else is asked of it."""
         self._greeted = False
         # Whoever was a replica, or syncs now and then, may lack what was acknowledged.
-        commands: list[tuple[Arg, ...]] = [("INFO",), ("CONFIG", "GET", "appendfsync")]
+        commands: list[Command] = [("INFO",), ("CONFIG", "GET", "appendfsync")]
         told, policy = await self._ask(connection, _packed(commands), len(commands))
         if isinstance(told, Exception):
             raise told
@@ -325,7 +257,7 @@ class Store:
             await self._connection.disconnect(nowait=True)
 
 
-def _packed(commands: Sequence[tuple[Arg, ...]]) -> bytes:
+def _packed(commands: Sequence[Command]) -> bytes:
     return b"".join(pack_command(command) for command in commands)  # type: ignore[arg-type]
 
 
