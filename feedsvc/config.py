@@ -117,6 +117,30 @@ class Config(_Validated):
     max_request_bytes: int = _bounded(
         4 * 1024 * 1024, 65_536, 64 * 1024 * 1024, "bytes that a request message may have"
     )
+    max_calls: int = _bounded(
+        4_096,
+        8,
+        1_000_000,
+        "calls, without streams, that the server takes on at a time, half of them from one "
+        "connection; it refuses others with SERVER_OVERLOADED",
+    )
+    caller_work: int = _bounded(
+        64,
+        1,
+        10_000,
+        "calls of one connection that the server works on at a time, a batch counted as 16; "
+        "others wait for their turn",
+    )
+    max_held_bytes: int = _bounded(
+        128 * 1024 * 1024,
+        1024 * 1024,
+        1 << 40,
+        "bytes of requests in memory from which on the server refuses batches with "
+        "SERVER_OVERLOADED",
+    )
+    keepalive_seconds: float = _bounded(
+        60, 1, 7_200, "seconds after which the server asks a quiet connection for a sign of life"
+    )
     workers: int = _bounded(
         2, 0, 16, "calls that this process's fan-out workers make at a time; 0: none"
     )

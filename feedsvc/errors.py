@@ -79,6 +79,10 @@ class FanoutOverloaded(FeedError):
     """Too many deliveries wait: nothing was published. Expected in operation; retry later."""
 
 
+class ServerOverloaded(FeedError):
+    """The server has too many calls to do. Expected under overload; retry later."""
+
+
 class DeadLetterNotFound(FeedError):
     """A dead letter never was, or was replayed."""
 

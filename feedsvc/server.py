@@ -24,6 +24,8 @@ from activityfeed.v1 import (
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from feedsvc.admission import Admission
+from feedsvc.batches import Slices
 from feedsvc.config import Config
 from feedsvc.core.engine import Engine
 from feedsvc.core.live import Live
@@ -31,6 +33,7 @@ from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
 from feedsvc.embedded import EmbeddedStore
 from feedsvc.errors import StoreUnavailable, StoreUnfit
+from feedsvc.interceptors.admission import AdmissionInterceptor
 from feedsvc.interceptors.decoding import DecodingInterceptor
 from feedsvc.interceptors.errors import ErrorInterceptor
 from feedsvc.interceptors.validation import ValidationInterceptor
@@ -57,6 +60,9 @@ SERVICES = tuple(
 SPREAD_SECONDS = 5.0
 #: Seconds between looks at how many streams there are; the growth after which they are spared.
 SPARE_SECONDS, SPARE_GROWTH, SPARE_STREAMS = 1.0, 1.2, 200
+#: Milliseconds in which the other end of a quiet connection has to answer a ping; and between pings
+#: that clients may send.
+KEEPALIVE_TIMEOUT_MS, CLIENT_PING_MS = 10_000, 10_000
 #: Seconds between rounds of tidying up.
 TIDY_SECONDS = 5.0
 
@@ -72,6 +78,9 @@ class Server:
         self.config = config
         self.port = 0
         self.engine: Engine
+        self._admission = Admission(
+            calls=config.max_calls, share=config.caller_work, held=config.max_held_bytes
+        )
         self._embedded: EmbeddedStore | None = None
         self._stack = AsyncExitStack()
 
@@ -102,6 +111,7 @@ class Server:
             url = self._embedded.url
         self.engine = await _engine(url, config, self._stack)
         self._stack.push_async_callback(self.engine.fanout.drain)
+        self._stack.push_async_callback(self.engine.jobs.close)
         self.engine.live.start(config.checkpoint_seconds, config.stream_seconds)
         self._stack.push_async_callback(self.engine.live.close)
         for work in (_tidy(self.engine), _spare(self.engine.live)):
@@ -111,11 +121,23 @@ class Server:
     async def _listen(self, tokens: Tokens) -> None:
         config = self.config
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(), DecodingInterceptor(), ValidationInterceptor()],
+            interceptors=[
+                ErrorInterceptor(),
+                AdmissionInterceptor(self._admission),
+                DecodingInterceptor(),
+                ValidationInterceptor(),
+            ],
             options=[
                 # A second server on the port must fail, not share it in silence.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", config.max_request_bytes),
+                # A connection whose other end is gone without a word is noticed and ended.
+                ("grpc.keepalive_time_ms", int(config.keepalive_seconds * 1000)),
+                ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+                # Clients may ask as often, also while no call is under way.
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", CLIENT_PING_MS),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", CLIENT_PING_MS),
             ],
         )
         self.register(server, tokens)
@@ -138,7 +160,7 @@ class Server:
         async def stop() -> None:
             await healthy.enter_graceful_shutdown()
             self.engine.live.drain(min(config.drain_seconds / 2, SPREAD_SECONDS))
-            self.engine.jobs.draining = True
+            self.engine.jobs.drain()
             await server.stop(config.drain_seconds)
 
         self._stack.push_async_callback(stop)
@@ -147,12 +169,12 @@ class Server:
 
     def register(self, server: grpc.aio.Server, tokens: Tokens) -> None:
         """Registers the contract's services."""
-        engine = self.engine
+        engine, slices = self.engine, Slices()
         activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(
-            ActivityService(engine, tokens), server
+            ActivityService(engine, tokens, slices), server
         )
         follow_service_pb2_grpc.add_FollowServiceServicer_to_server(
-            FollowService(engine, tokens), server
+            FollowService(engine, tokens, slices), server
         )
         feed_service_pb2_grpc.add_FeedServiceServicer_to_server(FeedService(engine, tokens), server)
         subscription_service_pb2_grpc.add_SubscriptionServiceServicer_to_server(

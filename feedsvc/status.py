@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "feedsvc"
 DETAILS_KEY = "grpc-status-details-bin"
+#: Milliseconds after which gRPC's own retries may come again (gRFC A6); negative: not at all.
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
 #: When to come again, in milliseconds: after UNAVAILABLE, and when workers must catch up first.
 RETRY_MS, OVERLOADED_RETRY_MS = 200, 1_000
 
@@ -67,6 +69,10 @@ _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
     errors.FanoutOverloaded: (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         ErrorReason.ERROR_REASON_FANOUT_OVERLOADED,
+    ),
+    errors.ServerOverloaded: (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ErrorReason.ERROR_REASON_SERVER_OVERLOADED,
     ),
     errors.DeadLetterNotFound: (
         grpc.StatusCode.NOT_FOUND,
@@ -132,9 +138,24 @@ def status_of(error: Exception) -> Status:
             metadata["limit"] = str(limit)
         case errors.StoreUnavailable() | errors.Draining():
             details.append(_retry(RETRY_MS))
-        case errors.FanoutOverloaded():
+        case errors.FanoutOverloaded() | errors.ServerOverloaded():
             details.append(_retry(OVERLOADED_RETRY_MS))
     return _status(code, str(error), [_info(reason, metadata), *details])
+
+
+def trailing_metadata(status: Status) -> tuple[tuple[str, str | bytes], ...]:
+    """What the call ends with: the status, and when gRPC's own retries may come, if later.
+
+    UNAVAILABLE is left to the client's backoff, which grows.
+    """
+    details = (DETAILS_KEY, status.SerializeToString())
+    if status.code != grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:
+        return (details,)
+    for packed in status.details:
+        retry = RetryInfo()
+        if packed.Unpack(retry):
+            return details, (PUSHBACK_KEY, str(retry.retry_delay.ToMilliseconds()))
+    return details, (PUSHBACK_KEY, "-1")  # do not
 
 
 def code_of(status: Status) -> grpc.StatusCode:

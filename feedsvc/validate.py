@@ -3,6 +3,7 @@
 ``check`` finds the rules by the type of the request and raises InvalidRequest with every violation.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,12 +16,17 @@ from activityfeed.v1 import (
     follow_service_pb2,
     subscription_service_pb2,
 )
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
+from feedsvc.batches import Batch
 from feedsvc.core import ids
 from feedsvc.errors import InvalidRequest, Violation
 
+#: Bytes of a batch, so that its answer, which has ids and times beside, is below 4 MiB; and of any
+#: other request.
+BATCH_BYTES = 3_670_016
+REQUEST_BYTES = 1_048_576
 ENTITY_BYTES = 256
 REQUEST_ID_BYTES = 128
 ACTIVITY_BYTES = 32_768
@@ -36,6 +42,8 @@ LAST_NANO = 999_999_999
 LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last that a Timestamp may hold
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: The tag of a Value's number_value and eight bytes whose exponent has all bits set.
+_MAY_BE_NO_NUMBER = re.compile(rb"\x11.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
 _LETTER = re.compile(r"(0|[1-9][0-9]{0,2})-(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})")
 
 
@@ -129,10 +137,37 @@ def _attachment(check: _Check, place: str, attachment: activity_pb2.Attachment) 
 def _extra(check: _Check, activity: activity_pb2.Activity) -> None:
     if not activity.HasField("extra"):
         return
-    if activity.extra.ByteSize() > TEXT_BYTES:
+    serialised = activity.extra.SerializeToString()
+    if len(serialised) > TEXT_BYTES:
         check.add("activity.extra", f"must have at most {TEXT_BYTES} bytes serialised")
-    elif _depth(activity.extra) > EXTRA_DEPTH:
+    elif _may_be_deep(serialised) and _depth(activity.extra) > EXTRA_DEPTH:
         check.add("activity.extra", f"must be at most {EXTRA_DEPTH} levels deep")
+    elif _MAY_BE_NO_NUMBER.search(serialised):
+        _numbers(check, "activity.extra", activity.extra)
+
+
+def _may_be_deep(serialised: bytes) -> bool:
+    """Tell a Struct that is shallow for sure from one that has to be looked at.
+
+    Each level but the first has a field with the tag of `struct_value` or `list_value`.
+    """
+    return serialised.count(b"\x2a") + serialised.count(b"\x32") >= EXTRA_DEPTH
+
+
+def _numbers(check: _Check, path: str, value: Struct | ListValue | Value) -> None:
+    """Find numbers that JSON cannot write; the value is not deep."""
+    if isinstance(value, Struct):
+        for name in value.fields:
+            _numbers(check, f"{path}.{name}", value.fields[name])
+    elif isinstance(value, ListValue):
+        for number, entry in enumerate(value.values):
+            _numbers(check, f"{path}[{number}]", entry)
+    elif value.HasField("struct_value"):
+        _numbers(check, path, value.struct_value)
+    elif value.HasField("list_value"):
+        _numbers(check, path, value.list_value)
+    elif value.HasField("number_value") and not math.isfinite(value.number_value):
+        check.add(path, "must be a finite number: JSON has no NaN and no Infinity")
 
 
 def _publish_time(check: _Check, activity: activity_pb2.Activity) -> None:
@@ -154,13 +189,12 @@ def _ref(check: _Check, field: str, ref: activity_pb2.Ref) -> None:
 
 def _depth(value: Struct | ListValue | Value) -> int:
     if isinstance(value, Struct):
-        return 1 + max((_depth(one) for one in value.fields.values()), default=0)
+        return 1 + max((_depth(entry) for entry in value.fields.values()), default=0)
     if isinstance(value, ListValue):
-        return 1 + max((_depth(one) for one in value.values), default=0)
-    kind = value.WhichOneof("kind")
-    if kind == "struct_value":
+        return 1 + max((_depth(entry) for entry in value.values), default=0)
+    if value.HasField("struct_value"):
         return _depth(value.struct_value)
-    return _depth(value.list_value) if kind == "list_value" else 0
+    return _depth(value.list_value) if value.HasField("list_value") else 0
 
 
 def _publish(check: _Check, request: activity_service_pb2.PublishActivityRequest) -> None:
@@ -169,12 +203,6 @@ def _publish(check: _Check, request: activity_service_pb2.PublishActivityRequest
     else:
         check.add("activity", "is required")
     check.request_id("request_id", request.request_id)
-
-
-def _batch_publish(
-    check: _Check, request: activity_service_pb2.BatchPublishActivitiesRequest
-) -> None:
-    check.count("requests", request.requests, BATCH_PUBLISH)
 
 
 def _get_activity(
@@ -214,10 +242,6 @@ def _unfollow(check: _Check, request: follow_service_pb2.UnfollowRequest) -> Non
     check.entity("follower", request.follower)
     check.entity("followee", request.followee)
     check.request_id("request_id", request.request_id)
-
-
-def _batch_follow(check: _Check, request: follow_service_pb2.BatchFollowRequest) -> None:
-    check.count("requests", request.requests, BATCH_FOLLOW)
 
 
 def _relationships(check: _Check, request: follow_service_pb2.BatchGetRelationshipsRequest) -> None:
@@ -289,7 +313,6 @@ def _replay(check: _Check, request: admin_service_pb2.ReplayDeadLettersRequest) 
 
 _RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
     activity_service_pb2.PublishActivityRequest: _publish,
-    activity_service_pb2.BatchPublishActivitiesRequest: _batch_publish,
     activity_service_pb2.GetActivityRequest: _get_activity,
     activity_service_pb2.GetDeliveryRequest: _get_activity,
     activity_service_pb2.BatchGetActivitiesRequest: _batch_get,
@@ -297,7 +320,6 @@ _RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
     activity_service_pb2.ListActivitiesRequest: _list,
     follow_service_pb2.FollowRequest: _follow,
     follow_service_pb2.UnfollowRequest: _unfollow,
-    follow_service_pb2.BatchFollowRequest: _batch_follow,
     follow_service_pb2.ListFollowersRequest: _list,
     follow_service_pb2.ListFollowingRequest: _list,
     follow_service_pb2.BatchGetRelationshipsRequest: _relationships,
@@ -315,15 +337,33 @@ _RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
 }
 
 
-def check(request: Message) -> None:
-    """Raises InvalidRequest if a field of the request breaks its rule."""
-    rules = _RULES.get(type(request))
-    if rules is None:  # without fields, or another package's: health, reflection
-        return
+_MOST_ENTRIES: dict[type[Message], int] = {
+    activity_service_pb2.PublishActivityRequest: BATCH_PUBLISH,
+    follow_service_pb2.FollowRequest: BATCH_FOLLOW,
+}
+
+
+def check(request: Message | Batch[Any]) -> None:
+    """Raises InvalidRequest if a field of the request breaks its rule; of a batch as such."""
     found = _Check()
-    rules(found, request)
+    if isinstance(request, Batch):
+        found.count("requests", request.entries, _MOST_ENTRIES[request.entry])
+    else:
+        rules = _RULES.get(type(request))
+        if rules is None:  # without fields, or another package's: health, reflection
+            return
+        rules(found, request)
     if found.violations:
         raise InvalidRequest(found.violations)
+
+
+def decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    """Decode a message. Raises InvalidRequest; gRPC would send the decoder's text to the caller."""
+    try:
+        return decode(raw)
+    except DecodeError:
+        rule = "must be a well-formed message of its type, with strings in UTF-8"
+        raise InvalidRequest([Violation("", rule)]) from None
 
 
 def check_letter(letter_id: str) -> None:

@@ -98,11 +98,16 @@ class Activities:
         """
         until = time.monotonic() + wait_seconds
         published = await self._fanout.finish(self._publish(new, request_id))
+        return await self.delivered(new, published, until)
+
+    async def delivered(self, new: NewActivity, published: Published, until: float) -> Published:
+        """Wait for the delivery to end, until a time of the monotonic clock at most."""
         left = until - time.monotonic()
         if left <= 0 or published.delivery.state != "queued":
             return published
         job = _delivering(published.id, new.actor if new.followers else None, new.to)
-        return replace(published, delivery=await self._jobs.wait(job, left))
+        delivery = await self._jobs.wait(job, published.delivery, left)
+        return replace(published, delivery=delivery)
 
     async def _publish(self, new: NewActivity, request_id: str) -> Published:
         incarnation = self._store.incarnations[self.shard(new.actor)]

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 #: Shards that one call works on at most, where keys may be of several slots.
 SHARDS_A_CALL = 16
 
+#: Followers of an entity that has some in every shard, as far as the cost of a push is concerned.
+MANY = 300
+
 T = TypeVar("T")
 
 
@@ -252,6 +255,7 @@ class Fanout:
             *[places.get(shard, "-inf") for shard in shards],
             *[known[shard] for shard in shards],
             *last,
+            cost=min(run.budget(), expected_followers(len(shards), self._store.limits.shards)),
         )
         for shard, (place, feeds, cold, seen) in zip(shards, results, strict=True):
             places[shard] = place.decode()
@@ -259,6 +263,16 @@ class Fanout:
             progress.cold += cold
             progress.seen += seen
         return bool(over)
+
+
+def expected_followers(shards: int, of: int) -> int:
+    """Estimate how many followers an entity has from the number of shards that hold any.
+
+    An entity with followers in every shard may have very many: the estimate is then `MANY`.
+    """
+    if shards >= of:
+        return MANY
+    return min(MANY, math.ceil(math.log(1 - shards / of) / math.log(1 - 1 / of)))
 
 
 def _together(store: Store) -> int:

@@ -6,10 +6,9 @@ take it, note how far they have come, and take it over from each other.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -17,10 +16,7 @@ from typing import Literal
 from feedsvc.core import ids, keys
 from feedsvc.core.sources import Source
 from feedsvc.core.store import Arg, Store
-
-#: Seconds after which one who waits for a delivery looks again; a worker of its own process wakes
-#: it.
-LOOK_AGAIN_SECONDS = 0.05
+from feedsvc.core.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -176,13 +172,11 @@ class Jobs:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._ended: dict[str, asyncio.Event] = {}
+        self._watch = Watch(self.deliveries)
         self.queued = asyncio.Event()
         """Set when this process puts a job into a queue."""
         self.queued_in = set[int]()
         """The shards of those queues, until they are looked at."""
-        self.draining = False
-        """The server is stopping: whoever waits is to leave."""
 
     def shard(self, job: Job) -> int:
         if job.kind is Kind.FLIP:
@@ -211,35 +205,38 @@ class Jobs:
         self.queued_in.add(shard)
         self.queued.set()
 
+    def drain(self) -> None:
+        """Let all who wait for a delivery go, as it is: the server is stopping."""
+        self._watch.drain()
+
     async def delivery(self, job: Job) -> Delivery:
         """How far a delivery has come."""
-        state, *rest = await self._store.script("job_read", self.shard(job), text_of(job))
-        match state:
-            case b"":
-                return Delivery(state="pulled" if rest[0] == b"1" else "delivered")
-            case b"due":
-                return Delivery(state="queued")
-            case _:
-                feeds, cold, audience = (int(one or 0) for one in rest)
-                return Delivery(feeds, cold, audience, state.decode())
+        (delivery,) = await self.deliveries([job])
+        return delivery
 
-    async def wait(self, job: Job, seconds: float) -> Delivery:
-        """How a delivery ended, or how far it had come when the time was up."""
-        name, loop = name_of(job), asyncio.get_running_loop()
-        ended = self._ended.setdefault(name, asyncio.Event())
-        until = loop.time() + seconds
-        try:
-            while True:
-                delivery = await self.delivery(job)
-                left = until - loop.time()
-                if delivery.state != "queued" or left <= 0 or self.draining:
-                    return delivery
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, LOOK_AGAIN_SECONDS)):
-                        await ended.wait()
-        finally:
-            if self._ended.get(name) is ended:
-                del self._ended[name]
+    async def deliveries(self, jobs: Sequence[Job]) -> list[Delivery]:
+        """How far some deliveries have come, in order."""
+        if not self._store.cluster:
+            return await self._read(jobs)
+        parts = await asyncio.gather(*(self._read([job]) for job in jobs))
+        return [delivery for part in parts for delivery in part]
+
+    async def _read(self, jobs: Sequence[Job]) -> list[Delivery]:
+        """The same, by one call."""
+        shards = [self.shard(job) for job in jobs]
+        answers = await self._store.script("job_read", shards, *map(text_of, jobs))
+        return [_delivery(*answer) for answer in answers]
+
+    async def wait(self, job: Job, delivery: Delivery, seconds: float) -> Delivery:
+        """Wait for the end of a delivery that was queued; return how far it had come at the end.
+
+        A store that does not answer meanwhile only makes the wait longer.
+        """
+        return await self._watch.ended(job, delivery, seconds)
+
+    async def close(self) -> None:
+        """Wait for nothing any more."""
+        await self._watch.close()
 
     # For workers.
 
@@ -281,8 +278,7 @@ class Jobs:
         """Ends a job. Raises JobLost."""
         rest = (*taken.progress.numbers(), state, int(store.lossy))
         await self._ours(store, "job_finish", taken, *rest)
-        if taken.name in self._ended:
-            self._ended.pop(taken.name).set()
+        self._watch.look(taken.job)
 
     async def fail(self, store: Store, taken: TakenJob, error: str) -> None:
         """Notes a failed attempt. After too many the job is set aside."""
@@ -343,6 +339,18 @@ class Jobs:
         found = await self._store.script("dead_replay", int(shard), entry)
         self.look_at(int(shard))
         return bool(found)
+
+
+def _delivery(state: bytes, *rest: bytes) -> Delivery:
+    """What the script says of a job."""
+    match state:
+        case b"":
+            return Delivery(state="pulled" if rest[0] == b"1" else "delivered")
+        case b"due":
+            return Delivery(state="queued")
+        case _:
+            feeds, cold, audience = (int(figure or 0) for figure in rest)
+            return Delivery(feeds, cold, audience, state.decode())  # type: ignore[arg-type]
 
 
 def _letter(shard: int, entry: bytes, flat: list[bytes]) -> DeadLetter:

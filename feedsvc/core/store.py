@@ -162,12 +162,14 @@ class Store:
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
 
-    def call(self, *command: Arg) -> asyncio.Future[Any]:
-        """Sends a command with the next batch. Commands leave in the order they were issued in.
+    def call(self, *command: Arg, cost: int = 0) -> asyncio.Future[Any]:
+        """Sends a command with one of the next batches; those of one caller leave in their order.
+
+        ``cost`` is what it costs the store beside its arguments: see ``batching.py``.
 
         The answer is as the store gave it, in bytes. Raises StoreUnavailable.
         """
-        return self._batcher.call(command)
+        return self._batcher.call(command, cost)
 
     async def until_free(self) -> None:
         """Waits for the end of the batch in flight: what is sent then leaves with the next."""
@@ -178,14 +180,16 @@ class Store:
         """Batches of commands sent so far."""
         return self._batcher.sent
 
-    async def script(self, name: str, shards: int | Sequence[int], *arguments: Arg) -> Any:
+    async def script(
+        self, name: str, shards: int | Sequence[int], *arguments: Arg, cost: int = 0
+    ) -> Any:
         """Runs a script of ``lua/`` in a shard, or in several unless this is a cluster."""
         script = self._scripts[name]
         tags = [self.tags[one] for one in ((shards,) if isinstance(shards, int) else shards)]
         try:
-            return await self.call("EVALSHA", script.sha, len(tags), *tags, *arguments)
+            return await self.call("EVALSHA", script.sha, len(tags), *tags, *arguments, cost=cost)
         except NoScriptError:  # the store restarted, or its script cache was flushed
-            return await self.call("EVAL", script.source, len(tags), *tags, *arguments)
+            return await self.call("EVAL", script.source, len(tags), *tags, *arguments, cost=cost)
 
     async def each_shard(self, name: str, *arguments: Arg) -> list[Any]:
         """Runs a script that answers with a list in all shards; the answers in order."""

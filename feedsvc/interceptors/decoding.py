@@ -1,39 +1,57 @@
 """Refuses what is no message of its type: broken wire format, strings that are not UTF-8."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from google.protobuf.message import DecodeError
+import grpc
 
-from feedsvc.errors import InvalidRequest, Violation
-from feedsvc.interceptors.wrapping import Behaviour, Decoder, WrappingInterceptor
+from feedsvc import validate
+from feedsvc.batches import ENTRIES, Batch
+from feedsvc.interceptors.wrapping import (
+    Behaviour,
+    Decoder,
+    WrappingInterceptor,
+    as_it_is,
+)
+
+
+class Undecoded(NamedTuple):
+    """A request as it came."""
+
+    raw: bytes
+    decode: Decoder
+
+    def message(self) -> Any:
+        """Decode it. Raises InvalidRequest."""
+        return validate.decoded(self.decode, self.raw)
 
 
 class DecodingInterceptor(WrappingInterceptor):
     """Decodes within the error interceptor: gRPC would send the decoder's text to the caller."""
 
+    def wrap(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+        entry = ENTRIES.get(method.rpartition("/")[2])
+        if entry is not None:
+            around = self.around(handler.unary_unary)
+            return grpc.unary_unary_rpc_method_handler(
+                around, lambda raw: Undecoded(raw, partial(Batch, entry)), as_it_is
+            )
+        return super().wrap(method, handler)
+
     def decoder(self, decode: Decoder) -> Decoder:
-        return lambda raw: partial(decode, raw)
+        return lambda raw: Undecoded(raw, decode)
 
     def around(self, behaviour: Behaviour) -> Behaviour:
         async def decoded(request: Any, context: Any) -> Any:
             message = (
-                _messages(request) if isinstance(request, AsyncIterable) else _message(request)
+                _messages(request) if isinstance(request, AsyncIterable) else request.message()
             )
             return await behaviour(message, context)
 
         return decoded
 
 
-async def _messages(requests: AsyncIterable[Callable[[], Any]]) -> AsyncIterator[Any]:
+async def _messages(requests: AsyncIterable[Undecoded]) -> AsyncIterator[Any]:
     async for request in requests:
-        yield _message(request)
-
-
-def _message(request: Callable[[], Any]) -> Any:
-    try:
-        return request()
-    except DecodeError:
-        rule = "must be a well-formed message of its type, with strings in UTF-8"
-        raise InvalidRequest([Violation("", rule)]) from None
+        yield request.message()

@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 
 from feedsvc.interceptors.wrapping import Behaviour, WrappingInterceptor
-from feedsvc.status import DETAILS_KEY, code_of, status_of
+from feedsvc.status import code_of, status_of, trailing_metadata
 
 
 class ErrorInterceptor(WrappingInterceptor):
@@ -22,7 +22,7 @@ class ErrorInterceptor(WrappingInterceptor):
             return await context.abort(
                 code_of(status),
                 status.message,
-                trailing_metadata=((DETAILS_KEY, status.SerializeToString()),),
+                trailing_metadata=trailing_metadata(status),
             )
 
         return guarded

@@ -41,23 +41,26 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None or not method.startswith(PREFIX):
             return handler  # type: ignore[no-any-return]
-        decode = self.decoder(handler.request_deserializer)
-        if handler.request_streaming:
-            wrapped = grpc.stream_stream_rpc_method_handler(
-                self.around(handler.stream_stream), decode, _as_it_is
-            )
-        elif handler.response_streaming:
-            wrapped = grpc.unary_stream_rpc_method_handler(
-                self.around(handler.unary_stream), decode, _as_it_is
-            )
-        else:
-            wrapped = grpc.unary_unary_rpc_method_handler(
-                self.around(handler.unary_unary), decode, handler.response_serializer
-            )
-        self._wrapped[method] = wrapped
+        self._wrapped[method] = wrapped = self.wrap(method, handler)
         return wrapped
 
+    def wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handler of a method with ``around`` around it."""
+        del method
+        decode, encode = self.decoder(handler.request_deserializer), handler.response_serializer
+        if handler.request_streaming and handler.response_streaming:
+            around = self.around(handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(around, decode, as_it_is)
+        if handler.request_streaming:
+            around = self.around(handler.stream_unary)
+            return grpc.stream_unary_rpc_method_handler(around, decode, encode)
+        if handler.response_streaming:
+            around = self.around(handler.unary_stream)
+            return grpc.unary_stream_rpc_method_handler(around, decode, as_it_is)
+        around = self.around(handler.unary_unary)
+        return grpc.unary_unary_rpc_method_handler(around, decode, encode)
 
-def _as_it_is(message: bytes) -> bytes:
-    """Streams write messages that are serialised already."""
+
+def as_it_is(message: bytes) -> bytes:
+    """Streams and batches answer with messages that are serialised already."""
     return message

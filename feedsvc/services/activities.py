@@ -2,20 +2,24 @@
 
 import asyncio
 import time
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from activityfeed.v1 import activity_service_pb2 as pb
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
-from feedsvc import convert, validate
+from feedsvc import admission, batches, convert, validate
+from feedsvc.batches import Batch, Slices, in_turns
 from feedsvc.core import ids
-from feedsvc.core.activities import digest
+from feedsvc.core.activities import NewActivity, Published, digest
 from feedsvc.core.engine import Engine
 from feedsvc.errors import ActivityNotFound, FeedError, InvalidRequest, NotTheActor
 from feedsvc.status import status_of
 from feedsvc.tokens import Tokens
 
+#: Entries of a batch that are being published at a time.
+ENTRIES_AT_ONCE = 32
 #: Seconds that `wait_for_delivery` waits if the call has no deadline.
 WAIT_SECONDS = 30.0
 #: Of the time until the deadline, what is kept for answering: this part of it, at least, at most.
@@ -30,43 +34,87 @@ def wait_until(context: Any) -> float:
     return time.monotonic() + left - min(max(MARGIN * left, LEAST_MARGIN), MOST_MARGIN)
 
 
+class _Waiting(NamedTuple):
+    """An entry of a batch whose delivery has not ended."""
+
+    number: int
+    new: NewActivity
+    published: Published
+
+
+def _result(**result: Any) -> bytes:
+    return pb.PublishActivityResult(**result).SerializeToString()
+
+
 class ActivityService(ActivityServiceServicer):
-    def __init__(self, engine: Engine, tokens: Tokens) -> None:
+    def __init__(self, engine: Engine, tokens: Tokens, slices: Slices) -> None:
         self._engine = engine
         self._tokens = tokens
+        self._slices = slices
 
     async def PublishActivity(
         self, request: pb.PublishActivityRequest, context: Any
     ) -> pb.PublishActivityResponse:
-        return await self._publish(request, wait_until(context))
-
-    async def _publish(
-        self, request: pb.PublishActivityRequest, until: float
-    ) -> pb.PublishActivityResponse:
+        until = wait_until(context)
         new, activity = convert.new_activity(request)
-        wait = max(0.0, until - time.monotonic()) if request.wait_for_delivery else 0.0
-        published = await self._engine.activities.publish(new, request.request_id, wait)
+        published = await self._engine.activities.publish(new, request.request_id)
+        if request.wait_for_delivery:
+            admission.rest()
+            published = await self._engine.activities.delivered(new, published, until)
+        return await self._response(published, activity)
+
+    async def _response(
+        self, published: Published, activity: Activity
+    ) -> pb.PublishActivityResponse:
         if published.already:
             (body,) = await self._engine.activities.bodies([published.id])
             if body is not None:  # else it was deleted since: what was sent says what it was
                 activity = Activity.FromString(body)
         return convert.publish_response(published, convert.identified(published.id, activity))
 
-    async def BatchPublishActivities(
-        self, request: pb.BatchPublishActivitiesRequest, context: Any
-    ) -> pb.BatchPublishActivitiesResponse:
+    async def BatchPublishActivities(  # type: ignore[override]
+        self, batch: Batch[pb.PublishActivityRequest], context: Any
+    ) -> bytes:
+        """Publish entry by entry: a few at a time, begun in order.
+
+        Commands leave in the order in which they are issued, and so activities keep theirs.
+        """
         until = wait_until(context)
+        results = [b""] * len(batch.entries)
+        waiting: list[_Waiting] = []
+        numbers = iter(range(len(batch.entries)))
 
-        async def one(entry: pb.PublishActivityRequest) -> pb.PublishActivityResult:
-            try:
-                validate.check(entry)
-                return pb.PublishActivityResult(response=await self._publish(entry, until))
-            except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
-                return pb.PublishActivityResult(error=status_of(error))
+        async def publish_next() -> None:
+            for number in numbers:
+                try:
+                    results[number] = await self._publish_entry(batch, number, waiting)
+                except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
+                    results[number] = _result(error=status_of(error))
 
-        # Begun in order, and commands leave in the order in which they are issued.
-        results = await asyncio.gather(*(one(entry) for entry in request.requests))
-        return pb.BatchPublishActivitiesResponse(results=results)
+        await in_turns(publish_next, ENTRIES_AT_ONCE)
+        if waiting:
+            admission.rest()
+            await asyncio.gather(*(self._wait(one, until, results) for one in waiting))
+        return batches.joined(results)
+
+    async def _publish_entry(
+        self, batch: Batch[pb.PublishActivityRequest], number: int, waiting: list["_Waiting"]
+    ) -> bytes:
+        await self._slices.turn()
+        request = validate.decoded(batch.entry.FromString, batch.entries[number])
+        validate.check(request)
+        new, activity = convert.new_activity(request)
+        published = await self._engine.activities.publish(new, request.request_id)
+        if request.wait_for_delivery and published.delivery.state == "queued":
+            waiting.append(_Waiting(number, replace(new, body=b""), published))
+        return _result(response=await self._response(published, activity))
+
+    async def _wait(self, entry: "_Waiting", until: float, results: list[bytes]) -> None:
+        """Wait for an entry's delivery to end, and tell of it in its result."""
+        found = await self._engine.activities.delivered(entry.new, entry.published, until)
+        later = pb.PublishActivityResponse(delivery=convert.delivery(found.delivery))
+        # Serialised messages that stand one after the other are one: what comes later counts.
+        results[entry.number] += _result(response=later)
 
     async def GetDelivery(
         self, request: pb.GetDeliveryRequest, context: Any

@@ -7,12 +7,16 @@ from activityfeed.v1 import follow_service_pb2 as pb
 from activityfeed.v1.follow_service_pb2_grpc import FollowServiceServicer
 
 from feedsvc import convert, validate
+from feedsvc.batches import Batch, Slices
 from feedsvc.core.activities import digest
 from feedsvc.core.edges import NewEdge, Place
 from feedsvc.core.engine import Engine
 from feedsvc.errors import FeedError
 from feedsvc.status import status_of
 from feedsvc.tokens import Tokens
+
+#: Entries of a batch that are decoded in one go.
+ENTRIES_A_SLICE = 50
 
 
 def _edge(request: pb.FollowRequest | pb.UnfollowRequest) -> NewEdge:
@@ -30,9 +34,10 @@ def _page_size(wanted: int) -> int:
 
 
 class FollowService(FollowServiceServicer):
-    def __init__(self, engine: Engine, tokens: Tokens) -> None:
+    def __init__(self, engine: Engine, tokens: Tokens, slices: Slices) -> None:
         self._edges = engine.edges
         self._tokens = tokens
+        self._slices = slices
 
     async def Follow(self, request: pb.FollowRequest, context: Any) -> pb.FollowResponse:
         (made,) = await self._edges.follow([_edge(request)])
@@ -43,34 +48,31 @@ class FollowService(FollowServiceServicer):
     async def Unfollow(self, request: pb.UnfollowRequest, context: Any) -> pb.UnfollowResponse:
         return pb.UnfollowResponse(was_following=await self._edges.unfollow(_edge(request)))
 
-    async def BatchFollow(
-        self, request: pb.BatchFollowRequest, context: Any
-    ) -> pb.BatchFollowResponse:
-        results: list[pb.FollowResult | None] = []
-        wanted: list[NewEdge] = []
-        for entry in request.requests:
+    async def BatchFollow(  # type: ignore[override]
+        self, batch: Batch[pb.FollowRequest], context: Any
+    ) -> bytes:
+        results: list[pb.FollowResult] = []
+        wanted: dict[int, NewEdge] = {}
+        for number in range(len(batch.entries)):
+            if number % ENTRIES_A_SLICE == 0:
+                await self._slices.turn()
+            results.append(pb.FollowResult())
             try:
+                entry = validate.decoded(batch.entry.FromString, batch.entries[number])
                 validate.check(entry)
-            except FeedError as error:
-                results.append(pb.FollowResult(error=status_of(error)))
+            except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
+                results[number].error.CopyFrom(status_of(error))
             else:
-                results.append(None)
-                wanted.append(_edge(entry))
-        made = iter(await self._edges.follow(wanted))
-        for number, refused in enumerate(results):
-            if refused is not None:
-                continue
-            edge = next(made)
-            results[number] = (
-                pb.FollowResult(error=status_of(edge))
-                if isinstance(edge, FeedError)
-                else pb.FollowResult(
-                    response=pb.FollowResponse(
-                        edge=convert.follow_edge(edge), already_following=edge.already
-                    )
-                )
-            )
-        return pb.BatchFollowResponse(results=[one for one in results if one is not None])
+                wanted[number] = _edge(entry)
+        made = await self._edges.follow(list(wanted.values()))
+        for number, edge in zip(wanted, made, strict=True):
+            if isinstance(edge, FeedError):
+                results[number].error.CopyFrom(status_of(edge))
+            else:
+                answer = results[number].response
+                answer.edge.CopyFrom(convert.follow_edge(edge))
+                answer.already_following = edge.already
+        return pb.BatchFollowResponse(results=results).SerializeToString()
 
     async def ListFollowers(
         self, request: pb.ListFollowersRequest, context: Any

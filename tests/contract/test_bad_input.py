@@ -4,6 +4,7 @@ The limits stand here as the contract states them: they are not taken from the c
 """
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from activityfeed.v1 import follow_service_pb2 as follows
 from activityfeed.v1 import subscription_service_pb2 as subscriptions
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity, Attachment, Ref
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -43,6 +44,7 @@ BAD_TIME = "must be a valid timestamp"
 TOO_EARLY = "must not be before 1985-02-09T22:45:58.204Z"
 MALFORMED = "must be a well-formed message of its type, with strings in UTF-8"
 ENTITY, EXTERNAL_ID, REQUEST_ID = 256, 256, 128
+REQUEST_BYTES, BATCH_BYTES = 1_048_576, 3_670_016
 #: What no answer may hold: what only the server's authors should see.
 INTERNALS = re.compile(
     r"Traceback|\.py\b|\bredis|\blua\b|EVALSHA|WRONGTYPE|Exception|0x[0-9a-f]{6}"
@@ -822,7 +824,13 @@ async def test_damaged_resume_token_is_refused(service: Service) -> None:
 #: What is in a string field and not UTF-8: nonsense, a surrogate, an overlong NUL.
 NOT_UTF8 = [b"\x02\xff\xfe", b"\x03\xed\xa0\x80", b"\x02\xc0\x80"]
 #: The tag of each request's first string, or message, if that is not field 1.
-STRINGS: dict[str, bytes | None] = {"ListDeadLetters": b"\x12", "GetFanoutStatus": None}
+STRINGS: dict[str, bytes | None] = {
+    "ListDeadLetters": b"\x12",
+    "GetFanoutStatus": None,
+    # Their entries are refused one by one, see below.
+    "BatchPublishActivities": None,
+    "BatchFollow": None,
+}
 #: Field 1, and what follows it: a cut, unknown wire types, nonsense.
 MALFORMED_BYTES = [
     b"\x0a\x50abc",
@@ -865,6 +873,55 @@ async def test_malformed_message_is_refused(service: Service, rpc: str) -> None:
         assert refusal.rules == {"": MALFORMED}
         assert not INTERNALS.search(refusal.message)
     assert await service.dump() == before
+    await check_unharmed(service)
+
+
+@pytest.mark.parametrize("rpc", ["BatchPublishActivities", "BatchFollow"])
+async def test_malformed_entry_of_a_batch_is_refused_alone(service: Service, rpc: str) -> None:
+    method = f"{SERVICES[RPCS[rpc].service]}/{rpc}"
+    good = RPCS[rpc].good().requests[0].SerializeToString()  # type: ignore[attr-defined]
+    bad = [b"\x0a\x50abc", *(b"\x12" + text for text in NOT_UTF8)]
+    raw = b"".join(b"\x0a" + varint(len(entry)) + entry for entry in (*bad, good))
+    kind = getattr(activities if rpc.startswith("BatchP") else follows, f"{rpc}Response")
+    *refusals, done = kind.FromString(await send_raw(service, method, raw)).results
+    for result in refusals:
+        refusal = Refusal.of(result.error)
+        assert (refusal.code, refusal.reason) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_FIELD",
+        )
+        assert refusal.rules == {"": MALFORMED}
+    assert len(refusals) == len(bad)
+    assert done.HasField("response")
+
+
+async def test_number_that_json_cannot_write_is_refused(service: Service) -> None:
+    """NaN and the infinities, wherever they stand; what only looks like them is taken."""
+    for number in (math.nan, math.inf, -math.inf):
+        extra = Struct(fields={"a": Value(number_value=1), "b": Value(number_value=number)})
+        deep = Struct()
+        deep["list"] = [1, {"deep": [0, 0]}]
+        deep["list"][1]["deep"].values[1].number_value = number
+        for value, path in ((extra, "b"), (deep, "list[1].deep[1]")):
+            refusal = await refused(service.publish("alice", extra=value))
+            assert refusal.rules == {
+                f"activity.extra.{path}": "must be a finite number: JSON has no NaN and no Infinity"
+            }
+    largest = Struct()
+    largest["numbers"] = [1.7976931348623157e308, -5e-324, 0.0, -0.0]
+    largest["text"] = "\x11      \u07f0\x7f"
+    published = await service.publish("alice", extra=largest)
+    assert published.activity.extra == largest
+
+
+async def test_request_of_a_size_that_no_request_has_is_refused(service: Service) -> None:
+    """It is not even decoded."""
+    unknown = b"\xfa\x7f" + varint(REQUEST_BYTES) + b"x" * REQUEST_BYTES
+    refusal = await refused(send_raw(service, "FeedService/GetFeed", b"\x0a\x03bob" + unknown))
+    assert refusal.rules == {"": f"must have at most {REQUEST_BYTES} bytes"}
+    unknown = b"\xfa\x7f" + varint(BATCH_BYTES) + b"x" * BATCH_BYTES
+    refusal = await refused(send_raw(service, "FollowService/BatchFollow", unknown))
+    assert refusal.rules == {"": f"must have at most {BATCH_BYTES} bytes"}
     await check_unharmed(service)
 
 

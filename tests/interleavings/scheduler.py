@@ -40,10 +40,10 @@ _current: ContextVar[Running | None] = ContextVar("running", default=None)
 class GatedStore(Store):
     """A store whose calls wait for the scheduler, if they come from one of its operations."""
 
-    def call(self, *command: Arg) -> "asyncio.Future[Any]":
+    def call(self, *command: Arg, cost: int = 0) -> "asyncio.Future[Any]":
         running = _current.get()
         if running is None:
-            return super().call(*command)
+            return super().call(*command, cost=cost)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         running.pending.append((command, answer))
         return answer

@@ -1,0 +1,57 @@
+"""Lets calls begin when it is their caller's turn, and refuses what is too much.
+
+A call that answers once is a coroutine here that reads its request itself: until it is the call's
+turn the request stays at the client, in HTTP/2's flow control. On the wire that is the same.
+"""
+
+from typing import Any
+
+import grpc
+
+from feedsvc.admission import CURRENT, Admission
+from feedsvc.batches import ENTRIES
+from feedsvc.core.batching import CALLER
+from feedsvc.errors import InvalidRequest, Violation
+from feedsvc.interceptors.wrapping import WrappingInterceptor
+from feedsvc.validate import BATCH_BYTES, REQUEST_BYTES
+
+#: How much of its caller's share a batch takes; other calls take 1.
+BATCH_WEIGHT = 16
+
+
+class AdmissionInterceptor(WrappingInterceptor):
+    """Stands inside the error interceptor, and outside of the one that decodes."""
+
+    def __init__(self, admission: Admission) -> None:
+        super().__init__()
+        self._admission = admission
+
+    def wrap(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+        if handler.request_streaming or handler.response_streaming:
+            return handler  # type: ignore[no-any-return]
+        serve, admission = handler.unary_unary, self._admission
+        batch = method.rpartition("/")[2] in ENTRIES
+        weight, most = (BATCH_WEIGHT, BATCH_BYTES) if batch else (1, REQUEST_BYTES)
+
+        async def admitted(_requests: Any, context: Any) -> Any:
+            caller = context.peer()
+            turn = admission.enter(caller, weight)
+            try:
+                if turn.begin is not None:
+                    await turn.begin
+                CALLER.set(caller)
+                CURRENT.set(turn)
+                request = await context.read()
+                if request is grpc.aio.EOF:
+                    raise InvalidRequest([Violation("", "is required")])
+                size = len(request.raw)
+                if size > most:
+                    raise InvalidRequest([Violation("", f"must have at most {most} bytes")])
+                turn.hold(size)
+                return await serve(request, context)
+            finally:
+                turn.leave()
+
+        return grpc.stream_unary_rpc_method_handler(
+            admitted, handler.request_deserializer, handler.response_serializer
+        )
