@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from contextvars import ContextVar
 
-from feedsvc.errors import ServerOverloaded
+from feedsvc.errors import Draining, ServerOverloaded
 
 #: Of all calls that the server has, the part that may be of one caller.
 SHARE = 2
@@ -42,8 +42,8 @@ class Turn:
             self._begun = False
             self._caller.end(self._weight)
 
-    def leave(self) -> None:
-        """End the call; as often as one likes."""
+    def leave(self, _context: object = None) -> None:
+        """End the call: its answer has left. Repeating it changes nothing."""
         if self._left:
             return
         self._left = True
@@ -102,9 +102,21 @@ class _Caller:
             turn.start()
             turn.begin.set_result(None)
 
+    def refuse(self) -> None:
+        """Refuse the calls that wait."""
+        for turn in self.waiting:
+            if turn.begin is not None and not turn.begin.done():
+                turn.begin.set_exception(draining())
+        self.waiting.clear()
+
     def _fits(self, turn: Turn) -> bool:
         # Alone it may weigh more than the share: it would never begin otherwise.
         return not self.work or self.work + turn.weight <= self.share
+
+
+def draining() -> Draining:
+    """The error of what a stopping server has not begun."""
+    return Draining("this server is stopping: another one, or its successor, will answer")
 
 
 CURRENT: ContextVar[Turn | None] = ContextVar("turn", default=None)
@@ -135,9 +147,24 @@ class Admission:
         """Calls that are here, waiting ones included."""
         self.held = 0
         """Bytes of requests that have been read."""
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def drain(self) -> None:
+        """Refuse all calls that have not begun, and those to come: the server is stopping."""
+        self._draining = True
+        for caller in self._callers.values():
+            caller.refuse()
+
+    async def idle(self) -> None:
+        """Wait until no call is here."""
+        await self._idle.wait()
 
     def enter(self, caller: str, weight: int = 1) -> Turn:
-        """Admit a call. Raises ServerOverloaded."""
+        """Admit a call. Raises ServerOverloaded, Draining."""
+        if self._draining:
+            raise draining()
         there = self._callers.get(caller)
         if there is None:
             there = self._callers[caller] = _Caller(caller, self._share)
@@ -148,6 +175,7 @@ class Admission:
             self._forget(there)
             raise ServerOverloaded("the server has too much to read: try again in a while")
         self.calls += 1
+        self._idle.clear()
         there.calls += 1
         turn = Turn(self, there, weight)
         there.begin(turn)
@@ -156,6 +184,8 @@ class Admission:
     def left(self, caller: _Caller) -> None:
         """Note that a call has ended."""
         self.calls -= 1
+        if not self.calls:
+            self._idle.set()
         caller.calls -= 1
         self._forget(caller)
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -75,9 +76,17 @@ class Server:
     """A server on a store: ``async with Server(config) as server`` serves on ``server.port``."""
 
     def __init__(self, config: Config) -> None:
+        self.exits = False
+        """Whether the process exits at once when the server has stopped.
+
+        gRPC itself is then not stopped: a call that arrives while gRPC stops ends with CANCELLED,
+        which nobody retries. Up to the exit it is answered with UNAVAILABLE, and clients take
+        connections that the exit cuts for the same.
+        """
         self.config = config
         self.port = 0
         self.engine: Engine
+        self._grpc: grpc.aio.Server
         self._admission = Admission(
             calls=config.max_calls, share=config.caller_work, held=config.max_held_bytes
         )
@@ -140,6 +149,7 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", CLIENT_PING_MS),
             ],
         )
+        self._grpc = server  # a server that nobody refers to is stopped
         self.register(server, tokens)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -159,9 +169,16 @@ class Server:
 
         async def stop() -> None:
             await healthy.enter_graceful_shutdown()
+            self._admission.drain()
             self.engine.live.drain(min(config.drain_seconds / 2, SPREAD_SECONDS))
             self.engine.jobs.drain()
-            await server.stop(config.drain_seconds)
+            # Calls that arrive until what was begun has been answered are told to come again.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(config.drain_seconds):
+                    await self._admission.idle()
+                    await self.engine.live.idle()
+            if not self.exits:
+                await server.stop(None)
 
         self._stack.push_async_callback(stop)
         for name in ("", *SERVICES):
@@ -268,7 +285,7 @@ def _stopping() -> asyncio.Event:
 
 
 async def run(config: Config, ready: Callable[[int], None] | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. Once it serves, ``ready`` gets the port.
+    """Serve until SIGTERM or SIGINT, then drain and exit. Once it serves, ``ready`` gets the port.
 
     Raises StoreUnfit, EmbeddedStoreError and PortBusy if it cannot start, and EmbeddedStoreError if
     its store ends.
@@ -284,3 +301,6 @@ async def run(config: Config, ready: Callable[[int], None] | None = None) -> Non
         log.info("stopping")
         for task in done:
             task.result()
+        server.exits = True
+    logging.shutdown()
+    os._exit(0)  # with gRPC still answering, see `exits`

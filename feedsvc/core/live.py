@@ -66,6 +66,8 @@ class Live:
         self._tasks: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
         self._streams: set[Stream] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._quiet_seconds, self._seconds, self._tick_seconds = 15.0, 3600.0, TICK_SECONDS
         self.draining = False
         """The server is stopping."""
@@ -88,6 +90,10 @@ class Live:
             stream.ends = stream.due = now + seconds * number / len(self._streams)
             self._put(stream)
 
+    async def idle(self) -> None:
+        """Wait until there is no stream."""
+        await self._idle.wait()
+
     async def close(self) -> None:
         tasks = [*self._tasks, *([self._reading] if self._reading else [])]
         for task in tasks:
@@ -101,12 +107,15 @@ class Live:
         """A stream, which follows nothing yet."""
         stream = Stream(self, 0.0 if self.draining else _varied(self._seconds))
         self._streams.add(stream)
+        self._idle.clear()
         self._add(stream)
         try:
             yield stream
         finally:
             stream.close()
             self._streams.discard(stream)
+            if not self._streams:
+                self._idle.set()
 
     @property
     def streams(self) -> int:

@@ -36,6 +36,7 @@ class AdmissionInterceptor(WrappingInterceptor):
         async def admitted(_requests: Any, context: Any) -> Any:
             caller = context.peer()
             turn = admission.enter(caller, weight)
+            context.add_done_callback(turn.leave)  # when the answer has left, too
             try:
                 if turn.begin is not None:
                     await turn.begin
@@ -50,7 +51,7 @@ class AdmissionInterceptor(WrappingInterceptor):
                 turn.hold(size)
                 return await serve(request, context)
             finally:
-                turn.leave()
+                turn.rest()
 
         return grpc.stream_unary_rpc_method_handler(
             admitted, handler.request_deserializer, handler.response_serializer
