@@ -15,12 +15,7 @@ takes place on one server process with its two workers, and on one store.
 """
 
 import asyncio
-import json
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from activityfeed.v1.activity_service_pb2 import DELIVERY_STATE_DELIVERED, PublishActivityRequest
@@ -135,14 +130,14 @@ class Turns:
 
     async def quiet(self) -> float:
         """Seconds, which say nothing: the calls' times do."""
-        async with _others(self._on, self.undisturbed):
+        async with steady.beside(self._on.target, RATE, self.undisturbed):
             await asyncio.sleep(self._seconds)
         return self._seconds
 
     async def loaded(self) -> float:
         """Followers a second."""
         redis = self._on.redis
-        async with _others(self._on, self.beside):
+        async with steady.beside(self._on.target, RATE, self.beside):
             await redis.config_set("slowlog-log-slower-than", SLOW_MS * 1000)
             rate = await self.alone()
             await redis.config_set("slowlog-log-slower-than", -1)
@@ -161,36 +156,3 @@ class Turns:
         for one in found[:TOLD]:
             self._report.tell(f"slow: {one}")
         return len(found)
-
-
-@asynccontextmanager
-async def _others(on: Stage, told: list[dict[str, list[float]]]) -> AsyncIterator[None]:
-    """The calls of others go on meanwhile; then their times are told."""
-    running = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.steady", on.target, str(RATE)),
-        stdin=PIPE,
-        stdout=PIPE,
-        # Ctrl-C on the terminal is for this process, which then ends the others.
-        start_new_session=True,
-    )
-    try:
-        asked, answers = _pipes(running)
-        if not await answers.readline():
-            raise RuntimeError("benchmarks.steady did not start")
-        asked.write(b"\n")
-        yield
-        asked.close()
-        answer = await answers.read()
-    finally:
-        if running.stdin is not None:
-            running.stdin.close()
-        await running.wait()
-    if not answer:
-        raise RuntimeError("benchmarks.steady failed")
-    told.append(json.loads(answer))
-
-
-def _pipes(running: Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
-    if running.stdin is None or running.stdout is None:
-        raise RuntimeError("pipes were asked for")
-    return running.stdin, running.stdout

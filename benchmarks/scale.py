@@ -49,6 +49,9 @@ class Scale:
     live_seconds: float
     """Of a turn in which publishes are timed beside a celebrity's."""
 
+    neighbours: tuple[int, float]
+    """Entities that a reader follows whose pages lie below its warm feed; seconds of a turn."""
+
     @classmethod
     def full(cls) -> Self:
         """Takes about 30 minutes, and 2 GB of memory."""
@@ -73,6 +76,7 @@ class Scale:
             subscribers_posts=20,
             idle=(5_000, 10_000),
             live_seconds=6.0,
+            neighbours=(10_000, 5.0),
         )
 
     @classmethod
@@ -99,4 +103,5 @@ class Scale:
             subscribers_posts=10,
             idle=(500, 1_000),
             live_seconds=2.0,
+            neighbours=(1_000, 2.0),
         )

@@ -13,7 +13,9 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from itertools import cycle
 from selectors import SelectSelector
 from typing import Any
@@ -101,6 +103,36 @@ async def _steadily(call: Call, begin: float, rate: float, ended: asyncio.Event)
             tasks.create_task(one(due))
             due += 1 / rate
     return times
+
+
+@asynccontextmanager
+async def beside(
+    target: str, rate: float, told: list[dict[str, list[float]]]
+) -> AsyncIterator[None]:
+    """Have the calls go on meanwhile, in a process of their own, and add their times to a list."""
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.steady", target, str(rate)),
+        stdin=PIPE,
+        stdout=PIPE,
+        # Ctrl-C on the terminal is for this process, which then ends the others.
+        start_new_session=True,
+    )
+    asked, answers = running.stdin, running.stdout
+    if asked is None or answers is None:
+        raise RuntimeError("pipes were asked for")
+    try:
+        if not await answers.readline():
+            raise RuntimeError("benchmarks.steady did not start")
+        asked.write(b"\n")
+        yield
+        asked.close()
+        answer = await answers.read()
+    finally:
+        asked.close()
+        await running.wait()
+    if not answer:
+        raise RuntimeError("benchmarks.steady failed")
+    told.append(json.loads(answer))
 
 
 async def _run(target: str, rate: float) -> None:

@@ -1,0 +1,249 @@
+"""Neighbours: what a calm caller gets while another one asks for as much as it may.
+
+The calm caller is a process of its own with one connection, which makes 50 small publishes and 50
+reads a second (`steady.py`). Beside it, on connections of its own, one load at a time:
+
+- *4 MB of nulls*: batches of 200 activities whose `extra` has 3,000 nulls each, one after another.
+- *A batch to 1,000*: batches of 500 by an author with 1,000 followers, whose feeds are warm.
+- *A batch with 32 to*: batches of 500 activities, each published `to` 32 entities.
+- *Below the floor*: 16 readers at a time walk below their warm feeds; each follows 10,000 entities
+  (1,000 in a quick run), with one activity each.
+- *Waiting batches*: 8 batches of 500 at a time with `wait_for_delivery`, by authors with 1,000
+  followers in a queue that workers cannot keep up with.
+- *64 batches*: 64 batches of 3.6 MB of text on their way at once, from one connection. The server's
+  memory is looked at meanwhile.
+- *ListFollowing*: pages of one edge of 10,000 (1,000), 64 calls at a time.
+
+Figures are p99 of milliseconds from when a call of the calm caller was due, beside the load and
+without it, in turns of 5 seconds (2). S = 16, one server process with its workers, one store.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from activityfeed.v1.activity_pb2 import Activity
+from activityfeed.v1.activity_service_pb2 import (
+    BatchPublishActivitiesRequest,
+    PublishActivityRequest,
+)
+from activityfeed.v1.feed_service_pb2 import GetFeedRequest
+from activityfeed.v1.feed_service_pb2_grpc import FeedServiceStub
+from activityfeed.v1.follow_service_pb2 import ListFollowingRequest
+from activityfeed.v1.follow_service_pb2_grpc import FollowServiceStub
+from google.protobuf.struct_pb2 import Struct
+
+from benchmarks import population, steady
+from benchmarks.figures import Figure, quantile
+from benchmarks.progress import Progress
+from benchmarks.scale import Scale
+from benchmarks.stage import Stage, resident_bytes, stage
+from benchmarks.turns import in_turns
+from feedsvc.config import Limits
+
+#: Of the calm caller, calls of each kind a second.
+RATE = 50
+BATCH, READERS, AT_ONCE = 500, 16, 64
+FOLLOWERS, TO = 1_000, 32
+#: Seconds between looks at the server's memory.
+LOOK_SECONDS = 0.02
+#: Codes with which a server that has enough to do may answer.
+REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+
+PUBLISH = "/activityfeed.v1.ActivityService/BatchPublishActivities"
+
+Work = Callable[[], Awaitable[object]]
+
+
+async def measure(scale: Scale, report: Progress) -> list[Figure]:
+    """The calm caller's p99 beside each load, and the server's memory."""
+    # Nobody else follows so many; a feed is short, so that what lies below it is soon reached.
+    limits = Limits(feed_cap=100, feed_slack=10, celebrity_threshold=0)
+    figures: list[Figure] = []
+    async with stage(limits) as on, _channel(on) as channel:
+        await steady.populate(on.client, on.shards, report)
+        loads = await _loads(on, channel, scale, report)
+        for name, works in loads.items():
+            figures += await _beside(name, works, on, scale, report)
+    return figures
+
+
+@asynccontextmanager
+async def _channel(on: Stage) -> AsyncIterator[grpc.aio.Channel]:
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+    async with grpc.aio.insecure_channel(on.target, options=options) as channel:
+        yield channel
+
+
+async def _loads(
+    on: Stage, channel: grpc.aio.Channel, scale: Scale, report: Progress
+) -> dict[str, list[Work]]:
+    """What is done again and again beside the calm caller, by name; each work by itself."""
+    followees, _ = scale.neighbours
+    follow, feeds = FollowServiceStub(channel), FeedServiceStub(channel)
+    everybody = [f"one of many:{number}" for number in range(followees)]
+    fans = [f"fan:{number}" for number in range(FOLLOWERS)]
+    deep = [f"deep:{number}" for number in range(READERS)]
+    authors = [f"busy:{number}" for number in range(8)]
+    await population.follow(
+        on.client,
+        [(reader, other) for reader in deep for other in everybody]
+        + [(fan, author) for fan in fans for author in authors],
+        report,
+    )
+    await population.publish_all(
+        on.client, [population.activity(other) for other in everybody], report
+    )
+    await population.warm(on.client, [*fans, *deep], report)
+
+    nulls = Struct()
+    nulls["nulls"] = [None] * 3_000
+    null_batch = _batch(Activity(actor="nulls", verb="post", extra=nulls) for _ in range(200))
+    to = [f"to:{number}" for number in range(TO)]
+    addressed = _batch(Activity(actor="sender", verb="post", to=to) for _ in range(BATCH))
+    text = "x" * 7_200
+    large = _batch(Activity(actor="writer", verb="post", content=text) for _ in range(BATCH))
+    to_fans = _batch(population.activity(authors[0], number) for number in range(BATCH))
+    waiting = [
+        _batch((population.activity(author, number) for number in range(BATCH)), wait=True)
+        for author in authors
+    ]
+    return {
+        "batches of 4 MB of nulls": [_publishing(channel, null_batch)],
+        "batches of 500 to 1,000 followers": [_publishing(channel, to_fans)],
+        "batches of 500 with 32 `to`": [_publishing(channel, addressed)],
+        f"{READERS} readers below the floor, {followees:,} followees": [
+            _walking(feeds, reader) for reader in deep
+        ],
+        "8 batches of 500 that wait for delivery": [
+            _publishing(channel, batch) for batch in waiting
+        ],
+        f"{AT_ONCE} batches of 3.6 MB at once": [
+            _publishing(channel, large) for _ in range(AT_ONCE)
+        ],
+        f"{AT_ONCE} lists of {followees:,} followees, an edge a page": [
+            _listing(follow, deep[0]) for _ in range(AT_ONCE)
+        ],
+    }
+
+
+def _batch(activities: Iterable[Activity], *, wait: bool = False) -> bytes:
+    entries = [PublishActivityRequest(activity=one, wait_for_delivery=wait) for one in activities]
+    return BatchPublishActivitiesRequest(requests=entries).SerializeToString()
+
+
+def _publishing(channel: grpc.aio.Channel, batch: bytes) -> Work:
+    """Send a batch, which is serialised already, and do not decode the answer."""
+    send: Any = channel.unary_unary(PUBLISH)
+
+    async def work() -> None:
+        await send(batch)
+
+    return work
+
+
+def _walking(feeds: Any, reader: str) -> Work:
+    """The next page of a walk, below the warm feed."""
+    token = ""
+
+    async def work() -> None:
+        nonlocal token
+        request = GetFeedRequest(user=reader, page_size=100, page_token=token)
+        token = (await feeds.GetFeed(request)).page.next_page_token
+
+    return work
+
+
+def _listing(follow: Any, follower: str) -> Work:
+    """The next page of a list of edges."""
+    token = ""
+
+    async def work() -> None:
+        nonlocal token
+        request = ListFollowingRequest(entity=follower, page_size=1, page_token=token)
+        token = (await follow.ListFollowing(request)).next_page_token
+
+    return work
+
+
+class Turns:
+    """Turns with and without a load: the calm caller's times, and the server's memory."""
+
+    def __init__(self, works: list[Work], on: Stage, seconds: float) -> None:
+        self._works = works
+        self._on = on
+        self._seconds = seconds
+        self.quiet: list[dict[str, list[float]]] = []
+        self.loaded: list[dict[str, list[float]]] = []
+        self.memory: list[float] = []
+
+    async def alone(self) -> float:
+        """Let the calm caller be alone."""
+        async with steady.beside(self._on.target, RATE, self.quiet):
+            await asyncio.sleep(self._seconds)
+        return self._seconds
+
+    async def together(self) -> float:
+        """Put the load beside it."""
+        before = resident_bytes(self._on.server_pid) or 0
+        async with steady.beside(self._on.target, RATE, self.loaded):
+            tasks = [asyncio.create_task(_again_and_again(work)) for work in self._works]
+            most = await self._look(tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        self.memory.append((most - before) / 1e6)
+        return self._seconds
+
+    async def _look(self, tasks: list[asyncio.Task[None]]) -> int:
+        """Wait to the end of the turn; the most memory that the server had."""
+        clock = asyncio.get_running_loop().time
+        most, ends = 0, clock() + self._seconds
+        while clock() < ends:
+            await asyncio.sleep(LOOK_SECONDS)
+            most = max(most, resident_bytes(self._on.server_pid) or 0)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        return most
+
+
+async def _again_and_again(work: Work) -> None:
+    while True:
+        try:
+            await work()
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in REFUSALS:
+                raise
+            await asyncio.sleep(LOOK_SECONDS)  # it was told to come again
+
+
+async def _beside(
+    name: str, works: list[Work], on: Stage, scale: Scale, report: Progress
+) -> list[Figure]:
+    """Figures of the calm caller beside a load."""
+    turns = Turns(works, on, scale.neighbours[1])
+    await in_turns(
+        {"quiet": turns.alone, "loaded": turns.together},
+        scale.few_rounds,
+        report,
+        what=f"beside {name}",
+        warm_up=False,
+    )
+    await population.settled(on.client)
+    return [
+        *(
+            Figure(
+                f"{kind}, p99 beside {name}",
+                "ms",
+                "the same without",
+                tuple(quantile(times[kind], 0.99) for times in turns.loaded),
+                tuple(quantile(times[kind], 0.99) for times in turns.quiet),
+                "<= 5",
+            )
+            for kind in steady.KINDS
+        ),
+        Figure(f"memory that the server takes beside {name}", "MB", "", tuple(turns.memory)),
+    ]
