@@ -8,6 +8,7 @@ cache is.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -19,6 +20,7 @@ from feedsvc.core.fanout import Fanout
 from feedsvc.core.outbox import Merged, Outboxes
 from feedsvc.core.store import Arg, Store
 from feedsvc.core.tasks import retrieved
+from feedsvc.errors import StoreUnavailable
 
 State = Literal["cold", "building", "warm"]
 
@@ -251,7 +253,8 @@ class Feeds:
         stored.floor = max(stored.floor, pulled.floor)
         both = {one for one in (*stored.ids, *pulled.ids) if one > stored.floor}
         if stored.unsettled:
-            await self._edges.settle(user, stored.unsettled[:SETTLED_A_READ])
+            with suppress(StoreUnavailable):  # the store refuses writes: they stay PULL
+                await self._edges.settle(user, stored.unsettled[:SETTLED_A_READ])
         return sorted(both, reverse=at.older)[:count], pulled.floor
 
     async def _stored(self, user: str, at: Cursor, count: int) -> _Stored:
@@ -279,7 +282,10 @@ class Feeds:
         return await self._outboxes.merge(sources, older=at.older, cursor=at.id, count=count)
 
     async def _build_once(self, user: str) -> int:
-        """Materialises a cold feed; joins a build of this process that is under way."""
+        """Materialises a cold feed; joins a build of this process that is under way.
+
+        -1 if it stays cold: there are too many builds, or the store refuses writes.
+        """
         task = self._builds.get(user)
         if task is None:
             if len(self._builds) >= self._store.limits.max_builds:
@@ -287,7 +293,10 @@ class Feeds:
             task = asyncio.create_task(self._fanout.finish(self._build(user, force=False)))
             self._builds[user] = task
             task.add_done_callback(lambda ended: self._built(user, ended))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except StoreUnavailable:
+            return -1  # if the store is gone, the outboxes cannot be read either
 
     def _built(self, user: str, task: asyncio.Task[int]) -> None:
         self._builds.pop(user, None)
