@@ -215,9 +215,12 @@ class Edges:
         for first in range(0, len(fields), EDGES_A_TURN):
             if first:
                 await asyncio.sleep(0)
-            some = map(bytes.decode, fields[first : first + EDGES_A_TURN])
-            names += (name for name in some if name not in _OTHER_FIELDS)
+            names += self.names(fields[first : first + EDGES_A_TURN])
         return names
+
+    def names(self, fields: Sequence[bytes]) -> list[str]:
+        """The followees among the fields of an entity's edges."""
+        return [name for one in fields if (name := one.decode()) not in _OTHER_FIELDS]
 
     async def followed_among(self, follower: str, others: Sequence[str]) -> set[str]:
         """Those of ``others`` that an entity follows."""

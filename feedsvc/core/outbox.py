@@ -40,6 +40,33 @@ class Merged:
     """Below this id some outbox was trimmed; 0: none was."""
 
 
+@dataclass(slots=True)
+class Tally:
+    """Which outboxes merged ids came from, and how much these hold."""
+
+    held: dict[str, int] = field(default_factory=dict)
+    """Ids that each outbox holds above the farthest merged one; rather too many than too few."""
+    floors: dict[str, int] = field(default_factory=dict)
+    """The floors of those that were trimmed."""
+    routes: dict[int, list[str]] = field(default_factory=dict)
+    """By id, all the outboxes that hold it."""
+
+    def add(
+        self, entity: str, trimmed: int, above: int, nearest: list[int], *, older: bool
+    ) -> None:
+        """Notes what was read of an outbox."""
+        if older or entity not in self.held:
+            self.held[entity] = above + len(nearest) * older
+        if trimmed:
+            self.floors[entity] = trimmed
+        for one in nearest:
+            self.routes.setdefault(one, []).append(entity)
+
+    def keep(self, found: set[int]) -> None:
+        """Forgets all other ids."""
+        self.routes = {one: self.routes[one] for one in found}
+
+
 @dataclass(eq=False, slots=True)
 class _Fetch:
     """A call that reads slices of outboxes of a shard, in one direction."""
@@ -75,7 +102,7 @@ class Outboxes:
         older: bool,
         cursor: int | None,
         count: int,
-        held: dict[str, int] | None = None,
+        tally: Tally | None = None,
     ) -> Merged:
         """The next ``count`` ids of merged outboxes beyond a cursor, towards older or newer ids.
 
@@ -83,11 +110,10 @@ class Outboxes:
         bounded by a few ids an outbox and a few times ``count``: what one outbox holds is read
         further only as far as it can matter. The work is done call by call, a few calls at a time.
 
-        ``held`` is filled in: for each outbox, how many ids it holds above the farthest of the
-        merged ones; rather too many than too few.
+        A ``tally`` is filled in.
         """
         async with self._wide if len(entities) > WIDE else nullcontext():
-            return await self._merge(entities, older, cursor, count, held)
+            return await self._merge(entities, older, cursor, count, tally)
 
     async def _merge(
         self,
@@ -95,33 +121,39 @@ class Outboxes:
         older: bool,  # noqa: FBT001 (as ``merge`` was told)
         cursor: int | None,
         count: int,
-        held: dict[str, int] | None,
+        tally: Tally | None,
     ) -> Merged:
         chunk = min(count, 4 + 2 * count // max(1, len(entities)))
         found: set[int] = set()
         floor = 0
 
+        def keep_nearest() -> None:
+            nonlocal found
+            found = set(sorted(found, reverse=older)[:count])
+            if tally is not None:
+                tally.keep(found)
+
         async def lane() -> None:
-            nonlocal floor, found
+            nonlocal floor
             while parts:
                 shard, some = parts.popleft()
                 slices = await self._read(shard, some, older=older, count=chunk)
                 for entity, (trimmed, above, *nearest) in slices.items():
                     floor = max(floor, trimmed)
                     found.update(nearest)
-                    if held is not None and (older or entity not in held):
-                        held[entity] = above + len(nearest) * older
+                    if tally is not None:
+                        tally.add(entity, trimmed, above, nearest, older=older)
                     if len(nearest) == chunk:
                         reached.setdefault(shard, {})[entity] = nearest[-1]
                 if len(found) > 2 * count:
-                    found = set(sorted(found, reverse=older)[:count])
+                    keep_nearest()
 
         left = await self._by_shard(entities, cursor)
         while left:
             parts = _parts(left, max(1, min(OUTBOXES_A_CALL, IDS_A_CALL // chunk)))
             reached: dict[int, dict[str, int]] = {}
             await in_lanes(lane, min(CALLS_A_MERGE, len(parts)))
-            found = set(sorted(found, reverse=older)[:count])
+            keep_nearest()
             left = _mattering(reached, found if len(found) == count else (), older=older)
             chunk = min(count, chunk * 2)
         return Merged(sorted(found, reverse=older), len(found) < count, floor)

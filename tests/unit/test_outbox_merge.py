@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from feedsvc.config import Limits
 from feedsvc.core import ids, outbox
-from feedsvc.core.outbox import Merged, Outboxes
+from feedsvc.core.outbox import Merged, Outboxes, Tally
 from feedsvc.core.store import Arg, Store
 from feedsvc.errors import StoreUnavailable
 
@@ -238,12 +238,15 @@ async def test_names_are_told_from_their_shards_in_turns(store: Store) -> None:
 
 @pytest.mark.every_store
 @pytest.mark.parametrize("older", [True, False])
-async def test_merge_says_how_much_each_outbox_holds(store: Store, *, older: bool) -> None:
+async def test_merge_tallies_what_each_outbox_holds(store: Store, *, older: bool) -> None:
     """Never fewer than there are above the farthest of the merged ids, nor more than there are."""
     held = await fill(store, [(0, list(range(1, 50, step))) for step in range(1, 12)])
     cursor = activity_id(25)
-    told: dict[str, int] = {}
-    merged = await Outboxes(store).merge(held, older=older, cursor=cursor, count=9, held=told)
+    tally = Tally()
+    merged = await Outboxes(store).merge(held, older=older, cursor=cursor, count=9, tally=tally)
     farthest = merged.ids[-1] if older else cursor
     for entity, (_, *some) in held.items():
-        assert len([one for one in some if one > farthest]) <= told[entity] <= len(some)
+        assert len([one for one in some if one > farthest]) <= tally.held[entity] <= len(some)
+    assert {one: set(routes) for one, routes in tally.routes.items()} == {
+        one: {entity for entity, some in held.items() if one in some} for one in merged.ids
+    }
