@@ -193,6 +193,10 @@ def feed(tag: str, entity: str, incarnation: str = "") -> str:
     return f"{tag}f{incarnation}:{entity}"
 
 
+def deep(tag: str, entity: str, incarnation: str = "") -> str:
+    return f"{tag}F{incarnation}:{entity}"
+
+
 def tallies(tag: str) -> str:
     return f"{tag}t"
 

@@ -48,8 +48,7 @@ async def walked(service: Service, token: str = "", size: int = 5) -> list[str]:
 
 
 async def segment(service: Service) -> list[bytes]:
-    name = keys.feed(service.tag("bob"), "bob").replace("f:", "F:")
-    return await service.store.lrange(name, 0, -1)
+    return await service.store.lrange(keys.deep(service.tag("bob"), "bob"), 0, -1)
 
 
 async def goes_deep(service: Service, posted: list[str], pages: int = 5) -> FeedPage:
@@ -239,7 +238,7 @@ async def test_segment_that_somebody_is_building_is_not_read(serve: Serve) -> No
     service = await serve(limits=SMALL)
     posted = await follows_many(service)
     page = await goes_deep(service, posted)
-    name = keys.feed(service.tag("bob"), "bob").replace("f:", "F:")
+    name = keys.deep(service.tag("bob"), "bob")
     await service.store.delete(name)
     await service.store.rpush(name, "!0123456789abcdef", 0)
     assert await walked(service, page.next_page_token) == posted[25:]
