@@ -21,6 +21,8 @@ from feedsvc.errors import FeedError, RequestIdReused, StoreUnavailable, TooMany
 
 #: Edges that one script call makes at the most.
 EDGES_A_CALL = 50
+#: Edges that are looked at in one turn of the event loop.
+EDGES_A_TURN = 1_000
 _OTHER_FIELDS = tuple(keys.FIELDS.values())
 #: Warm feeds into which a batch merges outboxes at a time.
 SETTLING = 16
@@ -208,8 +210,17 @@ class Edges:
 
     async def followees(self, follower: str) -> list[str]:
         """All that an entity follows, in no useful order."""
-        found = await self._store.call("HKEYS", keys.edges(self._tag(follower), follower))
-        return [name for one in found if (name := one.decode()) not in _OTHER_FIELDS]
+        fields = await self._store.call("HKEYS", keys.edges(self._tag(follower), follower))
+        names: list[str] = []
+        for first in range(0, len(fields), EDGES_A_TURN):
+            if first:
+                await asyncio.sleep(0)
+            names += self.names(fields[first : first + EDGES_A_TURN])
+        return names
+
+    def names(self, fields: Sequence[bytes]) -> list[str]:
+        """The followees among the fields of an entity's edges."""
+        return [name for one in fields if (name := one.decode()) not in _OTHER_FIELDS]
 
     async def followed_among(self, follower: str, others: Sequence[str]) -> set[str]:
         """Those of ``others`` that an entity follows."""

@@ -8,17 +8,21 @@ cache is.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from heapq import nlargest
+from operator import itemgetter
 from typing import Literal
 
 from feedsvc.core import ids, keys
 from feedsvc.core.activities import Activities
 from feedsvc.core.edges import Edges
 from feedsvc.core.fanout import Fanout
-from feedsvc.core.outbox import Merged, Outboxes
+from feedsvc.core.outbox import Merged, Outboxes, Tally
 from feedsvc.core.store import Arg, Store
 from feedsvc.core.tasks import retrieved
+from feedsvc.errors import StoreUnavailable
 
 State = Literal["cold", "building", "warm"]
 
@@ -29,6 +33,19 @@ VERIFY_SECONDS = 0.2
 VERIFIED_A_READ = 1_000
 #: PULL edges left behind by a dead process that one read settles.
 SETTLED_A_READ = 8
+
+#: Edges up to which a page below the warm feed reads all outboxes; above, it has a deep segment
+#: built.
+FEW_EDGES = 40
+#: Ids that a deep segment holds, and the seconds for which it is kept.
+DEEP_IDS = 2_000
+DEEP_SECONDS = 300
+#: Of the outboxes that hold the most, so many are left out of a segment and read for each page.
+LEFT_OUT = 16
+#: Segments that one page may go through.
+SEGMENTS_A_READ = 3
+#: Builds of a segment that a read joins or begins until it asks the outboxes.
+BUILDS_A_READ = 2
 
 
 class End(Enum):
@@ -122,6 +139,22 @@ class _Stored:
     ids: list[int]
 
 
+@dataclass(slots=True)
+class _Segment:
+    """A slice of a deep segment: see ``lua/lib/feed.lua``."""
+
+    floor: int
+    ceiling: int
+    outbox_floor: int
+    live: list[str]
+    """The entities whose outboxes are to be merged with it."""
+    ids: list[int]
+
+
+def _direction(at: Cursor) -> str:
+    return "older" if at.older else "newer"
+
+
 class Feeds:
     """The feeds of a store."""
 
@@ -132,6 +165,7 @@ class Feeds:
         self._fanout = fanout
         self._outboxes = Outboxes(store)
         self._builds: dict[str, asyncio.Task[int]] = {}
+        self._deepening: dict[str, asyncio.Task[bool]] = {}
 
     def _shard(self, user: str) -> int:
         return ids.shard_for(user, self._store.limits.shards)
@@ -220,20 +254,23 @@ class Feeds:
         if stored.state == "cold":
             await self._build_once(user)
             stored = await self._stored(user, at, count)
-        if stored.state != "warm" or (not at.older and (at.id or 0) < stored.floor):
+        if stored.state != "warm":
             truth = await self._query(user, at, count)
             return Slice(truth.ids, truth.exhausted, truth.floor, stored.log_tail)
+        if not at.older and (at.id or 0) < stored.floor:
+            deep = await self._below(user, at, count)
+            return Slice(deep.ids, deep.exhausted, deep.floor, stored.log_tail)
         found, floor = stored.ids, 0
         if stored.pulled:
             found, floor = await self._with_pulled(user, stored, at, count)
             if not at.older and (at.id or 0) < stored.floor:
-                truth = await self._query(user, at, count)
-                return Slice(truth.ids, truth.exhausted, truth.floor, stored.log_tail)
+                deep = await self._below(user, at, count)
+                return Slice(deep.ids, deep.exhausted, deep.floor, stored.log_tail)
         exhausted = len(found) < count
         if at.older and exhausted and stored.floor:
             # Below the floor only the outboxes know.
             below = stored.floor + 1 if at.id is None else min(at.id, stored.floor + 1)
-            rest = await self._query(user, Cursor(older=True, id=below), count - len(found))
+            rest = await self._below(user, Cursor(older=True, id=below), count - len(found))
             found, exhausted, floor = found + rest.ids, rest.exhausted, rest.floor
         return Slice(found, exhausted, floor, stored.log_tail)
 
@@ -251,7 +288,8 @@ class Feeds:
         stored.floor = max(stored.floor, pulled.floor)
         both = {one for one in (*stored.ids, *pulled.ids) if one > stored.floor}
         if stored.unsettled:
-            await self._edges.settle(user, stored.unsettled[:SETTLED_A_READ])
+            with suppress(StoreUnavailable):  # the store refuses writes: they stay PULL
+                await self._edges.settle(user, stored.unsettled[:SETTLED_A_READ])
         return sorted(both, reverse=at.older)[:count], pulled.floor
 
     async def _stored(self, user: str, at: Cursor, count: int) -> _Stored:
@@ -259,7 +297,7 @@ class Feeds:
             "feed_read",
             self._shard(user),
             user,
-            "older" if at.older else "newer",
+            _direction(at),
             "" if at.id is None else at.id,
             count,
         )
@@ -273,13 +311,131 @@ class Feeds:
             [int(one) for one in found],
         )
 
-    async def _query(self, user: str, at: Cursor, count: int) -> Merged:
-        """The truth: the merge of the outboxes."""
-        sources = [user, *await self._edges.followees(user)]
+    async def _query(
+        self, user: str, at: Cursor, count: int, followees: list[str] | None = None
+    ) -> Merged:
+        """The truth: the merge of the outboxes; ``followees`` are all, if they are known."""
+        if followees is None:
+            followees = await self._edges.followees(user)
+        sources = [user, *followees]
         return await self._outboxes.merge(sources, older=at.older, cursor=at.id, count=count)
 
+    async def _below(self, user: str, at: Cursor, count: int) -> Merged:
+        """The query where the warm feed cannot answer it, by the deep segment if there is one."""
+        found: list[int] = []
+        floor = 0
+        for _ in range(SEGMENTS_A_READ):
+            wanted = count - len(found)
+            segment = await self._segment(user, at, wanted)
+            if not isinstance(segment, _Segment):
+                rest = await self._query(user, at, wanted, segment)
+                return Merged(found + rest.ids, rest.exhausted, max(floor, rest.floor))
+            live = await self._outboxes.merge(
+                segment.live, older=at.older, cursor=at.id, count=wanted
+            )
+            floor = max(floor, live.floor, segment.outbox_floor)
+            both = {*segment.ids, *live.ids}
+            if ended := len(segment.ids) < wanted:
+                both = {one for one in both if segment.floor < one <= segment.ceiling}
+            found += sorted(both, reverse=at.older)[:wanted]
+            if len(found) == count or (ended and at.older and not segment.floor):
+                return Merged(found, len(found) < count, floor)
+            if not at.older:
+                above = Cursor(older=False, id=segment.ceiling)
+                further = await self._slice(user, above, count - len(found))
+                return Merged(found + further.ids, further.exhausted, max(floor, further.floor))
+            at = Cursor(older=True, id=segment.floor + 1)
+        rest = await self._query(user, at, count - len(found))
+        return Merged(found + rest.ids, rest.exhausted, max(floor, rest.floor))
+
+    async def _segment(self, user: str, at: Cursor, count: int) -> _Segment | list[str] | None:
+        """A slice of the deep segment, which is built if there is none here.
+
+        Or all that the user follows, if that is little; or None: the outboxes have to be asked.
+        """
+        shard = self._shard(user)
+        cursor = at.id or 0
+        for attempt in range(
+            BUILDS_A_READ + 1
+        ):  # the first build that it joins may be for another place
+            kind, *found = await self._store.script(
+                *("deep_read", shard, user, _direction(at)),
+                *(cursor, cursor - 1, count, FEW_EDGES),
+            )
+            if kind == b"few":
+                return self._edges.names(found)
+            if kind == b"segment":
+                floor, ceiling, outbox_floor, sources, pulled, some = found
+                return _Segment(
+                    int(floor),
+                    int(ceiling),
+                    int(outbox_floor),
+                    list({name.decode() for name in (*sources, *pulled)}),
+                    [int(one) for one in some],
+                )
+            if attempt == BUILDS_A_READ or not await self._deepen_once(user, at):
+                break
+        return None
+
+    async def _deepen_once(self, user: str, at: Cursor) -> bool:
+        """Builds a deep segment, or joins a build of this process; whether there may be one now."""
+        task = self._deepening.get(user)
+        if task is None:
+            if len(self._deepening) >= self._store.limits.max_builds:
+                return False
+            task = asyncio.create_task(self._fanout.finish(self._deepen(user, at)))
+            self._deepening[user] = task
+            task.add_done_callback(lambda ended: self._deepened(user, ended))
+        try:
+            return await asyncio.shield(task)
+        except StoreUnavailable:
+            return False  # it refuses writes, or the outboxes cannot be read either
+
+    def _deepened(self, user: str, task: asyncio.Task[bool]) -> None:
+        self._deepening.pop(user, None)
+        retrieved(task)
+
+    async def _deepen(self, user: str, at: Cursor) -> bool:
+        """Builds the deep segment that begins at a cursor; whether there is one now."""
+        shard, nonce, cursor = self._shard(user), secrets.token_hex(8), at.id or 0
+        state, *begun = await self._store.script(
+            "deep_begin", shard, user, nonce, _direction(at), cursor, cursor - 1
+        )
+        if state != b"begun":
+            return bool(state == b"there")
+        generation, length, limit, *pulled = begun
+        # From here on: what is delivered late, trimmed, flipped, followed or unfollowed is told.
+        names = {user, *await self._edges.followees(user)}
+        names.difference_update(name.decode() for name in pulled)
+        tally = Tally()
+        merged = await self._outboxes.merge(
+            names, older=at.older, cursor=cursor, count=DEEP_IDS + 1, tally=tally
+        )
+        some = merged.ids[:DEEP_IDS]
+        if at.older:
+            floor, ceiling = 0 if merged.exhausted else merged.ids[DEEP_IDS], cursor - 1
+        else:
+            floor, ceiling = cursor, int(limit) if merged.exhausted else min(int(limit), some[-1])
+        most = nlargest(LEFT_OUT + 1, tally.held.items(), key=itemgetter(1))
+        left_out = {name for name, _ in most[:LEFT_OUT]}
+        allowance = self._store.limits.outbox_cap - (most[LEFT_OUT][1] if most[LEFT_OUT:] else 0)
+        outbox_floor = max(
+            (one for name, one in tally.floors.items() if name not in left_out), default=0
+        )
+        kept = (
+            one
+            for one in sorted(some)
+            if floor < one <= ceiling and not left_out.issuperset(tally.routes[one])
+        )
+        arguments: list[Arg] = [user, nonce, generation, DEEP_SECONDS * 1000, floor, ceiling]
+        arguments += (outbox_floor, max(0, allowance), length, len(left_out), *left_out, *kept)
+        return bool(await self._store.script("deep_commit", shard, *arguments))
+
     async def _build_once(self, user: str) -> int:
-        """Materialises a cold feed; joins a build of this process that is under way."""
+        """Materialises a cold feed; joins a build of this process that is under way.
+
+        -1 if it stays cold: there are too many builds, or the store refuses writes.
+        """
         task = self._builds.get(user)
         if task is None:
             if len(self._builds) >= self._store.limits.max_builds:
@@ -287,7 +443,10 @@ class Feeds:
             task = asyncio.create_task(self._fanout.finish(self._build(user, force=False)))
             self._builds[user] = task
             task.add_done_callback(lambda ended: self._built(user, ended))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except StoreUnavailable:
+            return -1  # if the store is gone, the outboxes cannot be read either
 
     def _built(self, user: str, task: asyncio.Task[int]) -> None:
         self._builds.pop(user, None)

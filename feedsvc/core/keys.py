@@ -24,6 +24,7 @@ kind    type    what lives there
 ``t``   hash    ``t``: ``numbers`` given out, ``buckets`` of ``s``, and ``lists`` in them; ``run`` of the store and
                 ``incarnation``, see below
 ``f``   list    ``f:<entity>``: the warm feed, a packed list; ``!nonce`` at its head while it is being built
+``F``   list    ``F:<entity>``: the deep segment of a warm feed, see ``lua/lib/feed.lua``; for a few minutes
 ``l``   stream  ``l:<log>``: a live log, see ``LOGS``; entry ids are ``<n>-<nonce>``, n = 1, 2, 3, ...
 ``m``   set     ``m:<log>``: what the live log has told lately: an id for added, its negative for removed
 ``n``   set     ``n:<log>``: the same, the generation before
@@ -41,7 +42,7 @@ kind    type    what lives there
 ======  ======  ==============================================================================================
 
 A store that lost its last writes when it was started anew begins another *incarnation*: it stands after the letter of
-``f``, ``l``, ``m`` and ``n``, so that feeds are cold and logs gone. There is none before the first time.
+``f``, ``F``, ``l``, ``m`` and ``n``, so that feeds are cold and logs gone. There is none before the first time.
 
 ``feedsvc:meta`` (hash) holds what the store was created with: ``shards``, ``schema``, ``secret``. The channel
 ``<tag>wake`` carries the names of live logs that have grown, with NUL between them.
@@ -69,6 +70,7 @@ _KINDS = {
     "NAMES": "i",
     "TALLIES": "t",
     "FEED": "f",
+    "DEEP": "F",
     "LOG": "l",
     "SEEN": "m",
     "SEEN_BEFORE": "n",
@@ -189,6 +191,10 @@ def celebrities(tag: str) -> str:
 
 def feed(tag: str, entity: str, incarnation: str = "") -> str:
     return f"{tag}f{incarnation}:{entity}"
+
+
+def deep(tag: str, entity: str, incarnation: str = "") -> str:
+    return f"{tag}F{incarnation}:{entity}"
 
 
 def tallies(tag: str) -> str:

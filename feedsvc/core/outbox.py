@@ -1,15 +1,28 @@
 """Outboxes, read and merged: the query that a feed is the stored answer to."""
 
 import asyncio
+from collections import deque
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from feedsvc.core import ids
 from feedsvc.core.store import Arg, Store
-from feedsvc.core.tasks import retrieved
+from feedsvc.core.tasks import in_lanes, retrieved
 
-#: Outboxes that one script call reads at the most: about a millisecond's work for the store.
+#: Outboxes that one script call reads at the most, and ids of all of them: about a millisecond's
+#: work for the store, and less for this process.
 OUTBOXES_A_CALL = 40
+IDS_A_CALL = 4_000
+#: Calls that one merge waits for at a time.
+CALLS_A_MERGE = 6
+#: A merge of more outboxes than this is wide, and so many wide merges of a process run at a time.
+#: The others wait in the order they came.
+WIDE = 4 * OUTBOXES_A_CALL
+WIDE_MERGES = 4
+#: Names whose shards are computed in one turn of the event loop.
+NAMES_A_TURN = 500
 
 _Slice = tuple[str, int | None, int]
 """What to read of an outbox: its entity, the cursor, how many ids."""
@@ -27,6 +40,33 @@ class Merged:
     """Below this id some outbox was trimmed; 0: none was."""
 
 
+@dataclass(slots=True)
+class Tally:
+    """Which outboxes merged ids came from, and how much these hold."""
+
+    held: dict[str, int] = field(default_factory=dict)
+    """Ids that each outbox holds above the farthest merged one; rather too many than too few."""
+    floors: dict[str, int] = field(default_factory=dict)
+    """The floors of those that were trimmed."""
+    routes: dict[int, list[str]] = field(default_factory=dict)
+    """By id, all the outboxes that hold it."""
+
+    def add(
+        self, entity: str, trimmed: int, above: int, nearest: list[int], *, older: bool
+    ) -> None:
+        """Notes what was read of an outbox."""
+        if older or entity not in self.held:
+            self.held[entity] = above + len(nearest) * older
+        if trimmed:
+            self.floors[entity] = trimmed
+        for one in nearest:
+            self.routes.setdefault(one, []).append(entity)
+
+    def keep(self, found: set[int]) -> None:
+        """Forgets all other ids."""
+        self.routes = {one: self.routes[one] for one in found}
+
+
 @dataclass(eq=False, slots=True)
 class _Fetch:
     """A call that reads slices of outboxes of a shard, in one direction."""
@@ -34,7 +74,13 @@ class _Fetch:
     shard: int
     older: bool
     wanted: dict[_Slice, None] = field(default_factory=dict)
+    ids: int = 0
+    """How many it may read, of all outboxes."""
     task: "asyncio.Task[dict[_Slice, list[int]]]" = field(init=False)
+
+    def is_full(self, wanted: _Slice) -> bool:
+        """Whether a slice more would make the call too long."""
+        return len(self.wanted) >= OUTBOXES_A_CALL or self.ids + wanted[2] > IDS_A_CALL
 
 
 class Outboxes:
@@ -47,68 +93,110 @@ class Outboxes:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._unsent: dict[tuple[int, bool], _Fetch] = {}
+        self._wide = asyncio.Semaphore(WIDE_MERGES)
 
     async def merge(
-        self, entities: Collection[str], *, older: bool, cursor: int | None, count: int
+        self,
+        entities: Collection[str],
+        *,
+        older: bool,
+        cursor: int | None,
+        count: int,
+        tally: Tally | None = None,
     ) -> Merged:
         """The next ``count`` ids of merged outboxes beyond a cursor, towards older or newer ids.
 
         ``cursor`` is exclusive; None, only when going towards older ids, is the top. Memory is
         bounded by a few ids an outbox and a few times ``count``: what one outbox holds is read
-        further only as far as it can matter.
+        further only as far as it can matter. The work is done call by call, a few calls at a time.
+
+        A ``tally`` is filled in.
         """
-        ahead = -1 if older else 1  # sorted by id * ahead, the nearest is first
+        async with self._wide if len(entities) > WIDE else nullcontext():
+            return await self._merge(entities, older, cursor, count, tally)
+
+    async def _merge(
+        self,
+        entities: Collection[str],
+        older: bool,  # noqa: FBT001 (as ``merge`` was told)
+        cursor: int | None,
+        count: int,
+        tally: Tally | None,
+    ) -> Merged:
         chunk = min(count, 4 + 2 * count // max(1, len(entities)))
-        cursors: dict[str, int | None] = dict.fromkeys(entities, cursor)
         found: set[int] = set()
         floor = 0
-        while cursors:
-            slices = await self._read(cursors, older=older, count=chunk)
-            for entity, (trimmed, *some) in slices.items():
-                floor = max(floor, trimmed)
-                found.update(some)
-                if len(some) < chunk:
-                    del cursors[entity]
-                else:
-                    cursors[entity] = some[-1]
-            if len(found) > count:
-                nearest = sorted(found, reverse=older)[:count]
-                found = set(nearest)
-            if len(found) == count and cursors:
-                farthest = max(one * ahead for one in found)
-                cursors = {
-                    entity: at
-                    for entity, at in cursors.items()
-                    if at is not None and at * ahead < farthest
-                }
+
+        def keep_nearest() -> None:
+            nonlocal found
+            found = set(sorted(found, reverse=older)[:count])
+            if tally is not None:
+                tally.keep(found)
+
+        async def lane() -> None:
+            nonlocal floor
+            while parts:
+                shard, some = parts.popleft()
+                slices = await self._read(shard, some, older=older, count=chunk)
+                for entity, (trimmed, above, *nearest) in slices.items():
+                    floor = max(floor, trimmed)
+                    found.update(nearest)
+                    if tally is not None:
+                        tally.add(entity, trimmed, above, nearest, older=older)
+                    if len(nearest) == chunk:
+                        reached.setdefault(shard, {})[entity] = nearest[-1]
+                if len(found) > 2 * count:
+                    keep_nearest()
+
+        left = await self._by_shard(entities, cursor)
+        while left:
+            parts = _parts(left, max(1, min(OUTBOXES_A_CALL, IDS_A_CALL // chunk)))
+            reached: dict[int, dict[str, int]] = {}
+            await in_lanes(lane, min(CALLS_A_MERGE, len(parts)))
+            keep_nearest()
+            left = _mattering(reached, found if len(found) == count else (), older=older)
             chunk = min(count, chunk * 2)
         return Merged(sorted(found, reverse=older), len(found) < count, floor)
 
+    async def _by_shard(
+        self, entities: Collection[str], cursor: int | None
+    ) -> dict[int, dict[str, int | None]]:
+        """The cursor of each entity, by shard."""
+        shards = self._store.limits.shards
+        found: dict[int, dict[str, int | None]] = {}
+        for number, entity in enumerate(entities, 1):
+            found.setdefault(ids.shard_for(entity, shards), {})[entity] = cursor
+            if number % NAMES_A_TURN == 0:
+                await asyncio.sleep(0)
+        return found
+
     async def _read(
-        self, cursors: dict[str, int | None], *, older: bool, count: int
+        self, shard: int, cursors: dict[str, int | None], *, older: bool, count: int
     ) -> dict[str, list[int]]:
-        """For each outbox its floor, then up to ``count`` ids beyond the cursor."""
-        parts: dict[_Fetch, list[str]] = {}
-        for entity, cursor in cursors.items():
-            shard = ids.shard_for(entity, self._store.limits.shards)
-            fetch = self._fetch(shard, (entity, cursor, count), older=older)
-            parts.setdefault(fetch, []).append(entity)
-        # Whoever goes away does not take along what others wait for.
-        found = await asyncio.gather(*(asyncio.shield(fetch.task) for fetch in parts))
-        return {
-            entity: slices[entity, cursors[entity], count]
-            for entities, slices in zip(parts.values(), found, strict=True)
-            for entity in entities
+        """For each outbox its floor, its ids above the cursor, and up to ``count`` beyond it."""
+        fetches = {
+            entity: self._fetch(shard, (entity, cursor, count), older=older)
+            for entity, cursor in cursors.items()
         }
+        found = {}
+        for entity, fetch in fetches.items():
+            # Whoever goes away does not take along what others wait for.
+            slices = (
+                await asyncio.shield(fetch.task) if not fetch.task.done() else fetch.task.result()
+            )
+            found[entity] = slices[entity, cursors[entity], count]
+        return found
 
     def _fetch(self, shard: int, wanted: _Slice, *, older: bool) -> _Fetch:
         """The call that will read a slice: one that was not sent yet, or a new one."""
         fetch = self._unsent.get((shard, older))
-        if fetch is None or (len(fetch.wanted) >= OUTBOXES_A_CALL and wanted not in fetch.wanted):
+        if fetch is None or (wanted not in fetch.wanted and fetch.is_full(wanted)):
             fetch = self._unsent[shard, older] = _Fetch(shard, older)
             fetch.task = asyncio.create_task(self._send(fetch))
             fetch.task.add_done_callback(retrieved)
-        fetch.wanted[wanted] = None
+        if wanted not in fetch.wanted:
+            fetch.wanted[wanted] = None
+            fetch.ids += wanted[2]
         return fetch
 
     async def _send(self, fetch: _Fetch) -> dict[_Slice, list[int]]:
@@ -123,3 +211,32 @@ class Outboxes:
             wanted: [int(one) for one in found]
             for wanted, found in zip(fetch.wanted, slices, strict=True)
         }
+
+
+def _parts(
+    left: dict[int, dict[str, int | None]], most: int
+) -> deque[tuple[int, dict[str, int | None]]]:
+    """What is to be read, by shard, in parts of so many outboxes, the shards in turn."""
+    split = [
+        [(shard, dict(names[first : first + most])) for first in range(0, len(names), most)]
+        for shard, cursors in left.items()
+        for names in (list(cursors.items()),)
+    ]
+    return deque(part for parts in zip_longest(*split) for part in parts if part is not None)
+
+
+def _mattering(
+    reached: dict[int, dict[str, int]], found: Collection[int], *, older: bool
+) -> dict[int, dict[str, int | None]]:
+    """Of outboxes that were read to some id: those that may hold something nearer than was found.
+
+    All of them if nothing was found, or not enough.
+    """
+    ahead = -1 if older else 1  # sorted by id * ahead, the nearest is first
+    farthest = max((one * ahead for one in found), default=None)
+    left: dict[int, dict[str, int | None]] = {}
+    for shard, cursors in reached.items():
+        for entity, at in cursors.items():
+            if farthest is None or at * ahead < farthest:
+                left.setdefault(shard, {})[entity] = at
+    return left

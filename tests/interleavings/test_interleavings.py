@@ -98,6 +98,11 @@ class World:
             },
         )
 
+    @property
+    def begun_with(self) -> set[int]:
+        """What bob's feed held when his log began."""
+        return {self.acts["a1"], self.acts["a2"]}
+
     async def at_rest(self) -> None:
         """Workers do what is left, as when all leases have run out."""
         await self.engine.workers.work(everything=True)
@@ -342,8 +347,7 @@ async def check_log(world: World, what: str, expected: set[int]) -> None:
     assert len(once) == len(set(once)), f"{what}: told twice: {told}"
     if any(kind in ("followed", "unfollowed") for kind, _ in told):
         return  # the client reads the feed again
-    begun_with = {world.acts["a1"], world.acts["a2"]}
-    known = begun_with | {int(one) for kind, one in told if kind == "added"}
+    known = world.begun_with | {int(one) for kind, one in told if kind == "added"}
     known -= {int(one) for kind, one in told if kind == "removed"}
     assert known == expected, f"{what}: told {told}"
 

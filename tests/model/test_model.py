@@ -35,6 +35,7 @@ from hypothesis.stateful import (
 )
 
 from feedsvc.config import Limits
+from feedsvc.core import feed
 from tests.model.oracle import Act, Oracle
 from tests.serving import Refusal, Service, at_ms, ids_of, refusal_of
 
@@ -616,7 +617,16 @@ def drive(
         runner.run(service_.stop())
 
 
+@pytest.fixture
+def _deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deep segments for everybody, and small ones."""
+    monkeypatch.setattr(feed, "FEW_EDGES", 0)
+    monkeypatch.setattr(feed, "LEFT_OUT", 1)
+    monkeypatch.setattr(feed, "DEEP_IDS", 6)
+
+
 @pytest.mark.every_store
+@pytest.mark.usefixtures("_deep")
 def test_small_caps(runner: asyncio.Runner, store_url: str) -> None:
     drive(runner, store_url, SMALL, 40)
 

@@ -263,7 +263,7 @@ BUGS = (
         (
             (
                 "core/lua/push.lua",
-                "packed_insert(cache_key(FEED, follower), id, FEED_CAP, FEED_MOST)",
+                "feed_insert(follower, id, author)",
                 "(redis.call('RPUSHX', cache_key(FEED, follower), id) > 0 and ADDED or COLD), 1",
             ),
         ),

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedsvc.config import Limits
-from feedsvc.core import ids
-from feedsvc.core.outbox import Merged, Outboxes
-from feedsvc.core.store import Store
+from feedsvc.core import ids, outbox
+from feedsvc.core.outbox import Merged, Outboxes, Tally
+from feedsvc.core.store import Arg, Store
 from feedsvc.errors import StoreUnavailable
 
 #: Examples share one store: each begins with lists of its own.
@@ -147,3 +148,105 @@ async def test_read_that_fails_when_nobody_waits_any_more_is_not_told(store: Sto
         await asyncio.sleep(0)
         gc.collect()
     assert not told
+
+
+class Watched:
+    """Script calls of a store: how many there were, and at most at once."""
+
+    def __init__(self, store: Store) -> None:
+        self._script = store.script
+        self.calls = self.outboxes = self.now = self.most = 0
+
+    async def script(self, name: str, shards: int, *arguments: Arg) -> Any:
+        assert name == "outbox_read"
+        some = (len(arguments) - 1) // 3
+        assert some <= outbox.OUTBOXES_A_CALL
+        assert sum(map(int, arguments[3::3])) <= outbox.IDS_A_CALL
+        self.calls += 1
+        self.outboxes += some
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            return await self._script(name, shards, *arguments)
+        finally:
+            self.now -= 1
+
+
+async def test_wide_merge_asks_a_few_calls_at_a_time(store: Store) -> None:
+    held = await fill(store, [(0, [number % 60 + 1]) for number in range(1_000)])
+    watched = Watched(store)
+    with patch.object(store, "script", watched.script):
+        merged = await Outboxes(store).merge(held, older=True, cursor=None, count=100)
+    assert merged.ids == expected(held, None, 100, older=True)[0]
+    assert watched.outboxes == len(held)
+    assert watched.most <= outbox.CALLS_A_MERGE
+
+
+async def test_wide_merges_wait_for_one_another_in_turn(store: Store) -> None:
+    names = [[f"{reader}:{number}" for number in range(400)] for reader in range(16)]
+    watched, outboxes, ended = Watched(store), Outboxes(store), list[int]()
+
+    async def merge(reader: int) -> None:
+        await outboxes.merge(names[reader], older=True, cursor=None, count=100)
+        ended.append(reader)
+
+    with patch.object(store, "script", watched.script):
+        await asyncio.gather(*map(merge, range(16)))
+    assert watched.most <= outbox.WIDE_MERGES * outbox.CALLS_A_MERGE
+    assert all(abs(place - reader) < outbox.WIDE_MERGES for place, reader in enumerate(ended))
+
+
+async def test_merge_that_nobody_waits_for_stops_asking(store: Store) -> None:
+    names = [f"entity {number}" for number in range(10_000)]
+    watched = Watched(store)
+    with patch.object(store, "script", watched.script):
+        merging = asyncio.create_task(
+            Outboxes(store).merge(names, older=True, cursor=None, count=100)
+        )
+        while not watched.calls:  # noqa: ASYNC110 (it is the next turn that matters)
+            await asyncio.sleep(0)
+        merging.cancel()
+        with suppress(asyncio.CancelledError):
+            await merging
+        while watched.now:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert watched.calls <= 2 * outbox.CALLS_A_MERGE
+
+
+async def test_names_are_told_from_their_shards_in_turns(store: Store) -> None:
+    """Others get their turn while the shards of ten thousand names are computed."""
+    names = [f"entity {number}" for number in range(10_000)]
+    computed, most = [0], [0]
+    shard_for = ids.shard_for
+
+    def counted(entity: str, shards: int) -> int:
+        computed[0] += 1
+        most[0] = max(most[0], computed[0])
+        return shard_for(entity, shards)
+
+    async def others() -> None:
+        while True:
+            computed[0] = 0
+            await asyncio.sleep(0)
+
+    with patch.object(ids, "shard_for", counted):
+        ticking = asyncio.create_task(others())
+        await Outboxes(store).merge(names, older=True, cursor=None, count=5)
+        ticking.cancel()
+    assert most[0] <= outbox.NAMES_A_TURN + 1
+
+
+@pytest.mark.every_store
+@pytest.mark.parametrize("older", [True, False])
+async def test_merge_tallies_what_each_outbox_holds(store: Store, *, older: bool) -> None:
+    """Never fewer than there are above the farthest of the merged ids, nor more than there are."""
+    held = await fill(store, [(0, list(range(1, 50, step))) for step in range(1, 12)])
+    cursor = activity_id(25)
+    tally = Tally()
+    merged = await Outboxes(store).merge(held, older=older, cursor=cursor, count=9, tally=tally)
+    farthest = merged.ids[-1] if older else cursor
+    for entity, (_, *some) in held.items():
+        assert len([one for one in some if one > farthest]) <= tally.held[entity] <= len(some)
+    assert {one: set(routes) for one, routes in tally.routes.items()} == {
+        one: {entity for entity, some in held.items() if one in some} for one in merged.ids
+    }

@@ -10,5 +10,7 @@ local state = not head and 'cold' or head:byte() == MARKER and 'building' or 'wa
 if state == 'cold' then
   redis.call('RPUSH', feed, '!' .. ARGV[2])
   redis.call('PEXPIRE', feed, BUILD_MS)
+  -- It missed what was delivered while there was no warm feed. Not before the first write, which a full store refuses.
+  redis.call('DEL', cache_key(DEEP, ARGV[1]))
 end
 return {state, redis.call('HGET', key(EDGES, ARGV[1]), GENERATION) or ''}

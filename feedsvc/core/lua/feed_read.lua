@@ -1,5 +1,5 @@
 -- include: packed clock live
--- Reads a slice of a warm feed, and notes that it was read.
+-- Reads a slice of a warm feed, and notes that it was read, if the store takes writes.
 -- KEYS  the tag of the user's shard
 -- ARGV  user, 'older' or 'newer', cursor ('' for the end it starts from), count
 -- Returns {state, floor, end of the live log or '', pulled followees, those of them whose edges need not stay PULL, ids
@@ -25,8 +25,9 @@ if state == 'warm' then
     if redis.call('LINDEX', feed, place) == cursor then place = place + 1 end
     ids = redis.call('LRANGE', feed, place, place + count - 1)
   end
-  -- At most one write in a tenth of the time to live: with a synchronous append-only file a write costs a sync.
-  if redis.call('PTTL', feed) < FEED_TTL_MS * 0.9 then redis.call('PEXPIRE', feed, FEED_TTL_MS) end
+  -- At most one write in a tenth of the time to live: with a synchronous append-only file a write costs a sync. A store
+  -- that refuses writes answers all the same.
+  if redis.call('PTTL', feed) < FEED_TTL_MS * 0.9 then redis.pcall('PEXPIRE', feed, FEED_TTL_MS) end
 end
 local pulled, unsettled = redis.call('SMEMBERS', key(PULLED, user)), {}
 for first = 1, #pulled, 512 do
@@ -35,4 +36,6 @@ for first = 1, #pulled, 512 do
     if not celebrity or celebrity:sub(1, 1) ~= 'P' then unsettled[#unsettled + 1] = some[i] end
   end
 end
-return {state, head or '', is_live(user) and log_tail(user) or '', pulled, unsettled, ids}
+local lease = tonumber(redis.call('ZSCORE', LIVE, user) or nil)
+local log_end = lease and lease * 1000 > clock_us() and log_tail(user) or ''
+return {state, head or '', log_end, pulled, unsettled, ids}

@@ -20,7 +20,8 @@ local function flip(position)
     local pulled = key(PULLED, follower)
     spent = spent + 1
     if pull then
-      redis.call('SADD', pulled, entity)
+      -- A deep segment may hold what the outbox lets go from now on.
+      if redis.call('SADD', pulled, entity) == 1 then redis.call('DEL', cache_key(DEEP, follower)) end
     elseif redis.call('SISMEMBER', pulled, entity) == 1 then
       local head = redis.call('LINDEX', cache_key(FEED, follower), 0)
       if not head then

@@ -1,4 +1,4 @@
--- include: packed outbox clock live
+-- include: packed feed outbox clock live
 -- Writes an activity to the outbox of an entity that it was published to, and to that entity's own feed.
 -- KEYS  the tag of the entity's shard
 -- ARGV  entity, activity id
@@ -6,7 +6,7 @@
 --         and so for its followers. Doing it again changes nothing.
 local entity, id = ARGV[1], ARGV[2]
 if not outbox_insert(entity, id) then return {} end
-packed_insert(cache_key(FEED, entity), id, FEED_CAP, FEED_MOST)
+feed_insert(entity, id, entity)
 if leased(entity) then log_added(entity, id, entity) end
 if leased(OUTBOX_LOG .. entity) then log_added(OUTBOX_LOG .. entity, id) end
 local found = redis.call('HMGET', key(EDGES, entity), SHARDS, MODE)

@@ -1,4 +1,4 @@
--- include: packed outbox clock live requests jobs
+-- include: packed feed outbox clock live requests jobs
 -- Publishes an activity: id, body, outbox, own feed, external id, request record and the job that delivers it, all in
 -- one step.
 -- KEYS  the tag of the actor's shard
@@ -98,7 +98,7 @@ end
 if external ~= '' then redis.call('SET', key(EXTERNAL, external), id .. digest) end
 if own then
   outbox_insert(actor, id)
-  packed_insert(cache_key(FEED, actor), id, FEED_CAP, FEED_MOST)
+  feed_insert(actor, id, actor)
   if leased(actor) then log_added(actor, id, actor) end
   if leased(OUTBOX_LOG .. actor) then log_added(OUTBOX_LOG .. actor, id) end
 end

@@ -1,4 +1,4 @@
--- include: packed clock live followers jobs
+-- include: packed feed clock live followers jobs
 -- Delivers an activity to the warm feeds of an author's followers in some shards, and to the logs of live ones.
 -- KEYS  the tags of the followers' shards; one, where each shard has a slot of its own; to end the job: and that of its shard
 -- ARGV  author, activity id, work budget, how many shards, then for each the position to continue after ('-inf' at first),
@@ -22,7 +22,7 @@ local function push(position)
       return {redis.call('ZSCORE', key(FOLLOWERS, author), followers[i - 1]), delivered, cold, i - 1}
     end
     local follower = followers[i]
-    local outcome, cost = packed_insert(cache_key(FEED, follower), id, FEED_CAP, FEED_MOST)
+    local outcome, cost = feed_insert(follower, id, author)
     if outcome == COLD then cold = cold + 1 elseif outcome == ADDED then delivered = delivered + 1 end
     if any_live and leased(follower) then
       log_added(follower, id, author)

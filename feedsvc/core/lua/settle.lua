@@ -27,4 +27,6 @@ if stored[1] and stored[1]:byte() ~= MARKER and #ARGV > 5 then
   end
 end
 redis.call('SREM', pulled, followee)
+-- What its outbox holds is not in there.
+redis.call('DEL', cache_key(DEEP, follower))
 return 1

@@ -18,6 +18,7 @@ if there == '1' then
   if celebrity and celebrity:sub(1, 1) == 'P' then left = '1' end
   redis.call('SREM', key(PULLED, follower), followee)
   redis.call('DEL', cache_key(FEED, follower))
+  redis.call('DEL', cache_key(DEEP, follower))
   if leased(follower) then log_write(follower, 'u', followee) end
 end
 request_keep(request, digest, there, ARGV[5])

@@ -2,16 +2,19 @@
 -- is '0' or an id. A feed that is being built has '!nonce' there, which sorts below every id, so that whatever
 -- is delivered meanwhile lands. Ids have 19 digits: strings compare as numbers.
 local COLD, ADDED, PRESENT, BELOW = 0, 1, 2, 3
+local FAR = 40
 local MARKER = 33 -- the byte of '!'
 
 -- Keeps the newest `keep` ids; the next older one becomes the floor. A list that is being built may not lose its
--- marker: it is given up instead, and the feed stays cold.
+-- marker: it is given up instead, and the feed stays cold. Returns how many ids the list lets go.
 local function packed_trim(list, keep)
   if redis.call('LINDEX', list, 0):byte() == MARKER then
     redis.call('DEL', list)
-  else
-    redis.call('LTRIM', list, -(keep + 1), -1)
+    return 0
   end
+  local over = redis.call('LLEN', list) - 1 - keep
+  redis.call('LTRIM', list, -(keep + 1), -1)
+  return over
 end
 
 -- The index of the first element that is >= id, given list[low] < id <= list[high].
@@ -23,13 +26,13 @@ local function packed_place(list, id, low, high)
   return high
 end
 
--- Inserts an id in its place, once. Trims to `keep` ids when there are more than `most`. Returns what happened,
--- and what it cost in units of an append.
+-- Inserts an id in its place, once. Trims to `keep` ids when there are more than `most`. Returns what happened, what it
+-- cost in units of an append (FAR, if the place was not near the end), and how many ids were trimmed, if any.
 local function packed_insert(list, id, keep, most)
   local tail = redis.call('LINDEX', list, -1)
   if not tail then return COLD, 1 end
   if tail < id then
-    if redis.call('RPUSH', list, id) > most + 1 then packed_trim(list, keep) end
+    if redis.call('RPUSH', list, id) > most + 1 then return ADDED, 1, packed_trim(list, keep) end
     return ADDED, 1
   end
   if tail == id then return PRESENT, 1 end
@@ -46,9 +49,9 @@ local function packed_insert(list, id, keep, most)
     local place = packed_place(list, id, 0, redis.call('LLEN', list) - 1)
     local above = redis.call('LINDEX', list, place)
     if above == id then return PRESENT, 20 end
-    length, cost = redis.call('LINSERT', list, 'BEFORE', above, id), 40
+    length, cost = redis.call('LINSERT', list, 'BEFORE', above, id), FAR
   end
-  if length > most + 1 then packed_trim(list, keep) end
+  if length > most + 1 then return ADDED, cost, packed_trim(list, keep) end
   return ADDED, cost
 end
 

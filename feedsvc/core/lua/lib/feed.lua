@@ -1,0 +1,54 @@
+-- Delivering to feeds, and to what lies beside a warm one: its deep segment. That is a part of the query between a floor
+-- and a ceiling, kept for a while for those who read below what is stored. A list [head, spent, id, id, ...], ascending. The head is '!nonce' while the segment is being
+-- built; then 'floor ceiling outbox_floor allowance length' and after a NUL each the sources that are not in it.
+--
+-- The list has the ids above its floor and up to its ceiling of all outboxes whose edges are PUSH, but for those few
+-- that hold the most: readers merge these, and those of PULL edges. None of the others can have let go of anything in
+-- the segment until more than `allowance` ids were delivered: `spent` counts what came below the warm feed or was
+-- trimmed from it since, and the warm feed had `length` elements. Needs packed.lua.
+local LATE = 1000 -- ids that may come late while a segment is being built
+
+local function deep_spend(deep, head, count)
+  local spent = redis.call('LINDEX', deep, 1) + count
+  if head:byte() ~= MARKER and spent > tonumber(head:match('^%d+ %d+ %d+ (%d+)')) then
+    redis.call('DEL', deep)
+  else
+    redis.call('LSET', deep, 1, spent)
+  end
+end
+
+local function deep_insert(deep, id)
+  local length = redis.call('LLEN', deep)
+  local tail = length > 2 and redis.call('LINDEX', deep, -1) or ''
+  if tail < id then return redis.call('RPUSH', deep, id) end
+  local above = redis.call('LINDEX', deep, packed_place(deep, id, 1, length - 1))
+  if above ~= id then redis.call('LINSERT', deep, 'BEFORE', above, id) end
+end
+
+-- Notes an id that a source delivers far below the end of the warm feed, or below all of it.
+local function deep_late(user, id, source, below)
+  local deep = cache_key(DEEP, user)
+  local head = redis.call('LINDEX', deep, 0)
+  if not head then return end
+  if head:byte() == MARKER then
+    if redis.call('RPUSH', deep, id .. '\0' .. source) > LATE then redis.call('DEL', deep) end
+    return
+  end
+  local floor, ceiling = head:match('^(%d+) (%d+)')
+  if id <= floor then return end
+  if id <= ceiling and not head:find('\0' .. source .. '\0', 1, true)
+    and redis.call('SISMEMBER', key(PULLED, user), source) == 0 then deep_insert(deep, id) end
+  if below then deep_spend(deep, head, 1) end
+end
+
+-- Delivers an id to a user's warm feed, and to the deep segment if it belongs there. Returns as packed_insert does.
+local function feed_insert(user, id, source)
+  local outcome, cost, trimmed = packed_insert(cache_key(FEED, user), id, FEED_CAP, FEED_MOST)
+  if outcome == BELOW or cost == FAR then deep_late(user, id, source, outcome == BELOW) end
+  if trimmed then
+    local deep = cache_key(DEEP, user)
+    local head = redis.call('LINDEX', deep, 0)
+    if head then deep_spend(deep, head, trimmed) end
+  end
+  return outcome, cost
+end

@@ -1,0 +1,147 @@
+"""A store that refuses writes: every read answers, from the outboxes if need be; writes say when
+to come again.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from activityfeed.v1.activity_service_pb2 import ListActivitiesRequest
+from activityfeed.v1.follow_service_pb2 import BatchGetRelationshipsRequest
+from redis.exceptions import ResponseError
+
+from feedsvc.config import Limits
+from feedsvc.core import keys
+from feedsvc.embedded import EmbeddedStore, ServerBinary
+from tests.serving import Serve, Service, refused, until
+from tests.stores import _redis7
+
+SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40)
+#: Outboxes of so many are merged for a page below what is stored.
+AUTHORS = 30
+
+Refusing = Callable[[Service], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def full(service: Service) -> AsyncIterator[None]:
+    """The store's memory is full."""
+    await service.store.config_set("maxmemory", "1")
+    yield
+    await service.store.config_set("maxmemory", "0")
+
+
+@asynccontextmanager
+async def without_replicas(service: Service) -> AsyncIterator[None]:
+    """The store wants replicas to write to, and has none."""
+    await service.store.config_set("min-replicas-to-write", "1")
+    yield
+    await service.store.config_set("min-replicas-to-write", "0")
+
+
+async def prepared(service: Service) -> dict[str, list[str]]:
+    """Users whose feeds are warm, cold, being built and with an edge that is PULL, by name."""
+    authors = [f"a{number}" for number in range(AUTHORS)]
+    users = ["warm", "cold", "building", "unsettled", "old"]
+    await service.follow_all([(user, author) for user in users for author in authors])
+    posted: list[str] = []
+    for author in authors:
+        posted += await service.posts(author, 3)
+    expected = sorted(posted, reverse=True)
+    await service.warm(*users)
+    await service.chill("cold", "building")
+    await service.store.rpush(keys.feed(service.tag("building"), "building"), "!0123456789abcdef")
+    await service.store.sadd(keys.pulled(service.tag("unsettled"), "unsettled"), "a1")
+    # Due to be noted as read.
+    await service.store.expire(keys.feed(service.tag("old"), "old"), 60)
+    return dict.fromkeys(users, expected)
+
+
+async def check(service: Service, refusing: Refusing) -> None:
+    feeds = await prepared(service)
+    # Live until a moment ago: its log cannot be taken away now.
+    await (await service.subscribe("warm")).close()
+    await service.store.zadd(keys.live(service.tag("warm")), {"warm": 1})
+    async with refusing(service):
+        for write in (service.post("a0"), service.follow("warm", "carol")):
+            assert (await refused(write)).reason == "STORE_UNAVAILABLE"
+        for user, expected in feeds.items():
+            assert await service.feed(user, size=7) == expected, user
+            top = await service.page(user, size=5)
+            page = await service.page(user, (await service.page(user, size=50)).next_page_token, 5)
+            newer = [one async for one in service.walk_newer(user, page.newer_page_token, 20)]
+            found = [item.activity.id for one in reversed(newer) for item in one.items]
+            assert found == expected[:50], user
+            assert not (await service.verify(user)).differences
+            await service.stats(user)
+            # A page that is to begin a log cannot be had without one.
+            refusal = await refused(service.page(user, start_log=True))
+            assert refusal.reason == "STORE_UNAVAILABLE"
+            assert refusal.code is grpc.StatusCode.UNAVAILABLE
+            assert refusal.retry_ms
+            assert top.items
+        expected = feeds["cold"]
+        assert (await service.get(expected[0])).id == expected[0]
+        assert (await service.delivery(expected[0])).state
+        listed = await service.activities.ListActivities(ListActivitiesRequest(entity="a1"))
+        assert len(listed.activities) == 3
+        assert await service.counts("a1") == (len(feeds), 0)
+        assert sorted(await service.followers("a1", size=2)) == sorted(feeds)
+        assert len(await service.following("warm", size=7)) == AUTHORS
+        related = await service.follows.BatchGetRelationships(
+            BatchGetRelationshipsRequest(entity="warm", others=["a1", "carol"])
+        )
+        assert [one.following for one in related.relationships] == [True, False]
+    for user, expected in feeds.items():
+        assert await service.feed(user, size=7) == expected
+    await service.post("a0")
+
+
+@pytest.mark.every_store
+@pytest.mark.parametrize("refusing", [full, without_replicas], ids=lambda one: one.__name__)
+async def test_reads_answer_while_the_store_refuses_writes(
+    serve: Serve, refusing: Refusing
+) -> None:
+    await check(await serve(limits=SMALL), refusing)
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis7"])
+async def test_reads_answer_while_the_store_cannot_save(tmp_path: Path, kind: str) -> None:
+    """A folder stands where its snapshot goes: that fails, and then it refuses writes (MISCONF)."""
+    server: ServerBinary | None = _redis7() if kind == "redis7" else None
+    store = EmbeddedStore(tmp_path / "store", durable=False, server=server)
+    await store.start()
+    try:
+        service = await Service.start(store.url, SMALL)
+
+        @asynccontextmanager
+        async def unable_to_save(service: Service) -> AsyncIterator[None]:
+            names = {
+                name: (await service.store.config_get(name))[name] for name in ("dir", "dbfilename")
+            }
+            in_the_way = Path(names["dir"]) / names["dbfilename"]
+            in_the_way.mkdir()
+            await service.store.config_set("stop-writes-on-bgsave-error", "yes")
+            await service.store.config_set("save", "3600 1000000")
+            await service.store.bgsave()
+
+            async def refuses() -> bool:
+                try:
+                    await service.store.set("probe", "")
+                except ResponseError:
+                    return True
+                return False
+
+            await until(refuses)
+            yield
+            await service.store.config_set("save", "")
+            in_the_way.rmdir()
+
+        try:
+            await check(service, unable_to_save)
+        finally:
+            await service.stop()
+    finally:
+        await store.stop()
