@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "feedsvc"
 DETAILS_KEY = "grpc-status-details-bin"
-#: When to come again, in milliseconds: after UNAVAILABLE, and when workers must catch up first.
+#: When to come again, in milliseconds: after UNAVAILABLE, and when others must be done first.
 RETRY_MS, OVERLOADED_RETRY_MS = 200, 1_000
 
 _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
@@ -93,6 +93,10 @@ _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         ErrorReason.ERROR_REASON_TOO_MANY_USERS,
     ),
+    errors.TooManyStreams: (
+        grpc.StatusCode.UNAVAILABLE,
+        ErrorReason.ERROR_REASON_TOO_MANY_STREAMS,
+    ),
 }
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -102,11 +106,7 @@ def status_of(error: Exception) -> Status:
     found = _CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
     if found is None:
         log.error("a defect: %s", type(error).__name__, exc_info=error)
-        return _status(
-            grpc.StatusCode.INTERNAL,
-            "internal error",
-            [_info(ErrorReason.ERROR_REASON_INTERNAL, {})],
-        )
+        return internal()
     code, reason = found
     metadata: dict[str, str] = {}
     details: list[Message] = []
@@ -130,11 +130,17 @@ def status_of(error: Exception) -> Status:
             metadata["resume_token"] = token
         case errors.TooManyFollowees(limit=limit) | errors.TooManyUsers(limit=limit):
             metadata["limit"] = str(limit)
-        case errors.StoreUnavailable() | errors.Draining():
+        case errors.StoreUnavailable() | errors.Draining() | errors.StreamExpired():
             details.append(_retry(RETRY_MS))
-        case errors.FanoutOverloaded():
+        case errors.FanoutOverloaded() | errors.TooManyStreams():
             details.append(_retry(OVERLOADED_RETRY_MS))
     return _status(code, str(error), [_info(reason, metadata), *details])
+
+
+def internal() -> Status:
+    """The status of a call that failed for a reason which is no caller's business."""
+    info = _info(ErrorReason.ERROR_REASON_INTERNAL, {})
+    return _status(grpc.StatusCode.INTERNAL, "internal error", [info])
 
 
 def code_of(status: Status) -> grpc.StatusCode:

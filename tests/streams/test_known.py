@@ -7,14 +7,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from activityfeed.v1.subscription_service_pb2 import SubscribeFeedRequest, SubscribeFeedsRequest
 
 from feedsvc.core import keys
+from feedsvc.services.items import resume_bound
+from feedsvc.tokens import Tokens
 from tests.faults.proxy import Proxy
 from tests.serving import Serve, Service, Stream, end_of
 from tests.stores import Store
 
 #: Checkpoints, at which a stream reads its log unasked, do not come while a test runs.
 QUIET = 300
+#: Users of one stream, and events that each of them is to be told.
+USERS, EVENTS = 16, 300
 #: Seconds that the slow server waits for a reply of the store, at the most.
 SLOW = 0.03
 
@@ -143,3 +148,40 @@ async def test_followed_by_two_routes_and_unfollowed(serve: Serve) -> None:
     await service.unfollow("bob", "eve")
     resumed = await service.subscribe("bob", token)
     assert await resumed.until(("unfollowed", "eve")) == [("added", kept), ("unfollowed", "eve")]
+
+
+async def test_token_of_a_message_is_that_of_its_last_event(store: Store, tmp_path: Path) -> None:
+    """Not how far the log has been read meanwhile: whoever resumes with it would miss the rest.
+
+    Many users with much to be told, so that logs are read while messages of others are written.
+    """
+    service = await Service.start(store.url, checkpoint_seconds=QUIET)
+    users = [f"u{number}" for number in range(USERS)]
+    try:
+        begun = {user: await service.subscribe(user) for user in users}
+        await service.follow_all([(user, "alice") for user in users])
+        posted = await service.posts("alice", EVENTS)
+        await service.at_rest()
+        places: dict[str, dict[str, str]] = {}
+        for user in users:
+            log = await service.store.xrange(f"{service.tag(user)}l:{user}")
+            places[user] = {
+                fields[b"a"].decode(): place.decode() for place, fields in log if b"a" in fields
+            }
+        call = service.subscriptions.SubscribeFeeds()
+        for user, stream in begun.items():
+            add = SubscribeFeedRequest(user=user, resume_token=stream.token)
+            await call.write(SubscribeFeedsRequest(add=add))
+        tokens = Tokens(service.server.engine.store.secret)
+        left = dict.fromkeys(users, len(posted))
+        while any(left.values()):
+            message = await call.read()
+            added = [event.added.activity.id for event in message.events if event.HasField("added")]
+            if added:
+                bound = resume_bound(message.user, "")
+                (place,) = tokens.read_logs(message.resume_token, 1, *bound)
+                assert place == places[message.user][added[-1]]
+                left[message.user] -= len(added)
+        call.cancel()
+    finally:
+        await service.stop()
