@@ -15,6 +15,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from feedsvc import errors
+from feedsvc.bounds import VIOLATIONS
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def status_of(error: Exception) -> Status:
                 BadRequest(
                     field_violations=[
                         BadRequest.FieldViolation(field=one.field, description=one.rule)
-                        for one in violations
+                        for one in violations[:VIOLATIONS]
                     ]
                 )
             )

@@ -18,6 +18,7 @@ from activityfeed.v1 import (
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
+from feedsvc.bounds import BATCH_BYTES
 from feedsvc.core import ids
 from feedsvc.errors import InvalidRequest, Violation
 
@@ -175,6 +176,8 @@ def _batch_publish(
     check: _Check, request: activity_service_pb2.BatchPublishActivitiesRequest
 ) -> None:
     check.count("requests", request.requests, BATCH_PUBLISH)
+    if request.ByteSize() > BATCH_BYTES:
+        check.add("requests", f"must have at most {BATCH_BYTES} bytes serialised, together")
 
 
 def _get_activity(

@@ -20,6 +20,7 @@ LIVE = f"{PITFALLS}/test_live.py"
 KNOWN = "tests/streams/test_known.py"
 SUBSCRIPTIONS = "tests/contract/test_subscriptions.py"
 STREAMS = "tests/streams/test_streams.py"
+BOUNDS = "tests/contract/test_bounds.py"
 
 
 @dataclass(frozen=True)
@@ -716,7 +717,8 @@ BUGS = (
         (
             (
                 "services/gateway.py",
-                "            except Exception as error:  # noqa: BLE001 (the others are not to know)\n"
+                "            except Exception as error:"
+                "  # noqa: BLE001 (the others are not to know)\n"
                 "                if self._has(user):\n",
                 "            except StoreUnavailable as error:\n"
                 "                if self._has(user):\n",
@@ -759,6 +761,48 @@ BUGS = (
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_lost_log_is_answered_with_a_reset_at_once",),
+    ),
+    Bug(
+        "message-as-long-as-it-comes",
+        "all that was read for a stream becomes one message, whatever its bytes",
+        (
+            (
+                "services/subjects.py",
+                "if events and size + len(piece) > EVENT_BYTES:",
+                "if size < 0:",
+            ),
+        ),
+        (BOUNDS,),
+    ),
+    Bug(
+        "page-as-long-as-it-comes",
+        "a page holds as many items as were asked for, whatever their bytes",
+        (
+            (
+                "core/feed.py",
+                "most = min(size, fitting(len(body) for _, body in items))",
+                "most = size",
+            ),
+        ),
+        (BOUNDS,),
+    ),
+    Bug(
+        "letters-as-long-as-they-come",
+        "a page of dead letters is longer than clients take",
+        (
+            (
+                "services/admin.py",
+                "most = min(size, fitting(one.ByteSize() for one in letters))",
+                "most = size",
+            ),
+        ),
+        (BOUNDS,),
+    ),
+    Bug(
+        "batch-as-long-as-it-comes",
+        "the answer to a batch is longer than clients take",
+        (("validate.py", "if request.ByteSize() > BATCH_BYTES:", "if request.ByteSize() < 0:"),),
+        (BOUNDS,),
     ),
     Bug(
         "streams-without-bound",
