@@ -19,7 +19,7 @@ from activityfeed.v1.subscription_service_pb2 import (
     SubscribeFeedsRequest,
 )
 
-from feedsvc.bounds import BATCH_BYTES, MESSAGE_BYTES
+from feedsvc.bounds import BATCH_BYTES, EVENT_BYTES, MESSAGE_BYTES
 from feedsvc.core import keys
 from feedsvc.validate import ACTIVITY_BYTES, ADDRESSED, ENTITY_BYTES
 from tests.serving import Serve, Service, ids_of, refused
@@ -68,7 +68,7 @@ async def told(call: Any, count: int) -> list[tuple[str, list[str]]]:
     while sum(len(some) for _, some in found) < count:
         message = await call.read()
         assert message is not grpc.aio.EOF
-        assert message.ByteSize() <= MESSAGE_BYTES
+        assert message.ByteSize() <= EVENT_BYTES + 2 * ACTIVITY_BYTES < MESSAGE_BYTES
         added = [event.added for event in message.events if event.HasField("added")]
         some = [getattr(one, "activity", one).id for one in added]
         found.append((message.resume_token, some))

@@ -20,6 +20,7 @@ LIVE = f"{PITFALLS}/test_live.py"
 KNOWN = "tests/streams/test_known.py"
 SUBSCRIPTIONS = "tests/contract/test_subscriptions.py"
 STREAMS = "tests/streams/test_streams.py"
+ENDED = "tests/contract/test_ended_calls.py"
 BOUNDS = "tests/contract/test_bounds.py"
 
 
@@ -803,6 +804,44 @@ BUGS = (
         "the answer to a batch is longer than clients take",
         (("validate.py", "if request.ByteSize() > BATCH_BYTES:", "if request.ByteSize() < 0:"),),
         (BOUNDS,),
+    ),
+    Bug(
+        "client-gone-is-a-defect",
+        "what fails because the client has gone is logged as a defect, with its traceback",
+        (
+            (
+                "interceptors/errors.py",
+                "            except grpc.aio.InternalError as error:\n"
+                '                log.debug("the client has gone: %s", error)\n'
+                "                status = internal()\n"
+                "            except grpc.aio.BaseError:",
+                "            except grpc.aio.AbortError:",
+            ),
+            (
+                "interceptors/errors.py",
+                "    except grpc.aio.InternalError as error:\n        #",
+                "    except ZeroDivisionError as error:\n        #",
+            ),
+        ),
+        (ENDED,),
+    ),
+    Bug(
+        "metadata-sent-twice",
+        "a stream whose first message is cut brings its metadata again and so never ends",
+        (
+            (
+                "services/sender.py",
+                "                await self._context.send_initial_metadata(())\n",
+                "",
+            ),
+        ),
+        (ENDED,),
+    ),
+    Bug(
+        "ends-while-the-client-writes",
+        "a stream ends as its last messages are answered by requests: its client is told INTERNAL",
+        (("services/gateway.py", "        await self._linger()\n", ""),),
+        (ENDED,),
     ),
     Bug(
         "streams-without-bound",
