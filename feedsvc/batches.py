@@ -61,6 +61,7 @@ class Batch(Generic[T]):
     def __init__(self, entry: type[T], raw: bytes) -> None:
         """Cut a batch into entries. Raises DecodeError if it is none."""
         self.entry = entry
+        self.size = len(raw)
         self.entries: Sequence[bytes] = _Entries.FromString(raw).entries
 
 

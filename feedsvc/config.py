@@ -113,6 +113,9 @@ class Config(_Validated):
     write_seconds: float = _bounded(
         30, 0.1, 3_600, "seconds after which a stream that its client does not read is ended"
     )
+    max_streams: int = _bounded(
+        20_000, 1, 1_000_000, "streams that this server serves at a time; more are refused"
+    )
     max_users: int = _bounded(10_000, 1, 1_000_000, "users on one stream of SubscribeFeeds")
     max_request_bytes: int = _bounded(
         4 * 1024 * 1024, 65_536, 64 * 1024 * 1024, "bytes that a request message may have"

@@ -111,5 +111,9 @@ class TooManyUsers(FeedError):
         self.limit = limit
 
 
+class TooManyStreams(FeedError):
+    """The server has as many streams as it may. Expected in operation; come again."""
+
+
 class StoreUnfit(Exception):
     """The store cannot be used; the message says what is wrong and what to do. Ends the server."""

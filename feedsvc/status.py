@@ -15,6 +15,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from feedsvc import errors
+from feedsvc.bounds import VIOLATIONS
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ DOMAIN = "feedsvc"
 DETAILS_KEY = "grpc-status-details-bin"
 #: Milliseconds after which gRPC's own retries may come again (gRFC A6); negative: not at all.
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
-#: When to come again, in milliseconds: after UNAVAILABLE, and when workers must catch up first.
+#: When to come again, in milliseconds: after UNAVAILABLE, and when others must be done first.
 RETRY_MS, OVERLOADED_RETRY_MS = 200, 1_000
 
 _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
@@ -99,6 +100,10 @@ _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         ErrorReason.ERROR_REASON_TOO_MANY_USERS,
     ),
+    errors.TooManyStreams: (
+        grpc.StatusCode.UNAVAILABLE,
+        ErrorReason.ERROR_REASON_TOO_MANY_STREAMS,
+    ),
 }
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -108,11 +113,7 @@ def status_of(error: Exception) -> Status:
     found = _CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
     if found is None:
         log.error("a defect: %s", type(error).__name__, exc_info=error)
-        return _status(
-            grpc.StatusCode.INTERNAL,
-            "internal error",
-            [_info(ErrorReason.ERROR_REASON_INTERNAL, {})],
-        )
+        return internal()
     code, reason = found
     metadata: dict[str, str] = {}
     details: list[Message] = []
@@ -122,7 +123,7 @@ def status_of(error: Exception) -> Status:
                 BadRequest(
                     field_violations=[
                         BadRequest.FieldViolation(field=one.field, description=one.rule)
-                        for one in violations
+                        for one in violations[:VIOLATIONS]
                     ]
                 )
             )
@@ -136,9 +137,9 @@ def status_of(error: Exception) -> Status:
             metadata["resume_token"] = token
         case errors.TooManyFollowees(limit=limit) | errors.TooManyUsers(limit=limit):
             metadata["limit"] = str(limit)
-        case errors.StoreUnavailable() | errors.Draining():
+        case errors.StoreUnavailable() | errors.Draining() | errors.StreamExpired():
             details.append(_retry(RETRY_MS))
-        case errors.FanoutOverloaded() | errors.ServerOverloaded():
+        case errors.FanoutOverloaded() | errors.ServerOverloaded() | errors.TooManyStreams():
             details.append(_retry(OVERLOADED_RETRY_MS))
     return _status(code, str(error), [_info(reason, metadata), *details])
 
@@ -156,6 +157,12 @@ def trailing_metadata(status: Status) -> tuple[tuple[str, str | bytes], ...]:
         if packed.Unpack(retry):
             return details, (PUSHBACK_KEY, str(retry.retry_delay.ToMilliseconds()))
     return details, (PUSHBACK_KEY, "-1")  # do not
+
+
+def internal() -> Status:
+    """The status of a call that failed for a reason which is no caller's business."""
+    info = _info(ErrorReason.ERROR_REASON_INTERNAL, {})
+    return _status(grpc.StatusCode.INTERNAL, "internal error", [info])
 
 
 def code_of(status: Status) -> grpc.StatusCode:

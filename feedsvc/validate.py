@@ -23,9 +23,7 @@ from feedsvc.batches import Batch
 from feedsvc.core import ids
 from feedsvc.errors import InvalidRequest, Violation
 
-#: Bytes of a batch, so that its answer, which has ids and times beside, is below 4 MiB; and of any
-#: other request.
-BATCH_BYTES = 3_670_016
+#: Bytes of any request but a batch.
 REQUEST_BYTES = 1_048_576
 ENTITY_BYTES = 256
 REQUEST_ID_BYTES = 128
@@ -348,6 +346,8 @@ def check(request: Message | Batch[Any]) -> None:
     found = _Check()
     if isinstance(request, Batch):
         found.count("requests", request.entries, _MOST_ENTRIES[request.entry])
+        if request.size > BATCH_BYTES:
+            found.add("requests", f"must have at most {BATCH_BYTES} bytes serialised, together")
     else:
         rules = _RULES.get(type(request))
         if rules is None:  # without fields, or another package's: health, reflection

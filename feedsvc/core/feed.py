@@ -15,6 +15,7 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Literal
 
+from feedsvc.bounds import fitting
 from feedsvc.core import ids, keys
 from feedsvc.core.activities import Activities
 from feedsvc.core.edges import Edges
@@ -199,7 +200,8 @@ class Feeds:
         """A page of ``size`` activities that are still there; slices are read until it is full.
 
         One more than the page is looked for: only a live one means that there is more. After
-        ``read_work`` ids the page is cut short, with a place to continue from.
+        ``read_work`` ids, or at ``bounds.PAGE_BYTES``, the page is cut short, with a place to
+        continue from.
         """
         items: list[tuple[int, bytes]] = []
         first: Slice | None = None
@@ -217,8 +219,9 @@ class Feeds:
             floor, exhausted = max(floor, part.floor), part.exhausted
             if part.ids:
                 at = Cursor(cursor.older, part.ids[-1])
-        more = len(items) > size
-        items = items[:size]
+        most = min(size, fitting(len(body) for _, body in items))
+        more = len(items) > most
+        items = items[:most]
         if more:
             at = Cursor(cursor.older, items[-1][0])
         end = End.MORE

@@ -31,7 +31,12 @@ log = logging.getLogger(__name__)
 #: Entries that all reads of one call return at the most.
 ENTRIES_A_CALL = 400
 #: Logs that are read by one call, and at a time; bodies of activities that are read by one call.
-LOGS_A_CALL, LOGS_A_ROUND, BODIES_A_CALL = 32, 128, 256
+LOGS_A_CALL, LOGS_A_ROUND, BODIES_A_CALL = 32, 128, 128
+#: Bytes of bodies after which the rest of what a round of reads found is left to the next round.
+BYTES_A_ROUND = 8_388_608
+#: Readers that are told in one turn of the event loop: with the streams that they wake, about a
+#: millisecond, after which others are served.
+TOLD_A_TURN = 16
 #: Seconds between attempts to listen to the channel again.
 LISTEN_AGAIN_SECONDS = 0.2
 #: Seconds after which a listener that has not ended is cancelled again.
@@ -139,12 +144,15 @@ class Live:
         place: bytes = await self._store.script("live_open", log.shard, log.name)
         return place.decode()
 
-    async def read(self, log: Log, place: str) -> list[Entry]:
-        """What a log holds after a place, oldest first; not all if it is much. Raises LogLost."""
-        (entries,) = await self._read_logs([(log, place)])
+    async def read(self, log: Log, place: str) -> tuple[list[Entry], bool]:
+        """What a log holds after a place, oldest first, and whether there may be more.
+
+        Raises LogLost.
+        """
+        ((entries, more),) = await self._read_logs([(log, place)])
         if isinstance(entries, Exception):
             raise entries
-        return entries
+        return entries, more
 
     def want(self, reader: Reader) -> None:
         """Reads a log for a stream by one call with what others want now, and tells it."""
@@ -180,15 +188,22 @@ class Live:
             for reader in chain(*waiting):
                 reader.sent = True
             try:
-                found: list[Found] = await self._read_logs(some)
+                found: list[tuple[Found, bool]] = await self._read_logs(some)
             except Exception as error:  # noqa: BLE001 (whoever waits is told)
-                found = [error] * len(some)
-            for readers, entries in zip(waiting, found, strict=True):
+                found = [(error, False)] * len(some)
+            told = 0
+            for readers, (entries, more) in zip(waiting, found, strict=True):
                 for reader in readers:
-                    reader.stream.tell(reader, entries)
+                    reader.stream.tell(reader, entries, more=more)
+                    told += 1
+                    if not told % TOLD_A_TURN:
+                        await asyncio.sleep(0)  # the streams that were woken, and calls of others
 
-    async def _read_logs(self, wanted: list[tuple[Log, str]]) -> list[Found]:
-        """For each log what it holds after a place, or why not: LogLost, for one."""
+    async def _read_logs(self, wanted: list[tuple[Log, str]]) -> list[tuple[Found, bool]]:
+        """For each log what it holds after a place, and whether there may be more.
+
+        An exception says why it is not known what the log holds: LogLost, for one.
+        """
         found: list[Any] = [b"later"] * len(wanted)
         while left := [number for number, flat in enumerate(found) if flat == b"later"]:
             together = 1 if self._store.cluster else LOGS_A_CALL
@@ -200,7 +215,7 @@ class Live:
                 for number, flat in zip(call, answer, strict=True):
                     found[number] = flat
         added = {
-            int(what)
+            int(what): None
             for flat in found
             if isinstance(flat, list)
             for kind, what in zip(flat[1::4], flat[2::4], strict=True)
@@ -208,7 +223,8 @@ class Live:
         }
         bodies = await self._bodies_of(list(added))
         return [
-            _entries(flat, bodies) if isinstance(flat, list) else _failed(flat) for flat in found
+            _entries(flat, bodies) if isinstance(flat, list) else (_failed(flat), False)
+            for flat in found
         ]
 
     async def _call(self, wanted: list[tuple[Log, str]]) -> list[Any]:
@@ -227,15 +243,17 @@ class Live:
             return [found for one in wanted for found in await self._call([one])]
 
     async def _bodies_of(self, added: list[int]) -> dict[int, bytes | None]:
-        some = [
-            added[first : first + BODIES_A_CALL] for first in range(0, len(added), BODIES_A_CALL)
-        ]
-        found = await asyncio.gather(*(read_bodies(self._store, part) for part in some))
-        return {
-            one: body
-            for part, bodies in zip(some, found, strict=True)
-            for one, body in zip(part, bodies, strict=True)
-        }
+        """The bodies of activities; of the first ones only, if all are too many bytes at a time."""
+        bodies: dict[int, bytes | None] = {}
+        size = 0
+        for first in range(0, len(added), BODIES_A_CALL):
+            part = added[first : first + BODIES_A_CALL]
+            found = await read_bodies(self._store, part)
+            bodies |= zip(part, found, strict=True)
+            size += sum(map(len, filter(None, found)))
+            if size >= BYTES_A_ROUND:
+                break
+        return bodies
 
     # Waking.
 
@@ -302,19 +320,17 @@ class Live:
         return int(moment / self._tick_seconds)
 
 
-def _entries(flat: list[bytes], bodies: dict[int, bytes | None]) -> list[Entry]:
-    return [
-        Entry(
-            place.decode(),
-            _KINDS[kind],
-            what.decode(),
-            route.decode(),
-            bodies[int(what)] if kind == b"a" else None,
-        )
-        for place, kind, what, route in zip(
-            flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True
-        )
-    ]
+def _entries(flat: list[bytes], bodies: dict[int, bytes | None]) -> tuple[list[Entry], bool]:
+    """The entries up to the first whose body was not read, and whether there may be more."""
+    entries: list[Entry] = []
+    for place, kind, what, route in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True):
+        body = None
+        if kind == b"a":
+            if (number := int(what)) not in bodies:
+                return entries, True
+            body = bodies[number]
+        entries.append(Entry(place.decode(), _KINDS[kind], what.decode(), route.decode(), body))
+    return entries, len(entries) == ENTRIES_A_READ
 
 
 def _failed(said: Any) -> Exception:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ENTRIES_A_READ = 100
 #: Logs that are read for a stream at a time.
 LOGS_A_TURN = 64
+#: Bytes of activities that are held for a stream until its task takes them. The read that reaches
+#: the bound is kept whole; later ones are done again when the task has taken what is there.
+HELD_BYTES = 1_048_576
 
 Kind = Literal["created", "added", "removed", "followed", "unfollowed"]
 
@@ -59,6 +62,7 @@ class Reader:
         self.stream = stream
         self.log = log
         self.place = place
+        """How far its log has been read, not how far it has been sent."""
         self.tag = tag
         """What the stream knows it by."""
         self.due = 0.0
@@ -80,8 +84,8 @@ class Stream:
     """What one call follows. Only one task may use it."""
 
     __slots__ = (
-        *("_asked", "_found", "_live", "_unread", "_waiter", "_woken", "closed", "cut", "due"),
-        *("ends", "must_go_on", "readers", "task"),
+        *("_asked", "_found", "_held", "_live", "_unread", "_waiter", "_woken", "closed", "cut"),
+        *("due", "ends", "must_go_on", "readers", "task"),
     )
 
     def __init__(self, live: "Live", seconds: float) -> None:
@@ -90,6 +94,8 @@ class Stream:
         self._asked = 0
         """Readers whose logs are being read."""
         self._found: list[tuple[Reader, Found]] = []
+        self._held = 0
+        """Bytes of the bodies in ``_found``."""
         self._waiter: asyncio.Future[None] | None = None
         self._woken = False
         self.readers: set[Reader] = set()
@@ -144,7 +150,9 @@ class Stream:
     async def next(self) -> list[tuple[Reader, Found]]:
         """Waits until logs have been read, or something else woke it.
 
-        What each log held after where its reader was, which has moved on. Raises StreamOver.
+        What each log held after where its reader was, which has moved on, and moves on while the
+        caller is busy with this: a resume token names the place of the last entry that was sent,
+        never ``reader.place``. Raises StreamOver.
         """
         self._ask()
         if not (self._found or self._woken or self.over):
@@ -156,18 +164,21 @@ class Stream:
         self._woken = False
         if self.over:
             raise StreamOver
-        found, self._found = self._found, []
+        found, self._found, self._held = self._found, [], 0
         return [one for one in found if not one[0].closed]
 
-    def tell(self, reader: Reader, found: Found) -> None:
-        """Its log has been read."""
+    def tell(self, reader: Reader, found: Found, *, more: bool = False) -> None:
+        """Its log has been read; ``more``: not to its end."""
         self._asked -= 1
         if reader.closed:
             return
-        more, reader.asked, reader.sent, reader.again = reader.again, False, False, False
+        more, reader.asked, reader.sent, reader.again = more or reader.again, False, False, False
         if isinstance(found, list) and found:
+            if self._held >= HELD_BYTES:  # read again from the same place, when there is room
+                self._unread[reader] = None
+                return
+            self._held += sum(len(entry.body) for entry in found if entry.body is not None)
             reader.place = found[-1].place
-            more = more or len(found) == ENTRIES_A_READ
         if more:
             self._unread[reader] = None
         self._live.put_off(reader)
@@ -185,7 +196,7 @@ class Stream:
 
     def _ask(self) -> None:
         """Has logs read."""
-        while self._unread and self._asked < LOGS_A_TURN:
+        while self._unread and self._asked < LOGS_A_TURN and self._held < HELD_BYTES:
             reader = next(iter(self._unread))
             del self._unread[reader]
             reader.asked = True

@@ -13,7 +13,7 @@ from feedsvc.batches import ENTRIES
 from feedsvc.core.batching import CALLER
 from feedsvc.errors import InvalidRequest, Violation
 from feedsvc.interceptors.wrapping import WrappingInterceptor
-from feedsvc.validate import BATCH_BYTES, REQUEST_BYTES
+from feedsvc.validate import REQUEST_BYTES
 
 #: How much of its caller's share a batch takes; other calls take 1.
 BATCH_WEIGHT = 16
@@ -31,7 +31,7 @@ class AdmissionInterceptor(WrappingInterceptor):
             return handler  # type: ignore[no-any-return]
         serve, admission = handler.unary_unary, self._admission
         batch = method.rpartition("/")[2] in ENTRIES
-        weight, most = (BATCH_WEIGHT, BATCH_BYTES) if batch else (1, REQUEST_BYTES)
+        weight = BATCH_WEIGHT if batch else 1
 
         async def admitted(_requests: Any, context: Any) -> Any:
             caller = context.peer()
@@ -46,8 +46,9 @@ class AdmissionInterceptor(WrappingInterceptor):
                 if request is grpc.aio.EOF:
                     raise InvalidRequest([Violation("", "is required")])
                 size = len(request.raw)
-                if size > most:
-                    raise InvalidRequest([Violation("", f"must have at most {most} bytes")])
+                if size > REQUEST_BYTES and not batch:
+                    rule = f"must have at most {REQUEST_BYTES} bytes"
+                    raise InvalidRequest([Violation("", rule)])
                 turn.hold(size)
                 return await serve(request, context)
             finally:

@@ -8,6 +8,7 @@ from activityfeed.v1.admin_service_pb2_grpc import AdminServiceServicer
 from google.rpc.status_pb2 import Status
 
 from feedsvc import convert, validate
+from feedsvc.bounds import fitting
 from feedsvc.core.engine import Engine
 from feedsvc.errors import DeadLetterNotFound
 from feedsvc.status import status_of
@@ -89,10 +90,12 @@ class AdminService(AdminServiceServicer):
         after = self._tokens.read_letter(request.page_token, *bound)
         size = convert.page_size(request.page_size, convert.DEFAULT_LETTERS, convert.MOST_LETTERS)
         found = await self._engine.jobs.dead_letters(after, size + 1)
-        more = len(found) > size
-        found = found[:size]
+        letters = [convert.dead_letter(one) for one in found]
+        most = min(size, fitting(one.ByteSize() for one in letters))
+        more = len(found) > most
+        found = found[:most]
         return pb.ListDeadLettersResponse(
-            dead_letters=[convert.dead_letter(one) for one in found],
+            dead_letters=letters[:most],
             next_page_token=self._tokens.letter(found[-1].id, *bound) if more else "",
         )
 

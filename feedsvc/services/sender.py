@@ -22,6 +22,7 @@ class Sender:
         self._seconds = config.write_seconds
         self._quiet_seconds = config.checkpoint_seconds * QUIET
         self._sent = 0.0
+        self._begun = False
 
     @property
     def quiet(self) -> bool:
@@ -33,6 +34,11 @@ class Sender:
         # Not a timer for each: the streams' clock looks at it.
         self._stream.must_go_on = time.monotonic() + self._seconds
         try:
+            if not self._begun:
+                # By themselves: the status of a stream whose first message is cut would bring them
+                # again, which gRPC refuses, and so would never leave.
+                self._begun = True
+                await self._context.send_initial_metadata(())
             await self._context.write(message)
         except asyncio.CancelledError:
             if not self._stream.cut:

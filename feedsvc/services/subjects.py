@@ -6,7 +6,7 @@ actor, and so are made once. Serialised messages that are put one after the othe
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from activityfeed.v1 import subscription_service_pb2 as pb
@@ -14,6 +14,7 @@ from activityfeed.v1.feed_pb2 import FeedPage
 from google.protobuf.message import Message
 
 from feedsvc import convert
+from feedsvc.bounds import EVENT_BYTES
 from feedsvc.core.engine import Engine
 from feedsvc.core.feed import Cursor
 from feedsvc.core.streams import Entry, Log, Stream
@@ -86,7 +87,7 @@ class Subject(ABC):
 
     @abstractmethod
     async def events(self, entries: list[Entry]) -> list[bytes]:
-        """What entries stand for; without what has been overtaken."""
+        """What each of some entries stands for; empty: it has been overtaken, and is not told."""
 
     @abstractmethod
     def created(self) -> bytes:
@@ -96,6 +97,27 @@ class Subject(ABC):
         """An event, as a piece of a message."""
         piece: bytes = self.response(events=[event]).SerializeToString()
         return piece
+
+    def messages(self, told: Iterable[tuple[int, list[Entry], list[bytes]]]) -> Iterator[bytes]:
+        """The messages that tell events, as few as their bytes allow.
+
+        ``told`` has, for each log that was read, its number, its entries and the event of each.
+        Every message is made when it is asked for, and its token names the places of the last
+        entries that it tells or that came before it: whoever resumes with it misses nothing.
+        """
+        events: list[bytes] = []
+        size = 0
+        for number, entries, pieces in told:
+            for entry, piece in zip(entries, pieces, strict=True):
+                if events and size + len(piece) > EVENT_BYTES:
+                    yield self.message(events)
+                    events, size = [], 0
+                if piece:
+                    events.append(piece)
+                    size += len(piece)
+                self.places[number] = entry.place
+        if events:
+            yield self.message(events)
 
     def message(self, events: Sequence[bytes], **fields: Any) -> bytes:
         """A message of the stream; without events a checkpoint."""
@@ -162,8 +184,7 @@ class FeedSubject(Subject):
         for entry in entries:
             match entry.kind:
                 case "added":
-                    if piece := pieces.get(entry.what):
-                        events.append(piece)
+                    events.append(pieces.get(entry.what) or b"")
                 case "removed":
                     self._shown.discard(entry.what)
                     removed = pb.FeedEvent.Removed(activity_id=entry.what)
@@ -173,6 +194,8 @@ class FeedSubject(Subject):
                         entity=entry.what, following=entry.kind == "followed"
                     )
                     events.append(self.event(pb.FeedEvent(source_changed=change)))
+                case _:
+                    events.append(b"")
         return events
 
     def _kept(self, entry: Entry) -> bytes | None:
@@ -223,6 +246,8 @@ class _Activities(Subject):
             elif entry.kind == "removed":
                 removed = pb.ActivityEvent.Removed(activity_id=entry.what)
                 events.append(self.event(pb.ActivityEvent(removed=removed)))
+            else:
+                events.append(b"")
         return events
 
 

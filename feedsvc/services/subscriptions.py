@@ -10,8 +10,8 @@ from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceSer
 from feedsvc.config import Config
 from feedsvc.core.engine import Engine
 from feedsvc.core.live import LogLost
-from feedsvc.core.streams import ENTRIES_A_READ, Entry, Stream, StreamOver
-from feedsvc.errors import Draining, FeedError, StreamExpired
+from feedsvc.core.streams import Entry, Stream, StreamOver
+from feedsvc.errors import Draining, FeedError, StreamExpired, TooManyStreams
 from feedsvc.services.gateway import Gateway
 from feedsvc.services.sender import Sender
 from feedsvc.services.subjects import AllSubject, FeedSubject, OutboxSubject, Subject
@@ -25,12 +25,14 @@ class SubscriptionService(SubscriptionServiceServicer):
         self._engine = engine
         self._tokens = tokens
         self._config = config
+        self._streams = 0
+        """Calls that have not ended."""
 
     async def SubscribeFeed(  # type: ignore[override]
         self, request: pb.SubscribeFeedRequest, context: Any
     ) -> None:
         subject = FeedSubject(self._engine, self._tokens, request.user, request.viewer)
-        with self._stream() as stream:
+        with self._stream(context) as stream:
             send = Sender(stream, context, self._config)
             if request.initial_page_size:
                 page = await subject.first_page(request.initial_page_size)
@@ -43,7 +45,7 @@ class SubscriptionService(SubscriptionServiceServicer):
         self, request: pb.SubscribeActivitiesRequest, context: Any
     ) -> None:
         subject = OutboxSubject(self._engine, self._tokens, request.entity, request.viewer)
-        with self._stream() as stream:
+        with self._stream(context) as stream:
             send = Sender(stream, context, self._config)
             await self._begin(subject, request.resume_token, send)
             await self._follow(subject, stream, send)
@@ -52,7 +54,7 @@ class SubscriptionService(SubscriptionServiceServicer):
         self, request: pb.SubscribeAllRequest, context: Any
     ) -> None:
         subject = AllSubject(self._engine, self._tokens)
-        with self._stream() as stream:
+        with self._stream(context) as stream:
             send = Sender(stream, context, self._config)
             await self._begin(subject, request.resume_token, send)
             await self._follow(subject, stream, send)
@@ -60,7 +62,7 @@ class SubscriptionService(SubscriptionServiceServicer):
     async def SubscribeFeeds(  # type: ignore[override]
         self, requests: AsyncIterable[pb.SubscribeFeedsRequest], context: Any
     ) -> None:
-        with self._stream() as stream:
+        with self._stream(context) as stream:
             send = Sender(stream, context, self._config)
             async with Gateway(
                 self._engine, self._tokens, stream, send, self._config.max_users
@@ -73,29 +75,37 @@ class SubscriptionService(SubscriptionServiceServicer):
         subject = FeedSubject(
             *(self._engine, self._tokens, request.user, request.viewer), pb.GetFeedEventsResponse
         )
-        events = await subject.begin(request.resume_token)
-        found = 0
-        if not events:
-            (log,), (place,) = subject.logs(), subject.places
-            try:
-                entries = await self._engine.live.read(log, place)
-            except LogLost:
-                raise await subject.expired() from None
-            found = len(entries)
-            if entries:
-                subject.places = [entries[-1].place]
-                events = await subject.events(entries)
-        message = subject.message(events, more=found == ENTRIES_A_READ)
-        return pb.GetFeedEventsResponse.FromString(message)
+        if events := await subject.begin(request.resume_token):
+            return pb.GetFeedEventsResponse.FromString(subject.message(events))
+        (log,), (place,) = subject.logs(), subject.places
+        try:
+            entries, more = await self._engine.live.read(log, place)
+        except LogLost:
+            raise await subject.expired() from None
+        messages = subject.messages([(0, entries, await subject.events(entries))])
+        answer = pb.GetFeedEventsResponse.FromString(next(messages, b"") or subject.message([]))
+        # The first message is the answer; the token of what does not fit in it leads to the rest.
+        answer.more = more or (bool(entries) and subject.places != [entries[-1].place])
+        return answer
 
     @contextlib.contextmanager
-    def _stream(self) -> Iterator[Stream]:
-        """A stream. Raises the error that a client is told when it is over."""
+    def _stream(self, context: Any) -> Iterator[Stream]:
+        """A stream. Raises TooManyStreams, and the error that a client is told when it is over."""
+        if self._streams >= self._config.max_streams:
+            raise TooManyStreams(
+                "this server has as many streams as it may: come again, to another one if you can"
+            )
+        self._streams += 1
+        # Not when the handler ends: until its client reads on, what was sent last takes memory.
+        context.add_done_callback(self._ended)
         with self._engine.live.stream() as stream:
             try:
                 yield stream
             except StreamOver:
                 raise self._over() from None
+
+    def _ended(self, _: Any) -> None:
+        self._streams -= 1
 
     def _over(self) -> FeedError:
         if self._engine.live.draining:
@@ -115,15 +125,16 @@ class SubscriptionService(SubscriptionServiceServicer):
             except StreamOver:
                 await send(subject.message([]))
                 raise
-            entries: list[Entry] = []
-            for reader, told in found:
-                if isinstance(told, LogLost):
+            told: list[tuple[int, list[Entry], list[bytes]]] = []
+            for reader, entries in found:
+                if isinstance(entries, LogLost):
                     raise await subject.expired() from None
-                if isinstance(told, Exception):
-                    raise told
-                subject.places[reader.tag] = reader.place
-                entries += told
-            events = await subject.events(entries) if entries else []
+                if isinstance(entries, Exception):
+                    raise entries
+                if entries:
+                    told.append((reader.tag, entries, await subject.events(entries)))
+            for message in subject.messages(told):
+                await send(message)
             # A checkpoint says that until now nothing has happened, and so follows a read.
-            if events or (found and send.quiet and stream.all_read):
-                await send(subject.message(events))
+            if found and send.quiet and stream.all_read:
+                await send(subject.message([]))

@@ -27,7 +27,6 @@ from tests.serving import (
     Stream,
     end_of,
     ids_of,
-    refusal_of,
     refused,
     until,
 )
@@ -351,6 +350,12 @@ class Many:
                 self._events.append((message.user, kind, what))
         return self._events.pop(0)
 
+    async def refusal(self) -> tuple[str, dict[str, str]]:
+        """The next message, which must be an error: its user, and the rules that were broken."""
+        message = await self.message()
+        assert message.HasField("error")
+        return message.user, Refusal.of(message.error).rules
+
     async def events(self, count: int) -> list[tuple[str, str, str]]:
         return sorted([await self.event() for _ in range(count)])
 
@@ -463,13 +468,66 @@ async def test_half_closed_stream_goes_on(service: Service, many: Many) -> None:
     assert await many.event() == ("bob", "added", posted)
 
 
-async def test_request_without_an_action_is_refused(service: Service, many: Many) -> None:
+async def test_requests_about_nobody_do_not_end_the_others(service: Service, many: Many) -> None:
+    await service.follow("bob", "alice")
+    await many.add("bob")
+    assert await many.event() == ("bob", "created", "")
     await many.call.write(SubscribeFeedsRequest())
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await many.message()
-    refusal = refusal_of(caught.value)
-    assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal.rules == {"action": "is required"}
+    assert await many.refusal() == ("", {"action": "is required"})
+    await many.add("")
+    assert await many.refusal() == ("", {"add.user": "is required"})
+    await many.remove("")
+    assert await many.refusal() == ("", {"remove.user": "is required"})
+    # A name that no user can have is not sent back if it is long.
+    await many.add("x" * 100_000)
+    name, rules = await many.refusal()
+    assert (name, list(rules)) == ("", ["add.user"])
+    posted = await service.post("alice")
+    assert await many.event() == ("bob", "added", posted)
+
+
+@pytest.mark.every_store
+async def test_user_who_cannot_be_added_does_not_end_the_others(
+    service: Service, many: Many
+) -> None:
+    """Because the store holds something else where the user's feed or log should be."""
+    await service.follow("bob", "alice")
+    await many.add("bob")
+    assert await many.event() == ("bob", "created", "")
+    await service.store.set(f"{service.tag('carol')}l:carol", "secret")
+    await service.store.set(f"{service.tag('dave')}f:dave", "secret")
+    await many.add("carol")
+    await many.add("dave")
+    assert await many.events(2) == [("carol", "error", "INTERNAL"), ("dave", "error", "INTERNAL")]
+    posted = await service.post("alice")
+    assert await many.event() == ("bob", "added", posted)
+
+
+async def test_lost_log_is_answered_with_a_reset_at_once(service: Service, many: Many) -> None:
+    """Never with the token that was sent, as if the log still reached back to it."""
+    await many.add("bob")
+    assert await many.event() == ("bob", "created", "")
+    token = many.tokens["bob"]
+    await many.remove("bob")
+    assert await many.event() == ("bob", "gone", "")
+    for _ in range(3):
+        await service.post("bob")
+    log = f"{service.tag('bob')}l:bob"
+    await service.store.xtrim(log, maxlen=1, approximate=False)
+    await many.add("bob", token)
+    message = await many.message()
+    assert [event.WhichOneof("event") for event in message.events] == ["reset"]
+    assert message.resume_token not in {"", token}
+
+
+async def test_resumed_user_is_answered_though_nothing_has_happened(
+    service: Service, many: Many
+) -> None:
+    stream = await service.subscribe("bob")
+    await many.add("bob", stream.token)
+    message = await many.message()
+    assert (message.user, message.resume_token) == ("bob", stream.token)
+    assert not message.events
 
 
 async def test_quiet_stream_says_that_it_lives(serve: Serve) -> None:
@@ -524,6 +582,29 @@ async def test_streams_have_an_age(serve: Serve) -> None:
     for stream in (await service.subscribe("bob"), await everything(service)):
         refusal = await end_of(stream)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STREAM_EXPIRED")
+        assert refusal.retry_ms is not None
+
+
+async def test_more_streams_than_may_be(serve: Serve) -> None:
+    """Each counts until its call has ended, and no refused one does."""
+    service = await serve(checkpoint_seconds=QUIET, max_streams=2)
+    streams = [await service.subscribe("bob"), await everything(service)]
+    for _ in range(3):
+        refusal = await end_of(
+            Stream(service.subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob")))
+        )
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "TOO_MANY_STREAMS")
+        assert refusal.retry_ms is not None
+    await streams[0].close()
+
+    async def room() -> bool:
+        stream = Stream(service.subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob")))
+        try:
+            return await stream.event() == ("created", "")
+        except grpc.aio.AioRpcError:
+            return False
+
+    await until(room)
 
 
 async def test_stream_that_is_not_read_is_ended(serve: Serve) -> None:

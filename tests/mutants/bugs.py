@@ -20,6 +20,8 @@ LIVE = f"{PITFALLS}/test_live.py"
 KNOWN = "tests/streams/test_known.py"
 SUBSCRIPTIONS = "tests/contract/test_subscriptions.py"
 STREAMS = "tests/streams/test_streams.py"
+ENDED = "tests/contract/test_ended_calls.py"
+BOUNDS = "tests/contract/test_bounds.py"
 
 
 @dataclass(frozen=True)
@@ -503,8 +505,10 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                "subject.places = [entries[-1].place]",
-                "subject.places = await subject.open()",
+                'FromString(next(messages, b"") or subject.message([]))\n',
+                'FromString(next(messages, b"") or subject.message([]))\n'
+                "        subject.places = await subject.open()\n"
+                "        answer.resume_token = subject.token()\n",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_events_by_polling",),
@@ -606,8 +610,8 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                "(found and send.quiet and stream.all_read)",
-                "send.quiet",
+                "if found and send.quiet and stream.all_read:",
+                "if send.quiet:",
             ),
         ),
         (f"{KNOWN}::test_checkpoint_while_the_log_is_read",),
@@ -679,10 +683,10 @@ BUGS = (
         "of several shards that are read at a time, the token of all goes on in one",
         (
             (
-                "services/subscriptions.py",
-                "                subject.places[reader.tag] = reader.place\n",
-                "                if told is found[0][1]:\n"
-                "                    subject.places[reader.tag] = reader.place\n",
+                "services/subjects.py",
+                "                self.places[number] = entry.place\n",
+                "                if number == told[0][0]:\n"
+                "                    self.places[number] = entry.place\n",
             ),
         ),
         (STREAMS,),
@@ -692,5 +696,163 @@ BUGS = (
         "a stopping server ends a stream of many users without saying where each was",
         (("services/gateway.py", "                await self._end()\n", ""),),
         (STREAMS,),
+    ),
+    Bug(
+        "token-of-what-was-read",
+        "of many users, a message's token is how far the log was read while others were told",
+        (
+            (
+                "services/gateway.py",
+                "        for message in subject.messages([(0, entries, events)]):\n"
+                "            user.answered = True\n",
+                "        subject.places = [reader.place]\n"
+                "        if message := any(events) and subject.message(events):\n"
+                "            user.answered = True\n",
+            ),
+        ),
+        (f"{KNOWN}::test_token_of_a_message_is_that_of_its_last_event",),
+    ),
+    Bug(
+        "one-user-ends-the-others",
+        "a user who cannot be added because of a defect ends the stream of all",
+        (
+            (
+                "services/gateway.py",
+                "            except Exception as error:"
+                "  # noqa: BLE001 (the others are not to know)\n"
+                "                if self._has(user):\n",
+                "            except StoreUnavailable as error:\n"
+                "                if self._has(user):\n",
+            ),
+            (
+                "services/gateway.py",
+                "        finally:\n            self._adding.release()\n",
+                "        except Exception as error:\n"
+                "            self._failed = error\n"
+                "            self._stream.wake()\n"
+                "        finally:\n            self._adding.release()\n",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_user_who_cannot_be_added_does_not_end_the_others",),
+    ),
+    Bug(
+        "request-about-nobody-ends-all",
+        "a request without a user ends the stream of all that are there",
+        (
+            (
+                "services/gateway.py",
+                "        except InvalidRequest as error:\n",
+                "        except InvalidRequest as error:\n"
+                "            if not key[0]:\n"
+                "                raise\n",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_requests_about_nobody_do_not_end_the_others",),
+    ),
+    Bug(
+        "lost-log-answered-with-its-token",
+        "who is added with a token is answered with it before the log was looked at",
+        (
+            (
+                "services/gateway.py",
+                "                    if self._has(user):\n"
+                "                        self._follow(user)\n"
+                "                    return\n",
+                "                    first = subject.message([])\n",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_lost_log_is_answered_with_a_reset_at_once",),
+    ),
+    Bug(
+        "message-as-long-as-it-comes",
+        "all that was read for a stream becomes one message, whatever its bytes",
+        (
+            (
+                "services/subjects.py",
+                "if events and size + len(piece) > EVENT_BYTES:",
+                "if size < 0:",
+            ),
+        ),
+        (BOUNDS,),
+    ),
+    Bug(
+        "page-as-long-as-it-comes",
+        "a page holds as many items as were asked for, whatever their bytes",
+        (
+            (
+                "core/feed.py",
+                "most = min(size, fitting(len(body) for _, body in items))",
+                "most = size",
+            ),
+        ),
+        (BOUNDS,),
+    ),
+    Bug(
+        "letters-as-long-as-they-come",
+        "a page of dead letters is longer than clients take",
+        (
+            (
+                "services/admin.py",
+                "most = min(size, fitting(one.ByteSize() for one in letters))",
+                "most = size",
+            ),
+        ),
+        (BOUNDS,),
+    ),
+    Bug(
+        "batch-as-long-as-it-comes",
+        "the answer to a batch is longer than clients take",
+        (("validate.py", "if request.ByteSize() > BATCH_BYTES:", "if request.ByteSize() < 0:"),),
+        (BOUNDS,),
+    ),
+    Bug(
+        "client-gone-is-a-defect",
+        "what fails because the client has gone is logged as a defect, with its traceback",
+        (
+            (
+                "interceptors/errors.py",
+                "            except grpc.aio.InternalError as error:\n"
+                '                log.debug("the client has gone: %s", error)\n'
+                "                status = internal()\n"
+                "            except grpc.aio.BaseError:",
+                "            except grpc.aio.AbortError:",
+            ),
+            (
+                "interceptors/errors.py",
+                "    except grpc.aio.InternalError as error:\n        #",
+                "    except ZeroDivisionError as error:\n        #",
+            ),
+        ),
+        (ENDED,),
+    ),
+    Bug(
+        "metadata-sent-twice",
+        "a stream whose first message is cut brings its metadata again and so never ends",
+        (
+            (
+                "services/sender.py",
+                "                await self._context.send_initial_metadata(())\n",
+                "",
+            ),
+        ),
+        (ENDED,),
+    ),
+    Bug(
+        "ends-while-the-client-writes",
+        "a stream ends as its last messages are answered by requests: its client is told INTERNAL",
+        (("services/gateway.py", "        await self._linger()\n", ""),),
+        (ENDED,),
+    ),
+    Bug(
+        "streams-without-bound",
+        "a server takes any number of streams",
+        (
+            (
+                "services/subscriptions.py",
+                "        if self._streams >= self._config.max_streams:\n",
+                "        if self._streams < 0:\n",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_more_streams_than_may_be",),
     ),
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.faults.history import NEVER, Change, History
+from tests.faults.history import NEVER, Change, History, Publish
 
 Kind = Literal["feed", "outbox", "all"]
 
@@ -113,12 +113,26 @@ class Replay:
     lost: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An entry of a log, as it stood in the store at rest."""
+
+    place: str
+    kind: str
+    """As that of the event which tells it."""
+    what: str
+
+
 @dataclass(slots=True)
 class StreamHistory(History):
     """Everything about one world and its subscribers."""
 
     told: list[Told] = field(default_factory=list)
     replays: list[Replay] = field(default_factory=list)
+    logs: dict[Subject, list[list[Logged]]] = field(default_factory=dict)
+    """What the logs of subjects held at rest; that of all has as many as there are shards."""
+    places: dict[tuple[Subject, str], list[str]] = field(default_factory=dict)
+    """What tokens stand for: a place in each log of their subject."""
     markers: dict[str, str] = field(default_factory=dict)
     """By entity, the id of what it published last, at rest."""
     settled_at: float = NEVER
@@ -130,6 +144,7 @@ class StreamHistory(History):
 
     _edges: dict[tuple[str, str], list[Change]] = field(default_factory=dict)
     _actors: dict[str, str] = field(default_factory=dict)
+    _by_id: dict[str, Publish] = field(default_factory=dict)
 
     def edge(self, user: str, name: str) -> list[Change]:
         """All changes of an edge, in order. Nothing may be added any more."""
@@ -145,6 +160,12 @@ class StreamHistory(History):
         if not self._actors:
             self._actors = {str(one.id): one.actor for one in self.publishes.values()}
         return self._actors
+
+    def published_as(self, activity_id: str) -> Publish | None:
+        """What got an id. Nothing may be added any more."""
+        if not self._by_id:
+            self._by_id = {str(one.id): one for one in self.publishes.values()}
+        return self._by_id.get(activity_id)
 
     def marked(self, subject: Subject) -> set[str]:
         """The ids that who follows a subject has been told when it has been told everything."""

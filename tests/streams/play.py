@@ -13,13 +13,16 @@ from activityfeed.v1.activity_pb2 import Activity, Ref
 from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 
+from feedsvc.core import ids, keys
+from feedsvc.services.items import resume_bound
+from feedsvc.tokens import Tokens
 from tests.faults.history import Publish
 from tests.faults.lanes import CALL_SECONDS, PATIENCE_SECONDS, Calls, Lane, World, everything
 from tests.faults.play import at_rest
 from tests.faults.processes import Died
 from tests.serving import refusal_of
 from tests.streams.faults import StreamFaults
-from tests.streams.history import Replay, StreamHistory, Subject, chains
+from tests.streams.history import Logged, Replay, StreamHistory, Subject, chains
 from tests.streams.stage import StreamStage
 from tests.streams.subscribers import (
     AllSubscriber,
@@ -105,6 +108,7 @@ async def play(
             await at_rest(stage, history, calls)
             await _read_to_the_end(subscribers, running, world, history, calls)
             await _replayed(stage, history, chance)
+            await _read_logs(stage, history)
         except (TimeoutError, grpc.aio.AioRpcError) as error:
             history.complaints.append(str(error))
     finally:
@@ -205,6 +209,58 @@ async def _until(
             late = min(followers, key=lambda one: one.heard)
             raise TimeoutError(f"without any faults {late.name} is not told what there is")
         await asyncio.sleep(0.02)
+
+
+# Logs.
+
+_KINDS = {b"c": "created", b"a": "added", b"r": "removed", b"f": "followed", b"u": "unfollowed"}
+
+
+async def _read_logs(stage: StreamStage, history: StreamHistory) -> None:
+    """Notes what the logs hold, and which places in them the tokens stand for."""
+    tags = keys.tags(stage.limits["shards"])
+    tokens = Tokens(await stage.redis.hget(keys.META, "secret"))
+    for told in history.told:
+        subject = told.subject
+        if subject not in history.logs:
+            history.logs[subject] = [
+                await _read_log(stage, tags[shard], name)
+                for shard, name in _logs(subject, len(tags))
+            ]
+        count = len(history.logs[subject])
+        for token in {told.token, *(message.token for message in told.messages)} - {""}:
+            history.places[subject, token] = tokens.read_logs(token, count, *_bound(subject))
+
+
+def _logs(subject: Subject, shards: int) -> list[tuple[int, str]]:
+    match subject.kind:
+        case "feed":
+            return [(ids.shard_for(subject.name, shards), subject.name)]
+        case "outbox":
+            return [(ids.shard_for(subject.name, shards), keys.OUTBOX_LOG + subject.name)]
+        case "all":
+            return [(shard, keys.ALL_LOG) for shard in range(shards)]
+
+
+def _bound(subject: Subject) -> tuple[str, ...]:
+    match subject.kind:
+        case "feed":
+            return resume_bound(subject.name, "")
+        case "outbox":
+            return ("outbox log", subject.name, "")
+        case "all":
+            return ("all log",)
+
+
+async def _read_log(stage: StreamStage, tag: str, name: str) -> list[Logged]:
+    """What a log holds, in the newest incarnation that has it."""
+    incarnation = await stage.redis.hget(f"{tag}t", "incarnation") or b""
+    entries = await stage.redis.xrange(f"{tag}l{incarnation.decode()}:{name}")
+    found = []
+    for place, fields in entries:
+        ((kind, what), *_) = fields.items()
+        found.append(Logged(place.decode(), _KINDS[kind], what.decode()))
+    return found
 
 
 # Replays.

@@ -5,16 +5,29 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from activityfeed.v1.subscription_service_pb2 import (
+    SubscribeFeedRequest,
+    SubscribeFeedsRequest,
+    SubscribeFeedsResponse,
+)
 
 from feedsvc.core import keys
+from feedsvc.core.live import Live
+from feedsvc.services.gateway import Gateway
+from feedsvc.services.items import resume_bound
+from feedsvc.services.sender import Sender
+from feedsvc.tokens import Tokens
 from tests.faults.proxy import Proxy
-from tests.serving import Serve, Service, Stream, end_of
+from tests.serving import Serve, Service, Stream, end_of, until
 from tests.stores import Store
 
 #: Checkpoints, at which a stream reads its log unasked, do not come while a test runs.
 QUIET = 300
+#: Events that a user is to be told: three reads of a log.
+EVENTS = 250
 #: Seconds that the slow server waits for a reply of the store, at the most.
 SLOW = 0.03
 
@@ -143,3 +156,98 @@ async def test_followed_by_two_routes_and_unfollowed(serve: Serve) -> None:
     await service.unfollow("bob", "eve")
     resumed = await service.subscribe("bob", token)
     assert await resumed.until(("unfollowed", "eve")) == [("added", kept), ("unfollowed", "eve")]
+
+
+class SlowClient:
+    """What a handler sees of a client that takes a message when it is told to."""
+
+    def __init__(self) -> None:
+        self.written: list[SubscribeFeedsResponse] = []
+        self._takes = asyncio.Semaphore(0)
+
+    async def send_initial_metadata(self, _: object) -> None:
+        pass
+
+    async def write(self, message: bytes) -> None:
+        self.written.append(SubscribeFeedsResponse.FromString(message))
+        await self._takes.acquire()
+
+    def take(self) -> None:
+        self._takes.release()
+
+
+async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> None:
+    """Not how far the log has been read meanwhile: whoever resumes with it would miss the rest.
+
+    While the message of one user is written, the log of another is read twice.
+    """
+    service = await serve(checkpoint_seconds=QUIET)
+    engine, users = service.server.engine, ("a", "b", "c")
+    tokens = Tokens(engine.store.secret)
+    begun = {}
+    for user in users:
+        stream = await service.subscribe(user)
+        begun[user] = stream.token
+        await stream.close()
+    await until(lambda: _true(not engine.live.streams))
+    posted = {user: await service.posts(user, EVENTS) for user in users}
+    client, asks = SlowClient(), asyncio.Queue[SubscribeFeedsRequest]()
+
+    async def requests() -> AsyncIterator[SubscribeFeedsRequest]:
+        while True:
+            yield await asks.get()
+
+    async def add(user: str) -> Any:
+        """Adds a user; its reader, whose log is being read."""
+        add = SubscribeFeedRequest(user=user, resume_token=begun[user])
+        asks.put_nowait(SubscribeFeedsRequest(add=add))
+        await until(lambda: _true(any(one.tag.key[0] == user for one in followed.readers)))
+        (reader,) = (one for one in followed.readers if one.tag.key[0] == user)
+        return reader
+
+    with engine.live.stream() as followed:
+        config = service.server.config
+        async with Gateway(
+            engine, tokens, followed, Sender(followed, client, config), 10
+        ) as gateway:
+            await held_back(engine.live)
+            running = asyncio.create_task(gateway.run(requests()))
+            followed.task = running
+            await add("a")
+            others = [await add("b"), await add("c")]
+            # Their first reads end while a's message is on its way, their second while b's is.
+            await until(lambda: _true(len(client.written) == 1))
+            await until(lambda: _true(all(int(r.place.split("-")[0]) > 100 for r in others)))
+            client.take()
+            await until(lambda: _true(len(client.written) == 2))
+            await until(lambda: _true(all(int(r.place.split("-")[0]) > 200 for r in others)))
+            while sum(len(message.events) for message in client.written) < 3 * EVENTS:
+                client.take()
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait([running])
+    told: dict[str, list[str]] = {user: [] for user in users}
+    for message in client.written:
+        told[message.user] += [event.added.activity.id for event in message.events]
+        bound = resume_bound(message.user, "")
+        (place,) = tokens.read_logs(message.resume_token, 1, *bound)
+        # The log's first entry says that it began.
+        assert int(place.split("-")[0]) == 1 + len(told[message.user])
+    assert told == posted
+
+
+async def _true(what: bool) -> bool:
+    return what
+
+
+async def held_back(live: Live) -> None:
+    """Has the first read of a log answered only when others wait for theirs."""
+    reads = live._read_logs
+
+    async def first(wanted: Any) -> Any:
+        found = await reads(wanted)
+        await until(lambda: _true(len(live._wanted) == 2))
+        live._read_logs = reads  # type: ignore[method-assign]
+        return found
+
+    live._read_logs = first  # type: ignore[method-assign]

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 import pytest
 
 from tests.faults.history import NEVER, Change, Publish
-from tests.streams.history import Event, Message, Page, Replay, StreamHistory, Subject, Told
+from tests.streams.history import (
+    Event,
+    Logged,
+    Message,
+    Page,
+    Replay,
+    StreamHistory,
+    Subject,
+    Told,
+)
 from tests.streams.validators import VALIDATORS, validated
 
 FEED, OUTBOX, ALL = Subject("feed", "bob"), Subject("outbox", "alice"), Subject("all")
@@ -84,10 +93,17 @@ def replay(token: str, *events: Event, lost: bool = False, subject: Subject = FE
     return Replay(subject, token, "server 1", events, lost)
 
 
+#: What bob's log held, and the places of tokens in it.
+LOGGED = [Logged("p0", "created", ""), *(Logged(f"p{n}", "added", str(100 * n)) for n in (1, 2))]
+PLACES = {"t0": "p0", "t1": "p1", "t2": "p2", "n0": "gone"}
+
+
 def history(*what: Publish | Change | Told | Replay) -> StreamHistory:
     """Bob follows alice, and all is settled in the end."""
     found = StreamHistory(settled_at=SETTLED, markers={"bob": "9800", "alice": "9900"})
     found.changes = [change(0, on=True)]
+    found.logs[FEED] = [LOGGED]
+    found.places = {(FEED, token): [place] for token, place in PLACES.items()}
     last = [publish(BOBS, SETTLED + 1, actor="bob"), publish(ALICES, SETTLED + 1)]
     for one in (*what, *last):
         match one:
@@ -328,6 +344,15 @@ WRONG: dict[str, dict[str, Case]] = {
         "nothing": (stream(how="UNAVAILABLE DRAINING"),),
         "events among many": (ONE, stream(begun(), end(1), how=ENDED, many=True)),
         "events": (ONE, stream(begun(), end(1), how=ENDED)),
+    },
+    "tokens_pass_nothing": {
+        "within a stream": (*BOTH, stream(begun(), message(3, "t2", added(1)))),
+        "by a checkpoint": (*BOTH, stream(begun(), message(3, "t2"))),
+        "by the first message of the next stream": (
+            *BOTH,
+            stream(begun(), message(3, "t1", added(1))),
+            stream(message(9, "t2"), after="t1", began=8),
+        ),
     },
     "losses_have_a_cause": {
         "a stream ends": (stream(begun(), how="lost"),),

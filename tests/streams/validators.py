@@ -9,9 +9,12 @@ from tests.faults.history import NEVER, Publish
 from tests.streams.history import (
     Chain,
     Event,
+    Logged,
+    Message,
     Replay,
     StreamHistory,
     Subject,
+    Told,
     chains,
     log_name,
     whole,
@@ -133,6 +136,46 @@ def checkpoints_true(history: StreamHistory) -> Found:
     yield from _replayed(history, checkpoints=True)
 
 
+def tokens_pass_nothing(history: StreamHistory) -> Found:
+    """All that a log holds between the tokens of two messages was told by the second of them.
+
+    Unless it was overtaken: what was deleted, or whose source may have been unfollowed.
+    """
+    for chain in chains(history):
+        shown = {item.what for item in chain.page.items} if chain.page else set()
+        before: tuple[Told, Message] | None = None
+        for told, message in chain.parts:
+            if before is None:
+                since = told.token if not message.page else ""
+            else:
+                since = before[1].token if before[0] is told else told.token
+            before = told, message
+            if not since or {"created", "reset"} & {event.kind for event in message.events}:
+                continue
+            events = {event_key(event) for event in message.events}
+            for entry in _logged_between(history, chain.subject, since, message.token):
+                if entry.kind == "added":
+                    one = history.published_as(entry.what)
+                    overtaken = one is None or one.deleting < NEVER or entry.what in shown
+                    if overtaken or not belongs(history, chain.subject, one, one.began):
+                        continue
+                if (entry.kind, entry.what) not in events:
+                    text = f"{chain.subscriber} was given a token behind {entry.kind} {entry.what}"
+                    text += f" of {chain.subject}, which it was not told"
+                    yield text, chain.subject, _numbers(history, [(entry.kind, entry.what)])
+
+
+def _logged_between(
+    history: StreamHistory, subject: Subject, since: str, until: str
+) -> Iterator[Logged]:
+    """The entries behind one token and not behind another, of logs that hold both places."""
+    first, last = (history.places.get((subject, token), []) for token in (since, until))
+    for entries, begin, end in zip(history.logs.get(subject, []), first, last, strict=False):
+        numbers = {entry.place: number for number, entry in enumerate(entries)}
+        if begin in numbers and end in numbers:
+            yield from entries[numbers[begin] + 1 : numbers[end] + 1]
+
+
 def no_ghosts(history: StreamHistory) -> Found:
     """Nothing is added after it was removed, deleted or out of every feed that it came by."""
     for chain in chains(history):
@@ -186,6 +229,7 @@ VALIDATORS: Sequence[Callable[[StreamHistory], Found]] = (
     complete,
     resumable,
     checkpoints_true,
+    tokens_pass_nothing,
     no_ghosts,
     ends_say_where,
     losses_have_a_cause,
