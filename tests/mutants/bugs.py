@@ -13,6 +13,7 @@ OVERTAKEN = (
 NO_MORE = "tests/interleavings/test_interleavings.py::test_celebrity_no_more_and_all_at_once"
 DIES = "tests/interleavings/test_interleavings.py::test_process_dies_between_any_two_calls"
 JOBS = "tests/delivery/test_jobs.py"
+TELLING = "tests/delivery/test_telling.py"
 FAIRNESS = "tests/delivery/test_fairness.py"
 CELEBRITIES = "tests/delivery/test_celebrities.py"
 LOST = "tests/delivery/test_lost_tail.py"
@@ -492,11 +493,54 @@ BUGS = (
         (
             (
                 "core/lua/tell.lua",
-                "if redis.call('HEXISTS', key(EDGES, found[i]), author) == 1 and leased",
-                "if false and leased",
+                "local function tell_one(entity)\n",
+                "local function tell_one(entity)\n  if true then return end\n",
             ),
         ),
         (CELEBRITIES,),
+    ),
+    Bug(
+        "telling-by-all-who-are-live",
+        "a delete looks at every live entity of a shard, however few follow the author",
+        (
+            (
+                "core/lua/tell.lua",
+                "side = followers_count(author) < live and 'w' or 'v'",
+                "side = 'v'",
+            ),
+        ),
+        (TELLING,),
+    ),
+    Bug(
+        "telling-by-all-followers",
+        "telling a celebrity's followers looks at every follower, however few are live",
+        (
+            (
+                "core/lua/tell.lua",
+                "side = followers_count(author) < live and 'w' or 'v'",
+                "side = 'w'",
+            ),
+        ),
+        (TELLING,),
+    ),
+    Bug(
+        "telling-changes-sides",
+        "which side telling goes through is chosen anew for each chunk",
+        (
+            ("core/lua/tell.lua", "if side == '-' then", "if true then"),
+            (
+                "core/lua/tell.lua",
+                "    position = side .. position\n",
+                "    position = side .. (position == '-inf' and position or position:sub(2))\n",
+            ),
+        ),
+        (TELLING,),
+    ),
+    Bug(
+        "lease-moves-back",
+        "a lease that is renewed after the clock was set back is passed over",
+        (("core/lua/lib/live.lua", "'ZADD', LIVE, 'GT', string", "'ZADD', LIVE, string"),),
+        (TELLING,),
     ),
     Bug(
         "always-a-celebrity",
