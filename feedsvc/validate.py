@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from feedsvc.batches import Batch
+from feedsvc.bounds import BATCH_BYTES
 from feedsvc.core import ids
 from feedsvc.errors import InvalidRequest, Violation
 

@@ -67,8 +67,10 @@ def digest(*parts: bytes) -> bytes:
     return state.digest()
 
 
-def _delivering(activity_id: int, actor: str | None, to: tuple[str, ...]) -> Job:
-    return Job(Kind.DELIVER, activity_id, actor or "", to)
+def _delivering(activity_id: int, actor: str, to: tuple[str, ...], *, followers: bool) -> Job:
+    if followers:
+        return Job(Kind.DELIVER, activity_id, actor, to)
+    return Job(Kind.DELIVER, activity_id, "", to, publisher=actor)
 
 
 def now_ms() -> int:
@@ -105,7 +107,7 @@ class Activities:
         left = until - time.monotonic()
         if left <= 0 or published.delivery.state != "queued":
             return published
-        job = _delivering(published.id, new.actor if new.followers else None, new.to)
+        job = _delivering(published.id, new.actor, new.to, followers=new.followers)
         delivery = await self._jobs.wait(job, published.delivery, left)
         return replace(published, delivery=delivery)
 
@@ -116,7 +118,7 @@ class Activities:
         if not already and new.publish_ms is None:
             shard = ids.shard_of(activity_id)
             self._latest[shard] = max(self._latest[shard], activity_id)
-        job = _delivering(activity_id, new.actor if new.followers else None, new.to)
+        job = _delivering(activity_id, new.actor, new.to, followers=new.followers)
         if due:
             own = Source.of(new.actor, bitmap, mode) if new.followers else None
             delivery = await self._fanout.inline(job, own, incarnation)
@@ -126,9 +128,11 @@ class Activities:
             delivery = Delivery()
         return Published(activity_id, already, delivery)
 
-    async def delivery(self, activity_id: int, actor: str | None, to: tuple[str, ...]) -> Delivery:
-        """How far a delivery has come; ``actor`` if its followers are addressed."""
-        return await self._jobs.delivery(_delivering(activity_id, actor, to))
+    async def delivery(
+        self, activity_id: int, actor: str, to: tuple[str, ...], *, followers: bool = True
+    ) -> Delivery:
+        """How far a delivery has come; ``followers``: whether the actor's are addressed."""
+        return await self._jobs.delivery(_delivering(activity_id, actor, to, followers=followers))
 
     async def _commit(
         self, new: NewActivity, request_id: str

@@ -8,15 +8,18 @@ take it, note how far they have come, and take it over from each other.
 import asyncio
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from feedsvc.core import ids, keys
 from feedsvc.core.sources import Source
 from feedsvc.core.store import Arg, Store
 from feedsvc.core.watch import Watch
+
+#: In a job's text before an actor whose own followers are not addressed; no entity begins so.
+NOT_ADDRESSED = "\1"
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,13 @@ class Job:
     actor: str
     """Whose followers are addressed; empty if only those of ``to`` are."""
     to: tuple[str, ...] = ()
+    publisher: str = ""
+    """The activity's actor, if its followers are not addressed."""
+
+    @property
+    def author(self) -> str:
+        """Whose job it is: authors take turns."""
+        return self.actor or self.publisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +158,48 @@ class TakenJob:
     progress: Progress
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a worker may take."""
+
+    jobs: int
+    of_an_author: int
+    """How many jobs of one author it may have, those it has included."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """How many it has, by author."""
+    blame: bool = True
+    """Count a lease that ran out as a failure of its job."""
+    everything: bool = False
+    """Take the jobs that other workers are doing too."""
+
+
 class JobLost(Exception):
     """A job is not the worker's any more: its lease ran out, or the store lost its last writes."""
 
 
+def _taken(fields: list[Any], worker: str, shard: int, incarnation: str) -> TakenJob:
+    text, places, feeds, cold, seen, audience = fields
+    job = parse(text)
+    progress = Progress(
+        _places(places) if places else {},
+        int(feeds),
+        int(cold),
+        int(seen),
+        audience=int(audience) if audience else None,
+    )
+    return TakenJob(job, name_of(job), worker, shard, incarnation, progress)
+
+
 def text_of(job: Job) -> str:
     """A job as the store has it."""
-    return "\0".join((f"{job.kind.value}{job.subject:019}", job.actor, *job.to))
+    actor = job.actor or (f"{NOT_ADDRESSED}{job.publisher}" if job.publisher else "")
+    return "\0".join((f"{job.kind.value}{job.subject:019}", actor, *job.to))
 
 
 def parse(text: bytes) -> Job:
     head, actor, *to = text.decode().split("\0")
-    return Job(Kind(head[0]), int(head[1:]), actor, tuple(to))
+    publisher = actor.removeprefix(NOT_ADDRESSED) if actor.startswith(NOT_ADDRESSED) else ""
+    return Job(Kind(head[0]), int(head[1:]), "" if publisher else actor, tuple(to), publisher)
 
 
 def name_of(job: Job) -> str:
@@ -244,35 +284,43 @@ class Jobs:
         self,
         store: Store,
         worker: str,
-        most: int,
-        shards: Collection[int],
-        *,
-        everything: bool = False,
-    ) -> list[TakenJob]:
-        """Up to about so many jobs to do; ``everything``: those that others are doing too."""
-        together = [[one] for one in shards] if store.cluster else [list(shards)]
-        each = max(1, most // len(together))
-        answers = await asyncio.gather(
-            *(store.script("jobs_take", some, worker, each, int(everything)) for some in together)
-        )
+        shards: Sequence[int],
+        share: Share,
+    ) -> tuple[list[TakenJob], list[int]]:
+        """Take jobs from shards in turn; also return the shards in which more jobs wait."""
         taken: list[TakenJob] = []
-        for some, found in zip(together, answers, strict=True):
-            for index, text, places, feeds, cold, seen, audience, _, _ in found:
-                job, shard = parse(text), some[index - 1]
-                progress = Progress(
-                    _places(places) if places else {},
-                    int(feeds),
-                    int(cold),
-                    int(seen),
-                    audience=int(audience) if audience else None,
+        waiting: list[int] = []
+        groups = [[shard] for shard in shards] if store.cluster else [list(shards)]
+        held = [part for pair in share.held.items() for part in pair]
+        while groups:
+            left = share.jobs - len(taken)
+            if left <= 0:
+                waiting += [shard for group in groups for shard in group]
+                break
+            asked, groups = groups[:left], groups[left:]
+            flags = (share.of_an_author, int(share.blame), int(share.everything))
+            answers = await asyncio.gather(
+                *(
+                    store.script("jobs_take", group, worker, left // len(asked), *flags, *held)
+                    for group in asked
                 )
-                incarnation = store.incarnations[shard]
-                taken.append(TakenJob(job, name_of(job), worker, shard, incarnation, progress))
-        return taken
+            )
+            for group, (found, more) in zip(asked, answers, strict=True):
+                waiting += [group[index - 1] for index in more]
+                taken += [
+                    _taken(fields, worker, shard, store.incarnations[shard])
+                    for index, *fields in found
+                    for shard in (group[index - 1],)
+                ]
+        return taken, waiting
 
     async def checkpoint(self, store: Store, taken: TakenJob, *, keep: bool = True) -> None:
         """Notes how far a job has come; ``keep``: and goes on with it. Raises JobLost."""
         await self._ours(store, "job_checkpoint", taken, *taken.progress.figures(), int(keep))
+
+    async def leave(self, store: Store, taken: TakenJob) -> None:
+        """Give up a job of which nothing can be noted, so that it is not held against the job."""
+        await store.script("job_leave", taken.shard, taken.name, taken.worker)
 
     async def finish(self, store: Store, taken: TakenJob, state: State) -> None:
         """Ends a job. Raises JobLost."""

@@ -31,7 +31,9 @@ kind    type    what lives there
 ``v``   zset    ``v``: the live logs of the shard by the end of their lease, in Unix milliseconds
 ``g``   list    ``g``: ``<id> <outbox>`` for activities of other shards that an outbox of this shard let go
 ``d``   zset    ``d``: jobs that the process which made them is doing, by the time from when on others may
-``j``   stream  ``j``: the queue of jobs; its consumer group is ``workers``
+``j``   zset    ``j``: the unfinished jobs of the queue by when they were queued, in Unix milliseconds
+``J``   list    ``J:<author>``: those jobs of an author that no worker has, the next one first
+``A``   list    ``A``: the authors that have such jobs, in the order of their turns
 ``k``   hash    ``k:<job>``: how far a queued job has come; for ten minutes after its end too
 ``r``   zset    ``r``: jobs that workers have, by the end of their lease, in Unix milliseconds
 ``u``   stream  ``u``: dead letters
@@ -55,7 +57,7 @@ from functools import lru_cache
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 META = "feedsvc:meta"
-SCHEMA = 3
+SCHEMA = 4
 
 _KINDS = {
     "ACTIVITY": "a",
@@ -79,6 +81,8 @@ _KINDS = {
     "CELEBRITIES": "b",
     "DUE": "d",
     "JOBS": "j",
+    "WAITING": "J",
+    "AUTHORS": "A",
     "JOB": "k",
     "RUNNING": "r",
     "DEAD": "u",
@@ -113,7 +117,7 @@ ALL_LOG = LOGS["ALL_LOG"]
 
 _SINGLE = (
     *("LIVE", "LET_GO", "TALLIES", "CELEBRITIES"),
-    *("DUE", "JOBS", "RUNNING", "DEAD", "DONE", "REDO"),
+    *("DUE", "JOBS", "AUTHORS", "RUNNING", "DEAD", "DONE", "REDO"),
 )
 """Kinds of which a shard has one key."""
 

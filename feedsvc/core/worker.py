@@ -8,29 +8,32 @@ store a fraction of a millisecond each while this process serves others.
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from feedsvc.core import keys
 from feedsvc.core.fanout import Fanout, Run
-from feedsvc.core.jobs import JobLost, Jobs, Kind, TakenJob
+from feedsvc.core.jobs import JobLost, Jobs, Kind, Share, TakenJob
 from feedsvc.core.store import Store
 from feedsvc.core.tasks import retrieved
+from feedsvc.core.turns import Turns
 from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Jobs that one process has at a time.
-JOBS_AT_ONCE = 64
+#: Jobs that one process has at a time, and how many of them may be of one author.
+JOBS_AT_ONCE, JOBS_OF_AN_AUTHOR = 64, 8
 #: Followers that one call works on: while others are served, when one call is made at a time, and
 #: while nobody is.
 CHUNK, CALM_CHUNK = 90, 200
 #: Batches a second that this process sends for others while as good as nobody is served (somebody
 #: who publishes to very many, one by one, may be); seconds over which they are counted.
 CALM_RATE, CALM_SECONDS = 300, 0.1
-#: Seconds between looks at the queues, and how many are looked at each time, in turn. Those into
-#: which this process has put a job are looked at at once.
-LOOK_SECONDS, LOOK_SHARDS = 0.05, 16
+#: Seconds between looks at the queues. Each look is at the next few shards, whatever is known of
+#: them, and at shards in which jobs are known to wait: so many of both at the most.
+LOOK_SECONDS, LOOK_SHARDS, LOOK_SHARDS_AT_MOST = 0.05, 16, 32
 #: Seconds after which a store that did not answer is tried again.
 TRY_AGAIN_SECONDS = 0.5
 
@@ -45,19 +48,25 @@ class Workers:
         self._fanout = fanout
         self._jobs = jobs
         self._name = secrets.token_hex(6)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        """By task, the author of its job."""
         self._looking: asyncio.Task[None] | None = None
-        self._lanes = asyncio.Queue[Store]()
-        self._lanes.put_nowait(store)
+        self._turns = Turns()
+        self._turns.put(store)
         self._alone = asyncio.Lock()
         self._calm = False
         self._batches, self._looked = 0, 0.0
         self._next_shard = 0
+        """Where the next look begins with the shards of which nothing is known."""
+        self._first = 0
+        """The shard that is the first to give a job."""
+        self._away = -math.inf
+        """When the store was last away, by the loop's clock."""
 
     def start(self, workers: int) -> None:
         """Begins to work, by as many calls at a time, each on a connection of its own."""
         for _ in range(workers - 1):
-            self._lanes.put_nowait(self._store.sibling())
+            self._turns.put(self._store.sibling())
         self._looking = asyncio.create_task(self._look())
 
     async def close(self) -> None:
@@ -83,13 +92,36 @@ class Workers:
         return done
 
     async def take(
-        self, shards: Collection[int] | None = None, *, everything: bool = False
+        self, shards: Sequence[int] | None = None, *, everything: bool = False
     ) -> list[TakenJob]:
-        """Takes as many jobs as this process may have, from some or all shards."""
+        """Take as many jobs as this process may have, from some or all shards in turn."""
+        count = self._store.limits.shards
         if shards is None:
-            shards = range(self._store.limits.shards)
-        most = JOBS_AT_ONCE - len(self._tasks)
-        return await self._jobs.take(self._store, self._name, most, shards, everything=everything)
+            shards = self._in_turn(range(count))
+        free = JOBS_AT_ONCE - len(self._tasks)
+        # While the store was away no worker could prolong its leases.
+        calm = asyncio.get_running_loop().time() - self._away > self._store.limits.job_lease
+        held = Counter(self._tasks.values())
+        share = Share(free, JOBS_OF_AN_AUTHOR, held, calm, everything)
+        taken, waiting = await self._jobs.take(self._store, self._name, shards, share)
+        self._jobs.queued_in.update(waiting)
+        if taken:
+            self._first = (taken[-1].shard + 1) % count
+        return taken
+
+    def next_shards(self) -> list[int]:
+        """The shards to look at next, in the order in which they have their turn."""
+        known, count = self._jobs.queued_in, self._store.limits.shards
+        for _ in range(min(LOOK_SHARDS, count)):
+            known.add(self._next_shard)
+            self._next_shard = (self._next_shard + 1) % count
+        shards = self._in_turn(known)[:LOOK_SHARDS_AT_MOST]
+        known.difference_update(shards)
+        return shards
+
+    def _in_turn(self, shards: Iterable[int]) -> list[int]:
+        count = self._store.limits.shards
+        return sorted(shards, key=lambda shard: (shard - self._first) % count)
 
     async def _look(self) -> None:
         while True:
@@ -97,31 +129,29 @@ class Workers:
             pause, taken = LOOK_SECONDS, list[TakenJob]()
             try:
                 if len(self._tasks) < JOBS_AT_ONCE:
-                    shards = self._next_shards()
-                    taken = await self.take(shards)
-                    self._jobs.queued_in.update(one.shard for one in taken)  # there may be more
+                    taken = await self.take(self.next_shards())
             except StoreUnavailable:
+                self._note_away()
                 pause = TRY_AGAIN_SECONDS
             except Exception:
                 log.exception("looking for jobs failed; trying again")
                 pause = TRY_AGAIN_SECONDS
             for one in taken:
                 task = asyncio.create_task(self.do(one))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks[task] = one.job.author
+                task.add_done_callback(self._ended)
             if not taken:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._jobs.queued.wait()
 
-    def _next_shards(self) -> set[int]:
-        """The shards to look at: where something is, and the next few of all."""
-        shards, count = self._jobs.queued_in, self._store.limits.shards
-        self._jobs.queued_in = set()
-        for _ in range(min(LOOK_SHARDS, count)):
-            shards.add(self._next_shard)
-            self._next_shard = (self._next_shard + 1) % count
-        return shards
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        if self._jobs.queued_in:  # a job may have waited for this one's end
+            self._jobs.queued.set()
+
+    def _note_away(self) -> None:
+        self._away = asyncio.get_running_loop().time()
 
     async def do(self, taken: TakenJob) -> None:
         """Does a job as far as it can be done."""
@@ -135,22 +165,49 @@ class Workers:
         except asyncio.CancelledError:
             await _cancelled(working)
             await _cancelled(keeping)
-            await self._leave(taken)
+            with contextlib.suppress(StoreUnavailable):
+                await self._leave(taken)
             raise
         except JobLost:
-            pass  # somebody has it, or will
+            await self._leave_in_time(taken, 0.0)
         except StoreUnavailable:
-            await asyncio.sleep(TRY_AGAIN_SECONDS)
-            await self._leave(taken)
+            await self._leave_in_time(taken, TRY_AGAIN_SECONDS)
         except Exception as error:
             log.exception("a job failed: %s", taken.name)
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 await self._jobs.fail(self._store, taken, f"{type(error).__name__}: {error}")
+            except StoreUnavailable:
+                await self._leave_in_time(taken, TRY_AGAIN_SECONDS)
+
+    async def _leave_in_time(self, taken: TakenJob, pause: float) -> None:
+        """Leave a job to others after a pause, or when the store is there again.
+
+        A lease that runs out counts as a failure of the job; waiting for the store does not.
+        """
+        while True:
+            try:
+                await asyncio.sleep(pause)
+            except asyncio.CancelledError:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._leave(taken)
+                raise
+            try:
+                await self._leave(taken)
+            except StoreUnavailable:
+                pause = TRY_AGAIN_SECONDS
+            else:
+                return
 
     async def _leave(self, taken: TakenJob) -> None:
-        """Leaves a job to others; if that fails, to the end of its lease."""
-        with contextlib.suppress(JobLost, StoreUnavailable):
-            await self._jobs.checkpoint(self._store, taken, keep=False)
+        """Leave a job to others."""
+        try:
+            try:
+                await self._jobs.checkpoint(self._store, taken, keep=False)
+            except JobLost:
+                await self._jobs.leave(self._store, taken)
+        except StoreUnavailable:
+            self._note_away()
+            raise
 
     async def _deliver(self, taken: TakenJob) -> None:
         job, progress = taken.job, taken.progress
@@ -162,7 +219,7 @@ class Workers:
             sources = []  # another flip came after it
         elif job.kind is Kind.DELIVER and progress.audience is None:
             await self._fanout.count(self._store, sources, progress)
-        run = Run(self._store, job, progress, self._turn, self._next_chunk)
+        run = Run(self._store, job, progress, lambda: self._turn(job.author), self._next_chunk)
         await self._fanout.work(run, sources)
         pulled = job.kind is Kind.DELIVER and any(one.pulled for one in sources)
         await self._jobs.finish(self._store, taken, "pulled" if pulled else "delivered")
@@ -170,14 +227,14 @@ class Workers:
             await self._fanout.consider(job.actor)
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[Store]:
-        """Waits for a free connection."""
-        store = await self._lanes.get()
+    async def _turn(self, author: str) -> AsyncIterator[Store]:
+        """Wait for a free connection."""
+        store = await self._turns.take(author)
         try:
             async with contextlib.nullcontext() if self._calm else self._alone:
                 yield store
         finally:
-            self._lanes.put_nowait(store)
+            self._turns.put(store)
 
     def _next_chunk(self) -> int:
         """How many followers the next call is for."""
@@ -197,8 +254,10 @@ class Workers:
         """Notes from time to time how far a job has come."""
         while True:
             await asyncio.sleep(self._store.limits.job_lease / 4)
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 await self._jobs.checkpoint(self._store, taken)
+            except StoreUnavailable:
+                self._note_away()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

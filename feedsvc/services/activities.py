@@ -120,8 +120,12 @@ class ActivityService(ActivityServiceServicer):
         self, request: pb.GetDeliveryRequest, context: Any
     ) -> pb.GetDeliveryResponse:
         activity = await self._stored(request.id)
-        actor = None if activity.audience == AUDIENCE_TO_ONLY else activity.actor
-        found = await self._engine.activities.delivery(int(activity.id), actor, tuple(activity.to))
+        found = await self._engine.activities.delivery(
+            int(activity.id),
+            activity.actor,
+            tuple(activity.to),
+            followers=activity.audience != AUDIENCE_TO_ONLY,
+        )
         return pb.GetDeliveryResponse(delivery=convert.delivery(found))
 
     async def GetActivity(

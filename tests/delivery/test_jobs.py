@@ -14,7 +14,7 @@ from activityfeed.v1.admin_service_pb2 import (
 )
 
 from feedsvc.config import Limits
-from feedsvc.core import keys
+from feedsvc.core import keys, worker
 from feedsvc.core.engine import Engine
 from feedsvc.core.jobs import JobLost
 from feedsvc.core.store import Store
@@ -265,7 +265,7 @@ async def test_dead_letters_are_paged(serve: Serve, store_url: str) -> None:
 @pytest.mark.every_store
 async def test_too_many_waiting_jobs_push_back(serve: Serve, store_url: str) -> None:
     """Nothing is published then, deletes go on, and whoever asks again gets his answer."""
-    limits = Limits(shards=1, push_chunk=3, inline_audience=1, max_jobs=3)
+    limits = Limits(shards=1, push_chunk=3, inline_audience=1, max_jobs=6)
     service = await serve(limits=limits, workers=0)
     await service.follow_all([(name, "alice") for name in NAMES[:9]])
     posted = [await service.post("alice", request_id=f"r{number}") for number in range(3)]
@@ -386,6 +386,91 @@ async def test_store_that_is_away_for_a_moment(
     await all_have(service, posted)
     assert (await status(service)).dead_letters == 0
     await engine.store.close()
+
+
+async def tries_of(service: Service, author: str) -> list[int]:
+    """How often each job of a shard has failed, as its queue counts it."""
+    tag = service.tag(author)
+    names = [name.decode() for name in await service.store.zrange(f"{tag}j", 0, -1)]
+    return [int(await service.store.hget(f"{tag}k:{name}", "tries")) for name in names]
+
+
+async def test_waiting_for_the_store_is_no_failure(
+    serve: Serve, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a worker gives a job back because the store is away."""
+    limits = Limits(push_chunk=3, inline_audience=5, job_lease=1, job_tries=2)
+    service = await serve(limits=limits, workers=0)
+    await crowd(service)
+    posted = await service.post("alice")
+    engine = await engine_on(store_url, limits)
+    script = engine.store.script
+    away_for = 0
+
+    async def away(name: str, *arguments: Any) -> Any:
+        nonlocal away_for
+        if name == "push":
+            away_for = 2
+        if name == "push" or (away_for and name == "job_checkpoint"):
+            away_for -= name == "job_checkpoint"
+            raise StoreUnavailable("the store is not available")
+        return await script(name, *arguments)
+
+    monkeypatch.setattr(worker, "TRY_AGAIN_SECONDS", 0.01)
+    with monkeypatch.context() as here:
+        here.setattr(engine.store, "script", away)
+        for _ in range(5):
+            (taken,) = await engine.workers.take()
+            await engine.workers.do(taken)
+            assert await tries_of(service, "alice") == [0]
+    assert await engine.workers.work() == 1
+    await all_have(service, posted)
+    assert (await status(service)).dead_letters == 0
+    await engine.store.close()
+
+
+async def expire_leases(service: Service, author: str) -> None:
+    tag = service.tag(author)
+    for name in await service.store.zrange(f"{tag}r", 0, -1):
+        await service.store.zadd(f"{tag}r", {name: 1})
+
+
+async def test_worker_that_was_only_cut_off_says_so(serve: Serve, store_url: str) -> None:
+    """The takeover counts as a failure of the job, until the worker finds that it lost the job."""
+    service = await serve(limits=LIMITS, workers=0)
+    await crowd(service)
+    posted = await service.post("alice")
+    cut_off, other = await engine_on(store_url), await engine_on(store_url)
+    (taken,) = await cut_off.workers.take()
+    await expire_leases(service, "alice")
+    (again,) = await other.workers.take()
+    assert await tries_of(service, "alice") == [1]
+    await cut_off.workers._leave(taken)
+    assert await tries_of(service, "alice") == [0]
+    await cut_off.workers._leave(taken)
+    assert await tries_of(service, "alice") == [0]
+    await other.workers.do(again)
+    await all_have(service, posted)
+    for engine in (cut_off, other):
+        await engine.store.close()
+
+
+async def test_leases_that_ran_out_while_the_store_was_away(serve: Serve, store_url: str) -> None:
+    """No worker could prolong them: whoever was cut off as well holds them against no job."""
+    service = await serve(limits=LIMITS, workers=0)
+    await crowd(service)
+    await service.post("alice")
+    first, other = await engine_on(store_url), await engine_on(store_url)
+    await first.workers.take()
+    await expire_leases(service, "alice")
+    other.workers._note_away()
+    assert len(await other.workers.take()) == 1
+    assert await tries_of(service, "alice") == [0]
+    await expire_leases(service, "alice")
+    assert len(await first.workers.take()) == 1
+    assert await tries_of(service, "alice") == [1]
+    for engine in (first, other):
+        await engine.store.close()
 
 
 async def test_scripts_are_flushed_again_and_again(

@@ -13,6 +13,8 @@ OVERTAKEN = (
 NO_MORE = "tests/interleavings/test_interleavings.py::test_celebrity_no_more_and_all_at_once"
 DIES = "tests/interleavings/test_interleavings.py::test_process_dies_between_any_two_calls"
 JOBS = "tests/delivery/test_jobs.py"
+TELLING = "tests/delivery/test_telling.py"
+FAIRNESS = "tests/delivery/test_fairness.py"
 CELEBRITIES = "tests/delivery/test_celebrities.py"
 LOST = "tests/delivery/test_lost_tail.py"
 PITFALLS = "tests/pitfalls"
@@ -327,7 +329,101 @@ BUGS = (
         (
             (
                 "core/lua/jobs_take.lua",
-                "  for _, name in ipairs(overdue(RUNNING)) do take(i, name) end\n",
+                "  for _, name in ipairs(overdue(RUNNING)) do take_over(name) end\n",
+                "",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "low-shards-first",
+        "workers take jobs from the first shards until they have enough",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "    if #taken < most and take(i) then next_turns[#next_turns + 1] = i end\n",
+                "    while #taken < most and take(i) do end\n",
+            ),
+            ("core/worker.py", "self._first = (taken[-1].shard + 1) % count", "self._first = 0"),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "authors-wait-for-each-other",
+        "the jobs of a shard are taken author after author",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "        redis.call('LMOVE', AUTHORS, AUTHORS, 'LEFT', 'RIGHT')\n      else\n",
+                "        redis.call('EXISTS', AUTHORS)\n      else\n",
+            ),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "author-holds-all-slots",
+        "all jobs that a process has at a time may be of one author",
+        (("core/worker.py", "JOBS_OF_AN_AUTHOR = 64, 8", "JOBS_OF_AN_AUTHOR = 64, 64"),),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "calls-first-come-first-served",
+        "connections are lent in the order of arrival: many jobs of one author hold up the others",
+        (
+            (
+                "core/turns.py",
+                "self._waiting.setdefault(author, deque())",
+                "self._waiting.setdefault('', deque())",
+            ),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "backlog-starves-takeover",
+        "jobs of dead processes are looked for only while there is room for more jobs",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "  sweep(DUE, overdue(DUE))\n",
+                "  if redis.call('EXISTS', TAG .. 'A') == 1 then most = most - 4 end\n"
+                "  if most > 0 then sweep(DUE, overdue(DUE)) end\n",
+            ),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "author-fills-the-queue",
+        "the backlog of one author refuses the activities of all others of the shard",
+        (
+            (
+                "core/lua/publish.lua",
+                "if 2 * open >= MAX_JOBS and redis.call('LLEN', key(WAITING, actor)) "
+                ">= MAX_JOBS - open then",
+                "if redis.call('EXISTS', key(WAITING, actor)) and open >= MAX_JOBS then",
+            ),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "waiting-is-failing",
+        "each time a job is taken counts as a failure, though the store was away",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "      redis.call('HSET', record, 'worker', worker)\n",
+                "      redis.call('HSET', record, 'worker', worker)\n"
+                "      redis.call('HINCRBY', record, 'tries', 1)\n",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "cut-off-is-dead",
+        "a worker that was cut off from the store counts as one that its job has killed",
+        (
+            (
+                "core/lua/job_leave.lua",
+                "  if tonumber(tries) > 0 then redis.call('HINCRBY', record, 'tries', -1) end\n",
                 "",
             ),
         ),
@@ -399,11 +495,54 @@ BUGS = (
         (
             (
                 "core/lua/tell.lua",
-                "if redis.call('HEXISTS', key(EDGES, found[i]), author) == 1 and leased",
-                "if false and leased",
+                "local function tell_one(entity)\n",
+                "local function tell_one(entity)\n  if true then return end\n",
             ),
         ),
         (CELEBRITIES,),
+    ),
+    Bug(
+        "telling-by-all-who-are-live",
+        "a delete looks at every live entity of a shard, however few follow the author",
+        (
+            (
+                "core/lua/tell.lua",
+                "side = followers_count(author) < live and 'w' or 'v'",
+                "side = 'v'",
+            ),
+        ),
+        (TELLING,),
+    ),
+    Bug(
+        "telling-by-all-followers",
+        "telling a celebrity's followers looks at every follower, however few are live",
+        (
+            (
+                "core/lua/tell.lua",
+                "side = followers_count(author) < live and 'w' or 'v'",
+                "side = 'w'",
+            ),
+        ),
+        (TELLING,),
+    ),
+    Bug(
+        "telling-changes-sides",
+        "which side telling goes through is chosen anew for each chunk",
+        (
+            ("core/lua/tell.lua", "if side == '-' then", "if true then"),
+            (
+                "core/lua/tell.lua",
+                "    position = side .. position\n",
+                "    position = side .. (position == '-inf' and position or position:sub(2))\n",
+            ),
+        ),
+        (TELLING,),
+    ),
+    Bug(
+        "lease-moves-back",
+        "a lease that is renewed after the clock was set back is passed over",
+        (("core/lua/lib/live.lua", "'ZADD', LIVE, 'GT', string", "'ZADD', LIVE, string"),),
+        (TELLING,),
     ),
     Bug(
         "always-a-celebrity",
@@ -437,10 +576,10 @@ BUGS = (
             ),
             (
                 "core/lua/jobs_take.lua",
-                "sweep(REDO, redis.call('ZRANGE', REDO, 0, most - #taken - swept - 1))",
+                "sweep(REDO, redis.call('ZRANGE', REDO, 0, SWEEP - 1))",
                 "sweep(DONE, redis.call('ZRANGEBYSCORE', DONE, '-inf', "
                 "redis.call('HGET', TALLIES, 'redo') or '-inf', "
-                "'LIMIT', 0, most - #taken - swept))",
+                "'LIMIT', 0, SWEEP))",
             ),
         ),
         (f"{LOST}::test_clock_set_back_or_right_beside_a_loss",),

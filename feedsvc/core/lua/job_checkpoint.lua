@@ -1,5 +1,5 @@
 -- include: clock jobs queue
--- Notes how far a worker has come with a job, and prolongs its lease, or ends it.
+-- Notes how far a worker has come with a job, and prolongs its lease, or gives the job back.
 -- KEYS  the tag of the job's shard
 -- ARGV  job name, worker, incarnation, at, feeds, cold, seen, audience, '1' to prolong the lease, '0' to give it up
 -- Returns 1, or 0 if the job is not the worker's any more
@@ -10,7 +10,6 @@ redis.call('HSET', record, 'audience', ARGV[8])
 if ARGV[9] == '1' then
   redis.call('ZADD', RUNNING, string.format('%.0f', clock_ms() + JOB_LEASE_MS), ARGV[1])
 else
-  redis.call('HDEL', record, 'worker')
-  redis.call('ZADD', RUNNING, 0, ARGV[1])
+  job_back(record, ARGV[1])
 end
 return 1

@@ -7,7 +7,7 @@ local record = job_of(ARGV[2], ARGV[1], ARGV[3])
 if not record then return 0 end
 job_note(record, ARGV[4], ARGV[5], ARGV[6], ARGV[7])
 redis.call('HSET', record, 'audience', ARGV[8])
-local tries = redis.call('HINCRBY', record, 'tries', 0)
+local tries = redis.call('HINCRBY', record, 'tries', 1)
 if tries >= JOB_TRIES then
   job_bury(record, ARGV[1], ARGV[9])
   return 1

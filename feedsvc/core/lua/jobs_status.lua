@@ -11,11 +11,11 @@ for i = 1, #KEYS do
   for bucket = math.floor(now / 10000) - 6, math.floor(now / 10000) - 1 do
     reached = reached + tonumber(redis.call('GET', key(REACHED, string.format('%.0f', bucket))) or 0)
   end
-  local status = {redis.call('ZCARD', DUE), redis.call('XLEN', JOBS) + redis.call('ZCARD', REDO), redis.call('ZCARD', RUNNING),
+  local status = {redis.call('ZCARD', DUE), redis.call('ZCARD', JOBS) + redis.call('ZCARD', REDO), redis.call('ZCARD', RUNNING),
     redis.call('XLEN', DEAD), now, reached, redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2] or ''}
-  local oldest = redis.call('XRANGE', JOBS, '-', '+', 'COUNT', 1)[1]
+  local oldest = redis.call('ZRANGE', JOBS, 0, 0)[1]
   if oldest then
-    local record = key(JOB, job_name(oldest[2][2]))
+    local record = key(JOB, oldest)
     for _, field in ipairs(redis.call('HMGET', record, 'job', 'since', 'feeds', 'cold', 'tries')) do
       status[#status + 1] = field
     end

@@ -15,7 +15,7 @@ local outbox, overflow = key(OUTBOX, actor), nil
 local found = redis.call('HMGET', key(EDGES, actor), SHARDS, MODE)
 local bitmap, mode = found[1] or '', found[2] or ''
 
-local function job(id) return '+' .. id .. '\0' .. table.concat({own and actor or '', unpack(ARGV, 10)}, '\0') end
+local function job(id) return '+' .. id .. '\0' .. table.concat({own and actor or '\1' .. actor, unpack(ARGV, 10)}, '\0') end
 
 local function answer(outcome, id, due) return {outcome, id or '', bitmap, mode, due or 0} end
 
@@ -61,7 +61,9 @@ if external ~= '' then
 end
 
 local needed = #ARGV > 9 or own and bitmap ~= ''
-if needed and redis.call('ZCARD', DUE) + redis.call('XLEN', JOBS) >= MAX_JOBS then return answer('overloaded') end
+local open = needed and redis.call('ZCARD', DUE) + redis.call('ZCARD', JOBS) or 0
+-- An author may have as many jobs waiting as there is room left for others.
+if 2 * open >= MAX_JOBS and redis.call('LLEN', key(WAITING, actor)) >= MAX_JOBS - open then return answer('overloaded') end
 
 local id = proposed
 if own and fresh then

@@ -1,5 +1,5 @@
--- Jobs. The text of one is a letter for its kind, the 19 digits of its subject, and after a NUL each the entity whose
--- followers are addressed ('' if none are) and the other outboxes. Needs clock.lua.
+-- Jobs. The text of one is a letter for its kind, the 19 digits of its subject, and after a NUL each the actor (with a \1
+-- before it if its own followers are not addressed) and the other outboxes. Needs clock.lua.
 
 -- Makes a job that belongs to the caller's process for as long as a lease.
 local function job_due(text) redis.call('ZADD', DUE, string.format('%.0f', clock_ms() + JOB_LEASE_MS), text) end

@@ -62,7 +62,8 @@ local function log_added(entity, id, route) return log_once(entity, id, 'a', id,
 local function log_removed(entity, id) return log_once(entity, '-' .. id, 'r', id) end
 
 local function log_renew(entity)
-  redis.call('ZADD', LIVE, string.format('%.0f', clock_us() / 1000 + LEASE_MS), entity)
+  -- Only ahead, though the clock is set back: tell.lua goes through the leases in their order.
+  redis.call('ZADD', LIVE, 'GT', string.format('%.0f', clock_us() / 1000 + LEASE_MS), entity)
   redis.call('PEXPIRE', cache_key(LOG, entity), LEASE_MS + GRACE_MS)
   redis.call('PEXPIRE', cache_key(SEEN, entity), LEASE_MS + GRACE_MS)
   redis.call('PEXPIRE', cache_key(SEEN_BEFORE, entity), LEASE_MS + GRACE_MS)

@@ -1,0 +1,45 @@
+"""Turns: lends a few connections to jobs, so that authors take turns."""
+
+import asyncio
+from collections import deque
+
+from feedsvc.core.store import Store
+
+
+class Turns:
+    """Connections that a worker process makes its calls on.
+
+    Whoever waits is served author after author, and those of an author in the order in which they
+    came. So the calls of one author's many jobs delay a call of another author by one call.
+    """
+
+    def __init__(self) -> None:
+        self._free: deque[Store] = deque()
+        self._waiting: dict[str, deque[asyncio.Future[Store]]] = {}
+        """By author; the first is the next to be served."""
+
+    def put(self, store: Store) -> None:
+        """Add a connection, or give back one that was taken."""
+        while self._waiting:
+            author, queue = next(iter(self._waiting.items()))
+            del self._waiting[author]
+            waiter = queue.popleft()
+            if queue:
+                self._waiting[author] = queue  # behind the other authors
+            if not waiter.done():
+                waiter.set_result(store)
+                return
+        self._free.append(store)
+
+    async def take(self, author: str) -> Store:
+        """Wait for a connection; give it back with ``put``."""
+        if self._free:
+            return self._free.popleft()
+        waiter: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(author, deque()).append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():
+                self.put(waiter.result())
+            raise
