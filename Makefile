@@ -9,7 +9,7 @@ GEN := build/gen-venv/.setup
 NODE := tools/node/node_modules/.setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-data test-slow test-mutants faults streams bench bench-quick lint \
+.PHONY: help setup demo test test-data test-slow test-mutants faults streams soak bench bench-quick lint \
 	buf-lint breaking gen drift contract-check clean
 
 help: ## Print this.
@@ -40,6 +40,9 @@ faults: $(SETUP) ## Break the service at random and judge it, SECONDS=600 long, 
 
 streams: $(SETUP) ## Break what live streams stand on and judge them, SECONDS=600 long, by a SEED.
 	@$(BIN)/python -m tests.streams --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+soak: $(SETUP) ## Publish into full outboxes for MINUTES=5, and see that nothing keeps growing.
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),5)
 
 bench: $(SETUP) $(CHART) ## Measure beside the alternatives; writes benchmarks/results.json and a chart.
 	@$(BIN)/python -m benchmarks

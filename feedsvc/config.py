@@ -59,6 +59,9 @@ class Limits(_Validated):
     job_tries: int = _bounded(
         8, 1, 100, "times that a delivery may fail without getting on until it is set aside"
     )
+    delivery_ttl: int = _bounded(
+        600, 1, 86_400, "seconds for which the end of a delivery by workers is remembered"
+    )
     celebrity_threshold: int = _bounded(
         10_000, 0, 1_000_000_000, "followers from which on an entity's are not pushed to; 0: never"
     )

@@ -40,7 +40,7 @@ def _constants(limits: Limits, source: str) -> str:
         # As many as a log and the feed before it can name: nothing older is delivered again.
         "SEEN_CAP": limits.log_cap + limits.feed_cap + limits.feed_slack,
         # For how long one can see what became of a delivery.
-        "DONE_MS": 600_000,
+        "DONE_MS": limits.delivery_ttl * 1000,
         # The tombstone of what retention took outlives every feed that could still hold the id.
         "RETIRED_MS": 2 * limits.feed_ttl * 1000,
     }
