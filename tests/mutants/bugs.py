@@ -22,6 +22,10 @@ LIVE = f"{PITFALLS}/test_live.py"
 KNOWN = "tests/streams/test_known.py"
 SUBSCRIPTIONS = "tests/contract/test_subscriptions.py"
 STREAMS = "tests/streams/test_streams.py"
+NEIGHBOURS = "tests/contract/test_neighbours.py"
+BATCHING = "tests/unit/test_batching.py"
+ADMISSION = "tests/unit/test_admission.py"
+BAD_INPUT = "tests/contract/test_bad_input.py"
 ENDED = "tests/contract/test_ended_calls.py"
 BOUNDS = "tests/contract/test_bounds.py"
 
@@ -993,5 +997,127 @@ BUGS = (
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_more_streams_than_may_be",),
+    ),
+    Bug(
+        "first-come-first-served",
+        "commands wait in one queue: one caller's hundreds stand before another's single one",
+        (("core/batching.py", "        caller = CALLER.get()\n", "        caller = None\n"),),
+        (f"{BATCHING}::test_one_command_does_not_wait_for_hundreds_of_another_caller",),
+    ),
+    Bug(
+        "batches-without-a-cost",
+        "a batch holds any number of costly commands, and everybody else waits for their end",
+        (
+            (
+                "core/batching.py",
+                "                left -= waiting[2]\n",
+                "",
+            ),
+        ),
+        (f"{BATCHING}::test_a_batch_is_bounded_by_its_cost",),
+    ),
+    Bug(
+        "cancelled-commands-leave",
+        "what nobody waits for any more is asked of the store all the same",
+        (
+            (
+                "core/batching.py",
+                "                if waiting[1].done():",
+                "                if False:",
+            ),
+        ),
+        (f"{BATCHING}::test_a_cancelled_command_does_not_leave",),
+    ),
+    Bug(
+        "batch-all-at-once",
+        "all entries of a batch are published at once",
+        (
+            (
+                "services/activities.py",
+                "await in_turns(publish_next, ENTRIES_AT_ONCE)",
+                "await in_turns(publish_next, len(batch.entries))",
+            ),
+        ),
+        (f"{NEIGHBOURS}::test_a_batch_is_published_a_few_entries_at_a_time",),
+    ),
+    Bug(
+        "batch-in-one-go",
+        "entries of batches are checked without the event loop going round between them",
+        (("batches.py", "            await asyncio.sleep(0)\n", "            pass\n"),),
+        (f"{NEIGHBOURS}::test_entries_are_checked_between_other_work",),
+    ),
+    Bug(
+        "callers-without-a-share",
+        "a connection may have any number of calls under way",
+        (
+            (
+                "admission.py",
+                "return not self.work or self.work + turn.weight <= self.share",
+                "return True",
+            ),
+        ),
+        (f"{NEIGHBOURS}::test_callers_with_one_connection_each_have_a_share",),
+    ),
+    Bug(
+        "waiting-takes-places",
+        "a call that waits for a delivery keeps its place among its caller's",
+        (("admission.py", "    if turn is not None:\n        turn.rest()", "    pass"),),
+        (f"{NEIGHBOURS}::test_who_waits_for_deliveries_does_not_take_places",),
+    ),
+    Bug(
+        "each-waits-for-itself",
+        "each job that is waited for is looked at by a call of its own",
+        (("core/watch.py", "256, 64", "256, 1"),),
+        (f"{NEIGHBOURS}::test_all_who_wait_for_deliveries_share_one_look",),
+    ),
+    Bug(
+        "waiting-fails-with-the-store",
+        "a store that does not answer for a while fails those who wait for deliveries",
+        (
+            (
+                "core/watch.py",
+                "            except StoreUnavailable:\n                pass",
+                "            except StoreUnavailable as away:\n"
+                "                for watched in self._watched.values():\n"
+                "                    watched.ended.set_exception(away)",
+            ),
+        ),
+        (f"{NEIGHBOURS}::test_a_store_that_is_away_does_not_fail_who_waits",),
+    ),
+    Bug(
+        "refused-without-pushback",
+        "gRPC's own retries are not told when to come again",
+        (("status.py", 'PUSHBACK_KEY = "grpc-retry-pushback-ms"', 'PUSHBACK_KEY = "pushback"'),),
+        (f"{NEIGHBOURS}::test_refused_calls_say_when_to_come_again",),
+    ),
+    Bug(
+        "what-waits-is-cancelled",
+        "a stopping server cancels the calls that it has not begun",
+        (
+            ("server.py", "            self._admission.drain()\n", ""),
+            ("server.py", "        server.exits = True\n", ""),
+        ),
+        (
+            f"{NEIGHBOURS}::test_a_stopping_server_answers_what_it_has_not_begun",
+            f"{NEIGHBOURS}::test_restarts_show_clients_unavailable_and_nothing_else",
+        ),
+    ),
+    Bug(
+        "exits-by-grpc",
+        "a stopping server stops gRPC: calls that arrive meanwhile end with CANCELLED",
+        (("server.py", "        server.exits = True\n", ""),),
+        (f"{NEIGHBOURS}::test_restarts_show_clients_unavailable_and_nothing_else",),
+    ),
+    Bug(
+        "not-a-number",
+        "extra may have numbers that JSON cannot write",
+        (
+            (
+                "validate.py",
+                "    elif _MAY_BE_NO_NUMBER.search(serialised):",
+                "    elif False:",
+            ),
+        ),
+        (f"{BAD_INPUT}::test_number_that_json_cannot_write_is_refused",),
     ),
 )
