@@ -144,6 +144,8 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 (the others are not to know)
             await self._lose(user, error)
             return
+        if reader.closed:  # it was removed, or begun anew, which its own messages say
+            return
         # Its token is that of what was sent, while the reader may be ahead of that.
         for message in subject.messages([(0, entries, events)]):
             user.answered = True

@@ -159,7 +159,7 @@ BUGS = (
     Bug(
         "full-page-promises-more",
         "a full page promises a next one that is empty",
-        (("core/feed.py", "more = len(items) > size", "more = len(items) >= size"),),
+        (("core/feed.py", "more = len(items) > most", "more = len(items) >= most"),),
         (MODEL,),
     ),
     Bug(
@@ -945,7 +945,7 @@ BUGS = (
     Bug(
         "batch-as-long-as-it-comes",
         "the answer to a batch is longer than clients take",
-        (("validate.py", "if request.ByteSize() > BATCH_BYTES:", "if request.ByteSize() < 0:"),),
+        (("validate.py", "if request.size > BATCH_BYTES:", "if request.size < 0:"),),
         (BOUNDS,),
     ),
     Bug(
@@ -985,6 +985,12 @@ BUGS = (
         "a stream ends as its last messages are answered by requests: its client is told INTERNAL",
         (("services/gateway.py", "        await self._linger()\n", ""),),
         (ENDED,),
+    ),
+    Bug(
+        "all-are-told-in-one-turn",
+        "as many streams as were read for are told at once: nobody else is served meanwhile",
+        (("core/live.py", "if not told % TOLD_A_TURN:", "if told < 0:"),),
+        (f"{KNOWN}::test_few_streams_are_told_in_one_turn",),
     ),
     Bug(
         "streams-without-bound",

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from activityfeed.v1.subscription_service_pb2 import (
 )
 
 from feedsvc.core import keys
-from feedsvc.core.live import Live
+from feedsvc.core import streams as streams_module
+from feedsvc.core.live import TOLD_A_TURN, Live
 from feedsvc.services.gateway import Gateway
 from feedsvc.services.items import resume_bound
 from feedsvc.services.sender import Sender
@@ -26,6 +28,8 @@ from tests.stores import Store
 
 #: Checkpoints, at which a stream reads its log unasked, do not come while a test runs.
 QUIET = 300
+#: Users who follow one author, all of them live.
+FANS = 100
 #: Events that a user is to be told: three reads of a log.
 EVENTS = 250
 #: Seconds that the slow server waits for a reply of the store, at the most.
@@ -251,3 +255,34 @@ async def held_back(live: Live) -> None:
         return found
 
     live._read_logs = first  # type: ignore[method-assign]
+
+
+async def test_few_streams_are_told_in_one_turn(serve: Serve) -> None:
+    """However many an activity is for: between two turns of the loop other calls are served."""
+    service = await serve(checkpoint_seconds=QUIET)
+    users = [f"u{number}" for number in range(FANS)]
+    await service.follow_all([(user, "alice") for user in users])
+    streams = [await service.subscribe(user) for user in users]
+    loop, turn, told = asyncio.get_running_loop(), 0, Counter[int]()
+
+    def count_turns() -> None:
+        nonlocal turn, next_turn
+        turn += 1
+        next_turn = loop.call_soon(count_turns)
+
+    next_turn = loop.call_soon(count_turns)
+    tell = streams_module.Stream.tell
+
+    def counted(self: Any, reader: Any, found: Any, *, more: bool) -> None:
+        told[turn] += 1
+        tell(self, reader, found, more=more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams_module.Stream, "tell", counted)
+        posted = await service.post("alice")
+        for stream in streams:
+            assert await stream.event() == ("added", posted)
+    next_turn.cancel()
+    assert told.total() >= FANS
+    # A slice may end and the next begin within the same turn as this counter sees it.
+    assert max(told.values()) <= 2 * TOLD_A_TURN < FANS

@@ -56,9 +56,6 @@ __all__ = ["FeedClient", "fresh_token", "reason", "retry_after", "violations"]
 
 #: Seconds that a unary call may take, retries included, unless it is given a `timeout` of its own.
 DEFAULT_SECONDS = 10.0
-#: Bytes that an answer may have. That to a batch of publishes holds the activities again, with
-#: their ids, and may so exceed gRPC's default, 4 MiB, which a server takes for a request.
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 #: gRPC itself repeats a call that found no server, or one that cannot answer now. A server that is
 #: stopping may cancel a call that it has not begun, instead of refusing it. Not that too many
@@ -88,7 +85,6 @@ RETRIES = {
 #: minutes.
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", json.dumps(RETRIES)),
-    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     ("grpc.initial_reconnect_backoff_ms", int(FIRST_BACKOFF * 1000)),
     ("grpc.max_reconnect_backoff_ms", int(MAX_BACKOFF * 1000)),
 ]

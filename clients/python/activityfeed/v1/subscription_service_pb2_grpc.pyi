@@ -121,7 +121,11 @@ class SubscriptionServiceStub(typing.Generic[_SubscriptionServiceSubscribeFeedTy
     Streams end, all of them, with a final checkpoint and UNAVAILABLE: when the server stops (DRAINING), and when
     they have lived for an hour or so (STREAM_EXPIRED, configurable), which spreads them over servers. A stream
     whose client has not read for 30 seconds (configurable) is ended with ABORTED (STREAM_NOT_READ). In all
-    these cases come again with the last token.
+    these cases come again with the last token. A server that has as many streams as it may (20,000, configurable)
+    refuses more with UNAVAILABLE (TOO_MANY_STREAMS) and RetryInfo.
+
+    A message holds about 1 MiB of events at the most; more are told by several messages, and the token of each is that
+    of its own last event.
     """
 
     @typing.overload
@@ -200,8 +204,12 @@ class SubscriptionServiceStub(typing.Generic[_SubscriptionServiceSubscribeFeedTy
     them get slower, and none is lost as long as its log reaches back. When the client half-closes the
     stream, users stay and the stream goes on.
 
-    Errors: INVALID_ARGUMENT, with the fields of the request that breaks its rules. UNAVAILABLE: come again
-    with the last token of each user.
+    A request that breaks its rules is answered by `error` with its fields, about the user that it names, if any; the
+    stream goes on. A user who is added with a token is answered by what its log says: events, `reset`, or a
+    checkpoint if nothing has happened.
+
+    Errors: INVALID_ARGUMENT, if a request is no well-formed message. UNAVAILABLE: come again with the last token of
+    each user.
     """
 
     SubscribeActivities: _SubscriptionServiceSubscribeActivitiesType
@@ -265,7 +273,11 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
     Streams end, all of them, with a final checkpoint and UNAVAILABLE: when the server stops (DRAINING), and when
     they have lived for an hour or so (STREAM_EXPIRED, configurable), which spreads them over servers. A stream
     whose client has not read for 30 seconds (configurable) is ended with ABORTED (STREAM_NOT_READ). In all
-    these cases come again with the last token.
+    these cases come again with the last token. A server that has as many streams as it may (20,000, configurable)
+    refuses more with UNAVAILABLE (TOO_MANY_STREAMS) and RetryInfo.
+
+    A message holds about 1 MiB of events at the most; more are told by several messages, and the token of each is that
+    of its own last event.
     """
 
     @abc.abstractmethod
@@ -306,8 +318,12 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         them get slower, and none is lost as long as its log reaches back. When the client half-closes the
         stream, users stay and the stream goes on.
 
-        Errors: INVALID_ARGUMENT, with the fields of the request that breaks its rules. UNAVAILABLE: come again
-        with the last token of each user.
+        A request that breaks its rules is answered by `error` with its fields, about the user that it names, if any; the
+        stream goes on. A user who is added with a token is answered by what its log says: events, `reset`, or a
+        checkpoint if nothing has happened.
+
+        Errors: INVALID_ARGUMENT, if a request is no well-formed message. UNAVAILABLE: come again with the last token of
+        each user.
         """
 
     @abc.abstractmethod
