@@ -8,6 +8,7 @@ may have lost some.
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import islice
 
 from feedsvc.core import ids, keys
 from feedsvc.core.store import Store
@@ -17,6 +18,7 @@ from feedsvc.core.tasks import retrieved
 KEPT_EDGES = 100_000
 #: Edges that one command reads, about, and that are looked at in one turn of the event loop.
 EDGES_A_READ = 500
+EDGES_A_TURN = 2_000
 #: Times that a list is read again because an edge has changed meanwhile.
 READS = 4
 
@@ -69,7 +71,7 @@ class Followings:
             if found := await asyncio.shield(task):
                 return found
         flat = await self._store.call("HGETALL", key)
-        return _ordered(dict(zip(flat[::2], flat[1::2], strict=True)), "")
+        return await _ordered(dict(zip(flat[::2], flat[1::2], strict=True)), "")
 
     def _ended(self, entity: str, task: "asyncio.Task[Following | None]") -> None:
         self._reading.pop(entity, None)
@@ -91,7 +93,7 @@ class Followings:
             if after != before or incarnation != self._store.incarnations[shard]:
                 return None
             fields[_GENERATION] = before
-        found = _ordered(fields, incarnation)
+        found = await _ordered(fields, incarnation)
         self._keep(entity, found)
         return found
 
@@ -107,9 +109,14 @@ class Followings:
             self._edges -= len(kept.names)
 
 
-def _ordered(fields: dict[bytes, bytes], incarnation: str) -> Following:
-    """The edges among the fields of an entity: for ten thousand a millisecond or two."""
-    by_age = {-int(at): name for name, at in fields.items() if name not in _OTHER_FIELDS}
+async def _ordered(fields: dict[bytes, bytes], incarnation: str) -> Following:
+    """The edges among the fields of an entity, in turns of a millisecond or so."""
+    by_age: dict[int, str] = {}
+    items = iter(fields.items())
+    while some := list(islice(items, EDGES_A_TURN)):
+        by_age.update((-int(at), name.decode()) for name, at in some if name not in _OTHER_FIELDS)
+        if len(some) == EDGES_A_TURN:
+            await asyncio.sleep(0)
     ages = sorted(by_age)
-    names = [by_age[age].decode() for age in ages]
+    names = [by_age[age] for age in ages]
     return Following(fields.get(_GENERATION), incarnation, ages, names)

@@ -704,8 +704,8 @@ BUGS = (
         (
             (
                 "core/outbox.py",
-                "in_lanes(lane, min(CALLS_A_MERGE, len(parts)))",
-                "in_lanes(lane, len(parts))",
+                "in_lanes(lane, min(CALLS_A_MERGE, calls))",
+                "in_lanes(lane, calls)",
             ),
         ),
         (MERGE,),
