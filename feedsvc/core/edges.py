@@ -6,21 +6,30 @@ edge is there.
 """
 
 import asyncio
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 
 from feedsvc.core import ids, keys
 from feedsvc.core.fanout import Fanout
 from feedsvc.core.flips import settle
+from feedsvc.core.following import Followings
 from feedsvc.core.sources import Source, count, shards_in
 from feedsvc.core.store import Arg, Store
+from feedsvc.core.tasks import in_lanes
 from feedsvc.errors import FeedError, RequestIdReused, StoreUnavailable, TooManyFollowees
 
 #: Edges that one script call makes at the most.
 EDGES_A_CALL = 50
+#: Shards, and followers in all of them, that one script call reads at the most.
+SHARDS_A_READ = 16
+FOLLOWERS_A_READ = 2_000
+#: Such calls that one list waits for at a time.
+READS_AT_ONCE = 4
 #: Edges that are looked at in one turn of the event loop.
 EDGES_A_TURN = 1_000
 _OTHER_FIELDS = tuple(keys.FIELDS.values())
@@ -65,6 +74,7 @@ class Edges:
     def __init__(self, store: Store, fanout: Fanout) -> None:
         self._store = store
         self._fanout = fanout
+        self._followings = Followings(store)
 
     def _shard(self, entity: str) -> int:
         return ids.shard_for(entity, self._store.limits.shards)
@@ -253,31 +263,69 @@ class Edges:
 
     async def list_following(self, entity: str, after: Place | None, most: int) -> list[Edge]:
         """Up to ``most`` edges from an entity, newest first."""
-        flat = await self._store.call("HGETALL", keys.edges(self._tag(entity), entity))
-        edges = (
-            Edge(entity, name, int(position))
-            for one, position in zip(flat[::2], flat[1::2], strict=True)
-            if (name := one.decode()) not in _OTHER_FIELDS
-        )
-        beyond = (edge for edge in edges if after is None or edge.position < after.position)
-        return nlargest(most, beyond, key=attrgetter("position"))
+        following = await self._followings.of(entity)
+        first = 0 if after is None else bisect_right(following.ages, -after.position)
+        last = first + most
+        return [
+            Edge(entity, name, -age)
+            for name, age in zip(
+                following.names[first:last], following.ages[first:last], strict=True
+            )
+        ]
 
     async def list_followers(
         self, entity: str, after: Place | None, most: int
     ) -> list[tuple[Edge, Place]]:
         """Up to ``most`` edges to an entity, newest first, with the place of each."""
         bitmap = await self._store.call("HGET", keys.edges(self._tag(entity), entity), keys.SHARDS)
+        shards = shards_in(bitmap or b"")
+        bounds = dict.fromkeys(shards, "+inf")
+        if after is not None:
+            # Of equal positions the greater shard comes first.
+            for shard in shards:
+                bounds[shard] = (
+                    f"({after.position}" if shard >= after.shard else str(after.position)
+                )
+        found: list[tuple[Edge, Place]] = []
+        # A few of each shard at first, more only of those that matter.
+        chunk = min(most, 4 + 2 * most // max(1, len(shards)))
+        while bounds:
+            reached: dict[int, Place] = {}
+            for shard, flat in await self._followers_of(entity, bounds, chunk):
+                some = [
+                    (Edge(name.decode(), entity, int(position)), Place(int(position), shard))
+                    for name, position in zip(flat[::2], flat[1::2], strict=True)
+                ]
+                found += some
+                if len(some) == chunk:
+                    reached[shard] = some[-1][1]
+            found = nlargest(most, found, key=itemgetter(1))
+            bounds = {
+                shard: f"({place.position}"
+                for shard, place in reached.items()
+                if len(found) < most or place > found[-1][1]
+            }
+            chunk = min(most, 2 * chunk)
+        return found
 
-        async def of_shard(shard: int) -> list[tuple[Edge, Place]]:
-            bound = "+inf"
-            if after is not None:
-                # Of equal positions the greater shard comes first.
-                bound = f"({after.position}" if shard >= after.shard else str(after.position)
-            flat = await self._store.script("followers_read", shard, entity, bound, most)
-            return [
-                (Edge(name.decode(), entity, int(position)), Place(int(position), shard))
-                for name, position in zip(flat[::2], flat[1::2], strict=True)
-            ]
+    async def _followers_of(
+        self, entity: str, bounds: dict[int, str], count: int
+    ) -> list[tuple[int, list[bytes]]]:
+        """By shard, so many followers of an entity from a bound on, and their positions."""
+        together = (
+            1 if self._store.cluster else max(1, min(SHARDS_A_READ, FOLLOWERS_A_READ // count))
+        )
+        shards = list(bounds)
+        parts = deque(shards[first : first + together] for first in range(0, len(shards), together))
+        found: list[tuple[int, list[bytes]]] = []
 
-        parts = await asyncio.gather(*(of_shard(shard) for shard in shards_in(bitmap or b"")))
-        return nlargest(most, (edge for part in parts for edge in part), key=itemgetter(1))
+        async def lane() -> None:
+            while parts:
+                some = parts.popleft()
+                answers = await self._store.script(
+                    "followers_read", some, entity, count, *(bounds[shard] for shard in some)
+                )
+                found.extend(zip(some, answers, strict=True))
+
+        await in_lanes(lane, min(READS_AT_ONCE, len(parts)))
+        return found

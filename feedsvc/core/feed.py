@@ -414,6 +414,7 @@ class Feeds:
         merged = await self._outboxes.merge(
             names, older=at.older, cursor=cursor, count=DEEP_IDS + 1, tally=tally
         )
+        await asyncio.sleep(0)  # each step takes a millisecond or two of ten thousand outboxes
         some = merged.ids[:DEEP_IDS]
         if at.older:
             floor, ceiling = 0 if merged.exhausted else merged.ids[DEEP_IDS], cursor - 1
@@ -422,14 +423,16 @@ class Feeds:
         most = nlargest(LEFT_OUT + 1, tally.held.items(), key=itemgetter(1))
         left_out = {name for name, _ in most[:LEFT_OUT]}
         allowance = self._store.limits.outbox_cap - (most[LEFT_OUT][1] if most[LEFT_OUT:] else 0)
+        await asyncio.sleep(0)
         outbox_floor = max(
             (one for name, one in tally.floors.items() if name not in left_out), default=0
         )
-        kept = (
+        kept = [
             one
             for one in sorted(some)
             if floor < one <= ceiling and not left_out.issuperset(tally.routes[one])
-        )
+        ]
+        await asyncio.sleep(0)
         arguments: list[Arg] = [user, nonce, generation, DEEP_SECONDS * 1000, floor, ceiling]
         arguments += (outbox_floor, max(0, allowance), length, len(left_out), *left_out, *kept)
         return bool(await self._store.script("deep_commit", shard, *arguments))

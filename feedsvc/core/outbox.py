@@ -1,11 +1,11 @@
 """Outboxes, read and merged: the query that a feed is the stored answer to."""
 
 import asyncio
-from collections import deque
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from feedsvc.core import ids
 from feedsvc.core.store import Arg, Store
@@ -135,8 +135,7 @@ class Outboxes:
 
         async def lane() -> None:
             nonlocal floor
-            while parts:
-                shard, some = parts.popleft()
+            for shard, some in parts:
                 slices = await self._read(shard, some, older=older, count=chunk)
                 for entity, (trimmed, above, *nearest) in slices.items():
                     floor = max(floor, trimmed)
@@ -150,11 +149,15 @@ class Outboxes:
 
         left = await self._by_shard(entities, cursor)
         while left:
-            parts = _parts(left, max(1, min(OUTBOXES_A_CALL, IDS_A_CALL // chunk)))
+            most = max(1, min(OUTBOXES_A_CALL, IDS_A_CALL // chunk))
+            parts = _parts(left, most)
+            calls = sum(math.ceil(len(cursors) / most) for cursors in left.values())
             reached: dict[int, dict[str, int]] = {}
-            await in_lanes(lane, min(CALLS_A_MERGE, len(parts)))
+            await in_lanes(lane, min(CALLS_A_MERGE, calls))
             keep_nearest()
+            await _turn(len(entities))
             left = _mattering(reached, found if len(found) == count else (), older=older)
+            await _turn(len(entities))
             chunk = min(count, chunk * 2)
         return Merged(sorted(found, reverse=older), len(found) < count, floor)
 
@@ -215,14 +218,24 @@ class Outboxes:
 
 def _parts(
     left: dict[int, dict[str, int | None]], most: int
-) -> deque[tuple[int, dict[str, int | None]]]:
+) -> Iterator[tuple[int, dict[str, int | None]]]:
     """What is to be read, by shard, in parts of so many outboxes, the shards in turn."""
-    split = [
-        [(shard, dict(names[first : first + most])) for first in range(0, len(names), most)]
-        for shard, cursors in left.items()
-        for names in (list(cursors.items()),)
-    ]
-    return deque(part for parts in zip_longest(*split) for part in parts if part is not None)
+
+    def split(
+        shard: int, cursors: dict[str, int | None]
+    ) -> Iterator[tuple[int, dict[str, int | None]]]:
+        names = iter(cursors.items())
+        while some := dict(islice(names, most)):
+            yield shard, some
+
+    rows = zip_longest(*(split(shard, cursors) for shard, cursors in left.items()))
+    return (part for row in rows for part in row if part is not None)
+
+
+async def _turn(entities: int) -> None:
+    """Gives others their turn in the course of a wide merge."""
+    if entities > WIDE:
+        await asyncio.sleep(0)
 
 
 def _mattering(

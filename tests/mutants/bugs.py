@@ -28,6 +28,11 @@ ADMISSION = "tests/unit/test_admission.py"
 BAD_INPUT = "tests/contract/test_bad_input.py"
 ENDED = "tests/contract/test_ended_calls.py"
 BOUNDS = "tests/contract/test_bounds.py"
+MERGE = "tests/unit/test_outbox_merge.py"
+DEEP = f"{PITFALLS}/test_deep_pages.py"
+DEEP_READS = "tests/interleavings/test_deep.py"
+REFUSED = "tests/contract/test_refused_writes.py"
+COSTS = "tests/contract/test_listing_costs.py"
 
 
 @dataclass(frozen=True)
@@ -1125,5 +1130,184 @@ BUGS = (
             ),
         ),
         (f"{BAD_INPUT}::test_number_that_json_cannot_write_is_refused",),
+    ),
+    Bug(
+        "merge-all-at-once",
+        "a wide read has all its calls under way at once: others wait for hundreds of them",
+        (
+            (
+                "core/outbox.py",
+                "in_lanes(lane, min(CALLS_A_MERGE, calls))",
+                "in_lanes(lane, calls)",
+            ),
+        ),
+        (MERGE,),
+    ),
+    Bug(
+        "wide-merges-without-bound",
+        "any number of wide reads run at a time",
+        (
+            (
+                "core/outbox.py",
+                "async with self._wide if len(entities) > WIDE else nullcontext():",
+                "async with nullcontext():",
+            ),
+        ),
+        (MERGE,),
+    ),
+    Bug(
+        "shards-in-one-go",
+        "the shards of ten thousand names are computed while everybody else waits",
+        (("core/outbox.py", "if number % NAMES_A_TURN == 0:", "if number < 0:"),),
+        (MERGE,),
+    ),
+    Bug(
+        "deep-pages-ask-everybody",
+        "each page below the warm feed reads the outboxes of all that is followed",
+        (
+            (
+                "core/feed.py",
+                "segment = await self._segment(user, at, wanted)",
+                "segment = None",
+            ),
+        ),
+        (DEEP,),
+    ),
+    Bug(
+        "late-below-the-feed-forgotten",
+        "what is delivered below the warm feed is not told to the deep segment",
+        (
+            (
+                "core/lua/lib/feed.lua",
+                "  if outcome == BELOW or cost == FAR then "
+                "deep_late(user, id, source, outcome == BELOW) end\n",
+                "",
+            ),
+        ),
+        (DEEP, DEEP_READS),
+    ),
+    Bug(
+        "late-while-building-forgotten",
+        "what is delivered late while a deep segment is being built is not in it",
+        (("core/lua/deep_commit.lua", "    late[#late + 1] = id\n", ""),),
+        (DEEP_READS,),
+    ),
+    Bug(
+        "deep-segment-outlives-an-unfollow",
+        "deep pages go on to show what is not followed any more",
+        (("core/lua/unfollow.lua", "  redis.call('DEL', cache_key(DEEP, follower))\n", ""),),
+        (DEEP, DEEP_READS),
+    ),
+    Bug(
+        "deep-segment-outlives-a-settled-edge",
+        "deep pages lack what somebody did who is followed since",
+        (("core/lua/settle.lua", "redis.call('DEL', cache_key(DEEP, follower))\n", ""),),
+        (DEEP, DEEP_READS),
+    ),
+    Bug(
+        "deep-segment-outlives-a-cold-feed",
+        "what was delivered while the feed was cold is not in its deep segment",
+        (("core/lua/build_begin.lua", "  redis.call('DEL', cache_key(DEEP, ARGV[1]))\n", ""),),
+        (DEEP, DEEP_READS),
+    ),
+    Bug(
+        "deep-segment-without-generation",
+        "a deep segment is committed although an edge has changed since its outboxes were read",
+        (
+            (
+                "core/lua/deep_commit.lua",
+                "if not warm_head(user) or (redis.call('HGET', key(EDGES, user), GENERATION) or '')"
+                " ~= ARGV[3] then return 0 end\n",
+                "",
+            ),
+            ("core/lua/unfollow.lua", "  redis.call('DEL', cache_key(DEEP, follower))\n", ""),
+        ),
+        (DEEP_READS,),
+    ),
+    Bug(
+        "deep-segment-shows-what-was-let-go",
+        "a deep segment is relied on however much was delivered since it was built",
+        (
+            (
+                "core/lua/lib/deep.lua",
+                "  if spent + redis.call('LLEN', cache_key(FEED, user)) - length"
+                " > tonumber(allowance) then return nil end\n",
+                "",
+            ),
+            ("core/lua/lib/feed.lua", "    if head then deep_spend(deep, head, trimmed) end\n", ""),
+        ),
+        (DEEP,),
+    ),
+    Bug(
+        "warm-read-needs-a-write",
+        "a store that refuses writes refuses to read warm feeds",
+        (("core/lua/feed_read.lua", "redis.pcall('PEXPIRE'", "redis.call('PEXPIRE'"),),
+        (REFUSED,),
+    ),
+    Bug(
+        "warm-read-closes-a-log",
+        "reading a warm feed takes away a log whose lease ran out, which is a write",
+        (
+            (
+                "core/lua/feed_read.lua",
+                "local log_end = lease and lease * 1000 > clock_us() and log_tail(user) or ''",
+                "local log_end = lease and is_live(user) and log_tail(user) or ''",
+            ),
+        ),
+        (REFUSED,),
+    ),
+    Bug(
+        "cold-read-needs-a-write",
+        "a cold feed cannot be read while the store refuses writes",
+        (
+            (
+                "core/feed.py",
+                "            return -1  # if the store is gone, ",
+                "            raise  # ",
+            ),
+        ),
+        (REFUSED,),
+    ),
+    Bug(
+        "following-read-for-each-page",
+        "each page of what somebody follows reads all of it",
+        (
+            (
+                "core/following.py",
+                "            if entity in self._kept:\n",
+                "            if not entity:\n",
+            ),
+        ),
+        (COSTS,),
+    ),
+    Bug(
+        "following-kept-without-asking",
+        "a list of edges that is kept is shown though an edge has changed since",
+        (("core/following.py", "                    and kept.generation == generation\n", ""),),
+        (COSTS,),
+    ),
+    Bug(
+        "following-kept-over-a-loss",
+        "a list of edges that the store has lost is shown when its generation comes back",
+        (
+            (
+                "core/following.py",
+                "                    and kept.incarnation == self._store.incarnations[shard]\n",
+                "",
+            ),
+        ),
+        (COSTS,),
+    ),
+    Bug(
+        "followers-full-pages-of-each-shard",
+        "a page of followers reads a whole page in each shard",
+        (
+            (
+                "core/edges.py",
+                "chunk = min(most, 4 + 2 * most // max(1, len(shards)))",
+                "chunk = most",
+            ),
+        ),
+        (COSTS,),
     ),
 )
