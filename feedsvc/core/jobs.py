@@ -67,6 +67,8 @@ class Delivery:
     audience: int = 0
     """Followers it is for."""
     state: State = "delivered"
+    held: bool = True
+    """Whether any outbox has the activity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ class Progress:
     """Live entities that this process has looked at for it."""
     audience: int | None = None
     """Followers it is for; None: not counted yet."""
+    held: bool = True
+    """Whether any outbox has the activity."""
 
     def of(self, source: Source) -> dict[int, str]:
         """The places of one source."""
@@ -139,7 +143,7 @@ class Progress:
 
     def delivery(self, state: State) -> Delivery:
         audience = self.seen if self.audience is None else self.audience
-        return Delivery(self.feeds, self.cold, audience, state)
+        return Delivery(self.feeds, self.cold, audience, state, self.held)
 
 
 def _places(text: bytes) -> dict[str, dict[int, str]]:

@@ -10,7 +10,7 @@ from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
 from feedsvc import convert, validate
 from feedsvc.core import ids
-from feedsvc.core.activities import digest
+from feedsvc.core.activities import Audience, digest
 from feedsvc.core.engine import Engine
 from feedsvc.errors import ActivityNotFound, FeedError, InvalidRequest, NotTheActor
 from feedsvc.status import status_of
@@ -118,16 +118,16 @@ class ActivityService(ActivityServiceServicer):
     ) -> pb.DeleteActivityResponse:
         activity_id = int(request.id)
         (body,) = await self._engine.activities.bodies([activity_id])
-        to: list[str] = []
+        audience = Audience(request.actor)
         if body is not None:
             activity = Activity.FromString(body)
             if activity.actor != request.actor:
                 raise NotTheActor("only its actor may delete an activity")
-            to = list(activity.to)
+            followers = activity.audience != AUDIENCE_TO_ONLY
+            audience = Audience(request.actor, tuple(activity.to), followers)
         await self._engine.activities.delete(
             activity_id,
-            request.actor,
-            to,
+            audience,
             digest(b"delete", request.id.encode()),
             request.request_id,
         )
