@@ -395,6 +395,13 @@ class Jobs:
         self.look_at(int(shard))
         return bool(found)
 
+    async def discard(self, letter_id: str) -> bool:
+        """Throw a dead letter away; return whether there was one."""
+        shard, _, entry = letter_id.partition("-")
+        if int(shard) >= self._store.limits.shards:
+            return False
+        return bool(await self._store.script("dead_discard", int(shard), entry))
+
 
 def _letter(shard: int, entry: bytes, flat: list[bytes]) -> DeadLetter:
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
