@@ -51,7 +51,10 @@ class Limits(_Validated):
         1_000, 1, 100_000, "followers about whom a publish delivers before it answers"
     )
     max_jobs: int = _bounded(
-        10_000, 1, 10_000_000, "deliveries a shard may have waiting before it refuses to publish"
+        10_000,
+        1,
+        10_000_000,
+        "deliveries a shard may have waiting before it refuses to publish; one author half",
     )
     job_lease: int = _bounded(
         10, 1, 600, "seconds after which a delivery is taken over from a process that died"

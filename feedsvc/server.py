@@ -207,6 +207,8 @@ async def _engine(url: str, config: Config, stack: AsyncExitStack) -> Engine:
     await store.open()
     aside = store.sibling()
     engine = Engine.on(store, aside, store.sibling())
+    carrying = asyncio.create_task(engine.retention.run())
+    stack.push_async_callback(_cancelled, carrying)
     if config.workers:
         with suppress(StoreUnavailable):  # they greet it later then
             await aside.call("PING")
@@ -216,12 +218,11 @@ async def _engine(url: str, config: Config, stack: AsyncExitStack) -> Engine:
 
 
 async def _tidy(engine: Engine) -> None:
-    """Forgets what outboxes have let go, and takes away what is left of earlier incarnations."""
+    """Take away what is left of earlier incarnations of the store."""
     swept = [""] * len(engine.store.tags)
     while True:
         await asyncio.sleep(TIDY_SECONDS)
         try:
-            await engine.activities.forget_let_go()
             if swept != engine.store.incarnations:
                 swept = list(engine.store.incarnations)
                 log.info("took away %d feeds of earlier incarnations", await sweep(engine.store))

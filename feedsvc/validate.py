@@ -306,7 +306,11 @@ def _dead_letters(check: _Check, request: admin_service_pb2.ListDeadLettersReque
     check.page(request)
 
 
-def _replay(check: _Check, request: admin_service_pb2.ReplayDeadLettersRequest) -> None:
+def _letters(
+    check: _Check,
+    request: admin_service_pb2.ReplayDeadLettersRequest
+    | admin_service_pb2.DiscardDeadLettersRequest,
+) -> None:
     check.count("ids", request.ids, BATCH_REPLAY)
 
 
@@ -332,7 +336,8 @@ _RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
     admin_service_pb2.RebuildFeedRequest: _admin,
     admin_service_pb2.GetFeedStatsRequest: _admin,
     admin_service_pb2.ListDeadLettersRequest: _dead_letters,
-    admin_service_pb2.ReplayDeadLettersRequest: _replay,
+    admin_service_pb2.ReplayDeadLettersRequest: _letters,
+    admin_service_pb2.DiscardDeadLettersRequest: _letters,
 }
 
 

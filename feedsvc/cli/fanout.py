@@ -13,6 +13,7 @@ from activityfeed.v1.admin_service_pb2 import (
     JOB_KIND_FLIP,
     JOB_KIND_RETRACT,
     DeadLetter,
+    DiscardDeadLettersRequest,
     FanoutJob,
     GetFanoutStatusRequest,
     GetFanoutStatusResponse,
@@ -84,35 +85,48 @@ def _table(status: GetFanoutStatusResponse) -> Table:
     return table
 
 
-@click.command("dead-letters", short_help="Show and replay deliveries that failed for good.")
+@click.command(
+    "dead-letters", short_help="Show, replay or discard deliveries that failed for good."
+)
 @click.option("--show", "shown", metavar="ID", help="Show all of one.")
 @click.option("--replay", "replayed", metavar="ID", multiple=True, help="Try it again. Repeatable.")
 @click.option("--replay-all", "everything", is_flag=True, help="Try all of them again.")
+@click.option(
+    "--discard", "discarded", metavar="ID", multiple=True, help="Throw it away. Repeatable."
+)
 @json_option("Print each DeadLetter, or what became of each ID, as one line of JSON.")
 @server_option
-def dead_letters(
-    *, shown: str | None, replayed: Sequence[str], everything: bool, as_json: bool, server: str
+def dead_letters(  # noqa: PLR0913 (one for each option)
+    *,
+    shown: str | None,
+    replayed: Sequence[str],
+    everything: bool,
+    discarded: Sequence[str],
+    as_json: bool,
+    server: str,
 ) -> None:
     """List the jobs that failed again and again and were set aside, one a line.
 
     What they have delivered stays delivered. When the cause is mended, replay them: each goes on
-    where it stopped.
+    where it stopped. What is not worth delivering any more can be discarded, for good.
 
     \b
-    Exit status of --show and --replay: 1 if an ID is not there (any more).
+    Exit status of --show, --replay and --discard: 1 if an ID is not there (any more).
     """  # noqa: D301 (click's mark: keep these lines)
-    if (shown is not None) + bool(replayed) + everything > 1:
-        raise click.UsageError("--show, --replay and --replay-all exclude each other")
+    if (shown is not None) + bool(replayed) + everything + bool(discarded) > 1:
+        raise click.UsageError("--show, --replay, --replay-all and --discard exclude each other")
 
     async def work(client: FeedClient) -> bool:
         if shown is not None:
             await _show(client, shown, as_json=as_json)
         elif replayed:
-            return await _replay(client, replayed, as_json=as_json)
+            return await _settle(client, replayed, "replayed", as_json=as_json)
+        elif discarded:
+            return await _settle(client, discarded, "discarded", as_json=as_json)
         elif everything:
             # All that there are now: one that fails again at once is not replayed again.
             ids = [letter.id async for letter in _letters(client)]
-            await _replay(client, ids, as_json=as_json)
+            await _settle(client, ids, "replayed", as_json=as_json)
         else:
             out = console()
             async for letter in _letters(client):
@@ -169,21 +183,26 @@ def _parts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
     yield "error", letter.error
 
 
-async def _replay(client: FeedClient, ids: Sequence[str], *, as_json: bool) -> bool:
-    """Whether all are queued again."""
+async def _settle(client: FeedClient, ids: Sequence[str], done_by: str, *, as_json: bool) -> bool:
+    """Have letters replayed or discarded; return whether all were."""
     done = 0
     for first in range(0, len(ids), PAGE):
         some = ids[first : first + PAGE]
-        answer = await client.admin.ReplayDeadLetters(ReplayDeadLettersRequest(ids=some))
-        for letter_id, result in zip(some, answer.results, strict=True):
-            why = told(result.status) if result.status.code else ""
+        if done_by == "replayed":
+            replay = await client.admin.ReplayDeadLetters(ReplayDeadLettersRequest(ids=some))
+            statuses = [result.status for result in replay.results]
+        else:
+            discard = await client.admin.DiscardDeadLetters(DiscardDeadLettersRequest(ids=some))
+            statuses = [result.status for result in discard.results]
+        for letter_id, status in zip(some, statuses, strict=True):
+            why = told(status) if status.code else ""
             done += not why
             if as_json:
-                click.echo(json.dumps({"id": letter_id, "replayed": not why, "error": why}))
+                click.echo(json.dumps({"id": letter_id, done_by: not why, "error": why}))
             elif why:
                 click.echo(f"{plain(letter_id)}: {why}", err=True)
     if not as_json:
-        click.echo(f"{done:,} of {len(ids):,} replayed")
+        click.echo(f"{done:,} of {len(ids):,} {done_by}")
     return done == len(ids)
 
 

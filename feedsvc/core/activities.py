@@ -6,7 +6,6 @@ one truth of an activity's existence: feeds, outboxes and logs hold ids only.
 """
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from hashlib import blake2b
 from feedsvc.core import ids, keys
 from feedsvc.core.fanout import Fanout
 from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, parse
+from feedsvc.core.requests import record
 from feedsvc.core.sources import Source
 from feedsvc.core.store import Store
 from feedsvc.errors import (
@@ -24,13 +24,10 @@ from feedsvc.errors import (
     BeforeRetention,
     ExternalIdConflict,
     FanoutOverloaded,
+    FeedError,
     RequestIdReused,
-    StoreUnavailable,
 )
 
-#: Seconds for which a mutation without a request id is remembered, in case its reply is lost
-#: between the store and us, and the connection repeats it.
-REPLAY_SECONDS = 60
 #: Milliseconds by which ids of now may run ahead of the clock to keep their order.
 ORDERED_MS = 1_000
 
@@ -49,6 +46,16 @@ class NewActivity:
     body: bytes
     digest: bytes
     """Stands for what the caller sent: 16 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Whom an activity was published to."""
+
+    actor: str
+    to: tuple[str, ...] = ()
+    followers: bool = True
+    """Whether it went into the actor's outbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,28 @@ def _delivering(activity_id: int, actor: str, to: tuple[str, ...], *, followers:
     if followers:
         return Job(Kind.DELIVER, activity_id, actor, to)
     return Job(Kind.DELIVER, activity_id, "", to, publisher=actor)
+
+
+def _refusal(outcome: bytes, found: bytes, new: NewActivity) -> FeedError:
+    """Why ``publish.lua`` refused an activity."""
+    match outcome:
+        case b"reused":
+            return RequestIdReused("this request_id was sent before with another activity")
+        case b"conflict":
+            return ExternalIdConflict(
+                f"the actor has another activity of this external_id: {found.decode()}", int(found)
+            )
+        case b"overloaded":
+            return FanoutOverloaded("too many deliveries are waiting")
+        case b"deleted":
+            return ActivityDeleted("the activity of this external_id was deleted")
+        case _:
+            return _too_old(new)
+
+
+def _too_old(new: NewActivity) -> BeforeRetention:
+    whose = "the actor's outbox" if new.followers else "every outbox in `to`"
+    return BeforeRetention(f"{whose} was trimmed above this publish_time")
 
 
 def now_ms() -> int:
@@ -122,6 +151,8 @@ class Activities:
         if due:
             own = Source.of(new.actor, bitmap, mode) if new.followers else None
             delivery = await self._fanout.inline(job, own, incarnation)
+            if not delivery.held:  # outboxes were trimmed after they were looked at
+                raise _too_old(new)
         elif already:
             delivery = await self._jobs.delivery(job)
         else:
@@ -151,7 +182,11 @@ class Activities:
             if proposed <= last < ids.make(now + ORDERED_MS, 0, shard):
                 proposed = last + ids.STEP
             self._latest[shard] = proposed
-        name, seconds = self._request("p", new.actor, request_id)
+        name, seconds = record(self._store.limits, "p", new.actor, request_id)
+        own = "1" if new.followers else "0"
+        if not new.followers and not await self._some_hold(proposed, new.to):
+            own = "-"
+        call = secrets.token_hex(4)
         while True:
             outcome, found, *rest = await self._store.script(
                 "publish",
@@ -164,7 +199,8 @@ class Activities:
                 name,
                 seconds,
                 f"{new.actor}\0{new.external_id}" if new.external_id else "",
-                int(new.followers),
+                own,
+                call,
                 *new.to,
             )
             match outcome:
@@ -173,24 +209,22 @@ class Activities:
                     return outcome, int(found), bitmap, mode, due
                 case b"busy":
                     continue
-                case b"reused":
-                    raise RequestIdReused("this request_id was sent before with another activity")
-                case b"conflict":
-                    raise ExternalIdConflict(
-                        f"the actor has another activity of this external_id: {found.decode()}",
-                        int(found),
-                    )
-                case b"overloaded":
-                    raise FanoutOverloaded("too many deliveries are waiting")
-                case b"deleted":
-                    raise ActivityDeleted("the activity of this external_id was deleted")
                 case _:
-                    raise BeforeRetention("the actor's outbox was trimmed above this publish_time")
+                    raise _refusal(outcome, found, new)
 
-    def _request(self, rpc: str, entity: str, request_id: str) -> tuple[str, int]:
-        if request_id:
-            return keys.request(rpc, entity, request_id), self._store.limits.request_ttl
-        return keys.request(rpc, entity, "\0" + secrets.token_hex(8)), REPLAY_SECONDS
+    async def _some_hold(self, activity_id: int, outboxes: Iterable[str]) -> bool:
+        """True if one of the outboxes was not trimmed above an id."""
+        limits = self._store.limits
+
+        async def holds(entity: str) -> bool:
+            outbox = keys.outbox(self._store.tags[self.shard(entity)], entity)
+            lowest, length = await asyncio.gather(
+                self._store.call("LRANGE", outbox, 0, 1), self._store.call("LLEN", outbox)
+            )
+            full = length > limits.outbox_cap
+            return all(int(found) < activity_id for found in lowest[: 2 if full else 1])
+
+        return any(await asyncio.gather(*map(holds, outboxes)))
 
     async def bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
         """The bodies of activities in the order of the ids, None where there is none any more."""
@@ -199,32 +233,32 @@ class Activities:
     async def delete(
         self,
         activity_id: int,
-        actor: str,
-        to: Iterable[str],
+        audience: Audience,
         request_digest: bytes,
         request_id: str,
     ) -> None:
-        """Deletes an activity of an actor. ``to`` is whom it was published to.
-
-        Raises ActivityNotFound, RequestIdReused.
-        """
-        await self._fanout.finish(self._delete(activity_id, actor, to, request_digest, request_id))
+        """Deletes an activity of an actor. Raises ActivityNotFound, RequestIdReused."""
+        await self._fanout.finish(self._delete(activity_id, audience, request_digest, request_id))
 
     async def _delete(
-        self,
-        activity_id: int,
-        actor: str,
-        to: Iterable[str],
-        request_digest: bytes,
-        request_id: str,
+        self, activity_id: int, audience: Audience, request_digest: bytes, request_id: str
     ) -> None:
+        actor = audience.actor
         shard = self.shard(actor)
         if ids.shard_of(activity_id) != shard:  # nor can the actor have deleted it before
             raise ActivityNotFound("there is no such activity")
         incarnation = self._store.incarnations[shard]
-        name, seconds = self._request("d", actor, request_id)
+        name, seconds = record(self._store.limits, "d", actor, request_id)
         outcome, job = await self._store.script(
-            "delete", shard, activity_id, actor, request_digest, name, seconds, *to
+            "delete",
+            shard,
+            activity_id,
+            actor,
+            request_digest,
+            name,
+            seconds,
+            int(audience.followers),
+            *audience.to,
         )
         if outcome == b"reused":
             raise RequestIdReused("this request_id was sent before to delete another activity")
@@ -232,18 +266,6 @@ class Activities:
             raise ActivityNotFound("there is no such activity")
         if job:  # else it has been done, or workers have it
             await self._fanout.inline(parse(job), None, incarnation)
-
-    async def forget_let_go(self) -> None:
-        """Tells activities' shards which outboxes elsewhere let them go; as often as one likes."""
-        with contextlib.suppress(StoreUnavailable):
-            for tag in self._store.tags:
-                while entries := await self._store.call("LRANGE", keys.let_go(tag), 0, 99):
-                    for entry in entries:
-                        text, _, outbox = entry.partition(b" ")
-                        await self._store.script(
-                            "release", ids.shard_of(int(text)), int(text), outbox
-                        )
-                        await self._store.call("LREM", keys.let_go(tag), 1, entry)
 
 
 async def read_bodies(store: Store, wanted: Sequence[int]) -> list[bytes | None]:

@@ -18,6 +18,7 @@ from feedsvc.core import ids, keys
 from feedsvc.core.fanout import Fanout
 from feedsvc.core.flips import settle
 from feedsvc.core.following import Followings
+from feedsvc.core.requests import record
 from feedsvc.core.sources import Source, count, shards_in
 from feedsvc.core.store import Arg, Store
 from feedsvc.core.tasks import in_lanes
@@ -121,7 +122,7 @@ class Edges:
         crowds: set[str],
     ) -> list[int]:
         """Makes some of the edges; those that are to be made again."""
-        incarnations = list(self._store.incarnations)
+        incarnations, limits = list(self._store.incarnations), self._store.limits
         shards = {number: self._shard(wanted[number].follower) for number in chosen}
         # Before the edge: a publisher that does not see the mark committed before the edge was
         # made, and the follower reads the outbox after that.
@@ -132,13 +133,13 @@ class Edges:
             arguments: list[Arg] = [incarnations[shard]]
             for number in numbers:
                 new = wanted[number]
+                name, seconds = "", 0
+                # Of a batch the edges without a request id are too many to be remembered.
+                if new.request_id or len(wanted) == 1:
+                    name, seconds = record(limits, "f", new.follower, new.request_id)
                 arguments += (
-                    new.follower,
-                    new.followee,
-                    new.digest,
-                    keys.request("f", new.follower, new.request_id),
-                    self._store.limits.request_ttl,
-                    modes[new.followee],
+                    *(new.follower, new.followee, new.digest),
+                    *(name, seconds, modes[new.followee]),
                 )
             answers = await self._store.script("follow", shard, *arguments)
             if answers == b"stale":
@@ -209,8 +210,7 @@ class Edges:
             edge.follower,
             edge.followee,
             edge.digest,
-            keys.request("u", edge.follower, edge.request_id),
-            self._store.limits.request_ttl,
+            *record(self._store.limits, "u", edge.follower, edge.request_id),
         )
         if outcome == b"reused":
             raise RequestIdReused("this request_id was sent before to unfollow another entity")

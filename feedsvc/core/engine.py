@@ -9,6 +9,7 @@ from feedsvc.core.fanout import Fanout
 from feedsvc.core.feed import Feeds
 from feedsvc.core.jobs import Jobs
 from feedsvc.core.live import Live
+from feedsvc.core.retention import Retention
 from feedsvc.core.store import Store
 from feedsvc.core.worker import Workers
 
@@ -25,6 +26,7 @@ class Engine:
     live: Live
     jobs: Jobs
     workers: Workers
+    retention: Retention
 
     @classmethod
     def on(cls, store: Store, aside: Store | None = None, logs: Store | None = None) -> Self:
@@ -40,7 +42,8 @@ class Engine:
         feeds = Feeds(store, activities, edges, fanout)
         workers = Workers(aside or store, fanout, jobs, store)
         live = Live(logs or store)
-        return cls(store, fanout, activities, edges, feeds, live, jobs, workers)
+        retention = Retention(aside or store)
+        return cls(store, fanout, activities, edges, feeds, live, jobs, workers, retention)
 
     async def start_log(self, user: str) -> str:
         """Makes a user live; the place at the end of its log.

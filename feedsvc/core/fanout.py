@@ -93,6 +93,7 @@ class Fanout:
     ) -> Delivery:
         limits = self._store.limits
         found = [own] if own and not job.to else await self.sources(self._store, job, own)
+        progress.held = bool(found) or job.kind is not Kind.DELIVER
         pulled = any(one.pulled for one in found)
         lanes = sum(math.ceil(len(one.shards) / _together(self._store)) for one in found)
         each = max(1, min(limits.push_chunk, math.ceil(limits.inline_audience / max(1, lanes))))

@@ -64,6 +64,8 @@ class Delivery:
     audience: int = 0
     """Followers it is for."""
     state: State = "delivered"
+    held: bool = True
+    """Whether any outbox has the activity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,8 @@ class Progress:
     """Live entities that this process has looked at for it."""
     audience: int | None = None
     """Followers it is for; None: not counted yet."""
+    held: bool = True
+    """Whether any outbox has the activity."""
 
     def of(self, source: Source) -> dict[int, str]:
         """The places of one source."""
@@ -136,7 +140,7 @@ class Progress:
 
     def delivery(self, state: State) -> Delivery:
         audience = self.seen if self.audience is None else self.audience
-        return Delivery(self.feeds, self.cold, audience, state)
+        return Delivery(self.feeds, self.cold, audience, state, self.held)
 
 
 def _places(text: bytes) -> dict[str, dict[int, str]]:
@@ -387,6 +391,13 @@ class Jobs:
         found = await self._store.script("dead_replay", int(shard), entry)
         self.look_at(int(shard))
         return bool(found)
+
+    async def discard(self, letter_id: str) -> bool:
+        """Throw a dead letter away; return whether there was one."""
+        shard, _, entry = letter_id.partition("-")
+        if int(shard) >= self._store.limits.shards:
+            return False
+        return bool(await self._store.script("dead_discard", int(shard), entry))
 
 
 def _delivery(state: bytes, *rest: bytes) -> Delivery:

@@ -9,7 +9,8 @@ kind    type    what lives there
 ======  ======  ==============================================================================================
 ``a``   string  ``a:<activity id>``: the activity's frame (see ``activities.py``); the empty string is its
                 tombstone. Lives in the actor's shard, which the id's low byte names
-``h``   set     ``h:<activity id>``: the outboxes that hold it; only for activities that have a ``to``
+``h``   set     ``h:<activity id>``: the outboxes that hold it; only for activities that have a ``to``. With
+                \1 before it the actor, if its own outbox never held it
 ``x``   string  ``x:<actor>\0<external id>``: the activity id and the digest of what was sent
 ``q``   string  ``q:<rpc><entity>\0<request id>``: digest and result of a mutation, for 24 hours
 ``o``   list    ``o:<entity>``: the outbox, a packed list (see ``lua/lib/packed.lua``)
@@ -30,6 +31,8 @@ kind    type    what lives there
 ``n``   set     ``n:<log>``: the same, the generation before
 ``v``   zset    ``v``: the live logs of the shard by the end of their lease, in Unix milliseconds
 ``g``   list    ``g``: ``<id> <outbox>`` for activities of other shards that an outbox of this shard let go
+``G``   string  ``G``: the call that handed out the first of these notes to the process that carries them, for 3 s
+``R``   hash    ``R``: by actor whose activities were ``to`` others only, what retention took of them (see ``lua/lib/outbox.lua``)
 ``d``   zset    ``d``: jobs that the process which made them is doing, by the time from when on others may
 ``j``   zset    ``j``: the unfinished jobs of the queue by when they were queued, in Unix milliseconds
 ``J``   list    ``J:<author>``: those jobs of an author that no worker has, the next one first
@@ -78,6 +81,8 @@ _KINDS = {
     "SEEN_BEFORE": "n",
     "LIVE": "v",
     "LET_GO": "g",
+    "CARRIER": "G",
+    "RETIRED": "R",
     "CELEBRITIES": "b",
     "DUE": "d",
     "JOBS": "j",
@@ -116,7 +121,7 @@ OUTBOX_LOG = LOGS["OUTBOX_LOG"]
 ALL_LOG = LOGS["ALL_LOG"]
 
 _SINGLE = (
-    *("LIVE", "LET_GO", "TALLIES", "CELEBRITIES"),
+    *("LIVE", "LET_GO", "CARRIER", "RETIRED", "TALLIES", "CELEBRITIES"),
     *("DUE", "JOBS", "AUTHORS", "RUNNING", "DEAD", "DONE", "REDO"),
 )
 """Kinds of which a shard has one key."""
@@ -203,6 +208,10 @@ def deep(tag: str, entity: str, incarnation: str = "") -> str:
 
 def tallies(tag: str) -> str:
     return f"{tag}t"
+
+
+def outbox(tag: str, entity: str) -> str:
+    return f"{tag}o:{entity}"
 
 
 def let_go(tag: str) -> str:

@@ -12,7 +12,7 @@ from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 from feedsvc import admission, batches, convert, validate
 from feedsvc.batches import Batch, Slices, in_turns
 from feedsvc.core import ids
-from feedsvc.core.activities import NewActivity, Published, digest
+from feedsvc.core.activities import Audience, NewActivity, Published, digest
 from feedsvc.core.engine import Engine
 from feedsvc.errors import ActivityNotFound, FeedError, InvalidRequest, NotTheActor
 from feedsvc.status import status_of
@@ -166,16 +166,16 @@ class ActivityService(ActivityServiceServicer):
     ) -> pb.DeleteActivityResponse:
         activity_id = int(request.id)
         (body,) = await self._engine.activities.bodies([activity_id])
-        to: list[str] = []
+        audience = Audience(request.actor)
         if body is not None:
             activity = Activity.FromString(body)
             if activity.actor != request.actor:
                 raise NotTheActor("only its actor may delete an activity")
-            to = list(activity.to)
+            followers = activity.audience != AUDIENCE_TO_ONLY
+            audience = Audience(request.actor, tuple(activity.to), followers)
         await self._engine.activities.delete(
             activity_id,
-            request.actor,
-            to,
+            audience,
             digest(b"delete", request.id.encode()),
             request.request_id,
         )

@@ -1,6 +1,7 @@
 """AdminService: check, call the core, convert."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from activityfeed.v1 import admin_service_pb2 as pb
@@ -102,13 +103,32 @@ class AdminService(AdminServiceServicer):
     async def ReplayDeadLetters(
         self, request: pb.ReplayDeadLettersRequest, context: Any
     ) -> pb.ReplayDeadLettersResponse:
-        async def one(letter_id: str) -> pb.ReplayDeadLetterResult:
-            try:
-                validate.check_letter(letter_id)
-                if not await self._engine.jobs.replay(letter_id):
-                    raise DeadLetterNotFound("there is no such dead letter")  # noqa: TRY301
-            except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
-                return pb.ReplayDeadLetterResult(status=status_of(error))
-            return pb.ReplayDeadLetterResult(status=Status())
+        statuses = await _each_letter(request.ids, self._engine.jobs.replay)
+        return pb.ReplayDeadLettersResponse(
+            results=[pb.ReplayDeadLetterResult(status=status) for status in statuses]
+        )
 
-        return pb.ReplayDeadLettersResponse(results=await asyncio.gather(*map(one, request.ids)))
+    async def DiscardDeadLetters(
+        self, request: pb.DiscardDeadLettersRequest, context: Any
+    ) -> pb.DiscardDeadLettersResponse:
+        statuses = await _each_letter(request.ids, self._engine.jobs.discard)
+        return pb.DiscardDeadLettersResponse(
+            results=[pb.DiscardDeadLetterResult(status=status) for status in statuses]
+        )
+
+
+async def _each_letter(
+    letter_ids: Iterable[str], work: Callable[[str], Awaitable[bool]]
+) -> list[Status]:
+    """Do something with each dead letter; ``work`` returns False if there is none."""
+
+    async def status(letter_id: str) -> Status:
+        try:
+            validate.check_letter(letter_id)
+            if not await work(letter_id):
+                raise DeadLetterNotFound("there is no such dead letter")  # noqa: TRY301
+        except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
+            return status_of(error)
+        return Status()
+
+    return await asyncio.gather(*map(status, letter_ids))

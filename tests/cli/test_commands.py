@@ -159,6 +159,7 @@ async def test_an_error_is_one_line(feedsvc: Feedsvc, arguments: list[str], says
         (["import", "--preset", "other", "-"], "canonical"),
         (["dead-letters", "--replay-all", "--show", "0-1-1"], "exclude each other"),
         (["dead-letters", "--replay", "0-1-1", "--replay-all"], "exclude each other"),
+        (["dead-letters", "--discard", "0-1-1", "--replay-all"], "exclude each other"),
     ],
 )
 async def test_a_wrong_option_is_told_before_anything_is_called(

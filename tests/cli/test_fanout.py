@@ -139,6 +139,18 @@ async def test_some_are_replayed(service: Service, feedsvc: Feedsvc) -> None:
     ]
 
 
+async def test_some_are_discarded(service: Service, feedsvc: Feedsvc) -> None:
+    planted = await plant(service, 4)
+    discard = ("dead-letters", "--discard", planted[0], "--discard", planted[2])
+    ran = await feedsvc(*discard)
+    assert (ran.code, ran.out, ran.err) == (0, "2 of 2 discarded\n", "")
+    ran = await feedsvc(*discard, "--discard", planted[1])
+    assert (ran.code, ran.out) == (1, "1 of 3 discarded\n")
+    ran = await feedsvc("dead-letters", "--json", "--discard", planted[3])
+    assert json.loads(ran.out) == {"id": planted[3], "discarded": True, "error": ""}
+    assert (await feedsvc("dead-letters")).out == ""
+
+
 async def test_all_are_replayed(service: Service, feedsvc: Feedsvc) -> None:
     ran = await feedsvc("dead-letters", "--replay-all")
     assert (ran.code, ran.out) == (0, "0 of 0 replayed\n")

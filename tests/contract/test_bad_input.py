@@ -140,6 +140,11 @@ RPCS = {
             "ReplayDeadLetters",
             lambda: admin.ReplayDeadLettersRequest(ids=[LETTER]),
         ),
+        Rpc(
+            "admin",
+            "DiscardDeadLetters",
+            lambda: admin.DiscardDeadLettersRequest(ids=[LETTER]),
+        ),
     )
 }
 
@@ -395,6 +400,7 @@ def batch_cases() -> Iterator[Case]:
         ("BatchGetActivities", "ids", 100, ID),
         ("BatchGetRelationships", "others", 100, "bob"),
         ("ReplayDeadLetters", "ids", 1_000, LETTER),
+        ("DiscardDeadLetters", "ids", 1_000, LETTER),
     ):
         yield Case(rpc, f"no-{path}", {path: []}, {path: NO_ENTRY})
         yield Case(rpc, f"most-{path}", {path: [entry] * most}, {})
@@ -554,6 +560,7 @@ async def test_empty_request_is_told_all_that_it_lacks(service: Service, rpc: st
         "GetFollowCounts": {"entity"},
         "SubscribeActivities": {"entity"},
         "ReplayDeadLetters": {"ids"},
+        "DiscardDeadLetters": {"ids"},
     }
     empty = type(RPCS[rpc].good())()
     refusal = await check_refused(service, rpc, empty)
@@ -624,10 +631,12 @@ async def test_bad_entries_of_a_batch_get_are_refused_each(service: Service) -> 
         assert (refusal.reason, refusal.rules) == ("INVALID_FIELD", {"id": NOT_AN_ID})
 
 
-async def test_bad_entries_of_a_replay_are_refused_each(service: Service) -> None:
+@pytest.mark.parametrize("rpc", ["Replay", "Discard"])
+async def test_bad_entries_of_letters_are_refused_each(service: Service, rpc: str) -> None:
     wanted = [one for bad in BAD_LETTERS for one in (bad, LETTER)]
     before = await service.dump()
-    answer = await service.admin.ReplayDeadLetters(admin.ReplayDeadLettersRequest(ids=wanted))
+    request = getattr(admin, f"{rpc}DeadLettersRequest")(ids=wanted)
+    answer = await getattr(service.admin, f"{rpc}DeadLetters")(request)
     refusals = [Refusal.of(one.status) for one in answer.results]
     for refusal in refusals[0::2]:
         assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT

@@ -25,6 +25,7 @@ from activityfeed.v1.admin_service_pb2 import (
     JOB_KIND_FLIP,
     JOB_KIND_RETRACT,
     DeadLetter,
+    DiscardDeadLettersRequest,
     FanoutJob,
     GetFanoutStatusRequest,
     GetFanoutStatusResponse,
@@ -356,6 +357,25 @@ async def test_failed_delivery_is_set_aside_and_replayed(idle: Service, serve: S
     await until(delivered)
     assert (await status(idle)).dead_letters == 0
     assert published.activity.id in await idle.feed(broken)
+
+
+@pytest.mark.every_store
+async def test_discarded_letters_are_gone(idle: Service) -> None:
+    planted = await plant(idle, 3)
+    wanted = [planted[2], planted[0], planted[2], "nonsense"]
+    answer = await idle.admin.DiscardDeadLetters(DiscardDeadLettersRequest(ids=wanted))
+    assert [one.status.code for one in answer.results] == [
+        code.value[0]
+        for code in (
+            grpc.StatusCode.OK,
+            grpc.StatusCode.OK,
+            grpc.StatusCode.NOT_FOUND,
+            grpc.StatusCode.INVALID_ARGUMENT,
+        )
+    ]
+    assert [one.id async for one in letters(idle)] == [planted[1]]
+    found = await status(idle)
+    assert (found.depth, found.dead_letters) == (0, 1)
 
 
 @pytest.mark.every_store

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from feedsvc.config import Limits
 from feedsvc.core import keys
-from feedsvc.core.activities import NewActivity, digest
+from feedsvc.core.activities import Audience, NewActivity, digest
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.core.fanout import Run
@@ -238,7 +238,7 @@ async def follow_and_all_that(world: World) -> object:
 
 async def delete(world: World) -> object:
     with suppress(ActivityNotFound):  # the other one was first
-        await world.engine.activities.delete(world.acts["a1"], "alice", (), b"", "")
+        await world.engine.activities.delete(world.acts["a1"], Audience("alice"), b"", "")
     return None
 
 

@@ -376,7 +376,7 @@ class FeedMachine(RuleBasedStateMachine):
             assert self.oracle.alive(one)
 
     async def _forget_let_go(self) -> None:
-        await self.service.server.engine.activities.forget_let_go()
+        await self.service.server.engine.retention.carry()
 
     # Following.
 

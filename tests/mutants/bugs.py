@@ -13,11 +13,14 @@ OVERTAKEN = (
 NO_MORE = "tests/interleavings/test_interleavings.py::test_celebrity_no_more_and_all_at_once"
 DIES = "tests/interleavings/test_interleavings.py::test_process_dies_between_any_two_calls"
 JOBS = "tests/delivery/test_jobs.py"
+RETENTION = "tests/delivery/test_retention.py"
 TELLING = "tests/delivery/test_telling.py"
 FAIRNESS = "tests/delivery/test_fairness.py"
 CELEBRITIES = "tests/delivery/test_celebrities.py"
 LOST = "tests/delivery/test_lost_tail.py"
 PITFALLS = "tests/pitfalls"
+TO_ONLY = f"{PITFALLS}/test_to_only.py"
+LOST_REPLY = f"{PITFALLS}/test_lost_reply.py"
 LIVE = f"{PITFALLS}/test_live.py"
 KNOWN = "tests/streams/test_known.py"
 SUBSCRIPTIONS = "tests/contract/test_subscriptions.py"
@@ -449,6 +452,87 @@ BUGS = (
             ),
         ),
         (JOBS,),
+    ),
+    Bug(
+        "carried-by-everybody",
+        "every process carries the same notes of what outboxes let go",
+        (
+            (
+                "core/lua/let_go_take.lua",
+                "if not carrier or ours or carrier == name then",
+                "if true then",
+            ),
+        ),
+        (RETENTION,),
+    ),
+    Bug(
+        "carried-one-by-one",
+        "notes of what outboxes let go are carried one by one",
+        (("core/retention.py", "NOTES_A_CALL = 200", "NOTES_A_CALL = 1"),),
+        (RETENTION,),
+    ),
+    Bug(
+        "notes-dropped-twice",
+        "a call that is repeated drops notes that nobody has carried",
+        (
+            (
+                "core/lua/let_go_take.lua",
+                "local ours = carrier and carrier == ARGV[2 + 2 * i]",
+                "local ours = carrier and ARGV[2 + 2 * i] ~= ''",
+            ),
+        ),
+        (RETENTION,),
+    ),
+    Bug(
+        "carrying-ends-with-an-error",
+        "after a defect nobody carries notes any more",
+        (
+            (
+                "core/retention.py",
+                "            except Exception:\n                log.exception(",
+                "            except ZeroDivisionError:\n                log.exception(",
+            ),
+        ),
+        (RETENTION,),
+    ),
+    Bug(
+        "delivered-to-nobody",
+        "what no outbox can hold is published, and said to be delivered",
+        (
+            ("core/activities.py", 'own = "-"', 'own = "0"'),
+            ("core/activities.py", "if not delivery.held:", "if delivery is None:"),
+        ),
+        (TO_ONLY,),
+    ),
+    Bug(
+        "id-used-again",
+        "when its tombstone has expired, the id of an activity to others is given out again",
+        (("core/lua/publish.lua", "if id <= retired_of(actor)[2] then", "if id == '' then"),),
+        (TO_ONLY,),
+    ),
+    Bug(
+        "deletion-told-to-strangers",
+        "the followers of an actor are told the ids of what was not for them",
+        (("core/lua/delete.lua", "ARGV[6] == '1' and actor or", "actor or"),),
+        (TO_ONLY,),
+    ),
+    Bug(
+        "published-already-by-itself",
+        "a publish whose reply was lost says that somebody published it before",
+        (("core/lua/publish.lua", "known:sub(20) == call and 'published' or", "false or"),),
+        (LOST_REPLY,),
+    ),
+    Bug(
+        "edge-was-not-there",
+        "an unfollow whose reply was lost says that there was nothing to end",
+        (
+            (
+                "core/requests.py",
+                'return keys.request(rpc, entity, "\\0" + secrets.token_hex(8)), REPLAY_SECONDS',
+                'return "", REPLAY_SECONDS',
+            ),
+        ),
+        (LOST_REPLY,),
     ),
     Bug(
         "places-mixed",

@@ -259,7 +259,7 @@ async def test_bodies_held_by_outboxes_elsewhere_stay_for_ever(serve: Serve) -> 
     first = await service.post("alice", to=["repo:x", "topic:y"], external_id="e")
     await service.posts("alice", 20)
     await service.posts("repo:x", 20)
-    forget = service.server.engine.activities.forget_let_go
+    forget = service.server.engine.retention.carry
     await forget()
     assert await service.outbox("topic:y") == [first]
     await service.posts("topic:y", 20)

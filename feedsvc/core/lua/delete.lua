@@ -1,7 +1,8 @@
 -- include: requests clock jobs live
 -- Deletes an activity: its body becomes the bare tombstone, for good. A job tells live logs.
 -- KEYS  the tag of the actor's shard
--- ARGV  activity id, actor, digest, request name, seconds to keep it, then the entities it was published to
+-- ARGV  activity id, actor, digest, request name, seconds to keep it, '1' if it was in the actor's outbox, then the entities
+--       it was published to
 -- Returns {outcome, the job if the caller is to do it, else ''}. Outcomes: deleted, replayed; reused, absent: refused
 local id, actor, digest, request = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local known = request_result(request, digest)
@@ -12,7 +13,7 @@ if not frame or frame == '' then return {'absent', ''} end
 redis.call('SET', key(ACTIVITY, id), '')
 redis.call('DEL', key(HOLDERS, id))
 if leased(ALL_LOG) then log_removed(ALL_LOG, id) end
-local job = '-' .. id .. '\0' .. table.concat({actor, unpack(ARGV, 6)}, '\0')
+local job = '-' .. id .. '\0' .. table.concat({ARGV[6] == '1' and actor or '\1' .. actor, unpack(ARGV, 7)}, '\0')
 job_due(job)
 request_keep(request, digest, job, ARGV[5])
 return {'deleted', job}

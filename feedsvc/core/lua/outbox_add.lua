@@ -1,4 +1,4 @@
--- include: packed feed outbox clock live
+-- include: packed clock feed outbox live
 -- Writes an activity to the outbox of an entity that it was published to, and to that entity's own feed.
 -- KEYS  the tag of the entity's shard
 -- ARGV  entity, activity id

@@ -1,21 +1,22 @@
--- include: packed feed outbox clock live requests jobs
+-- include: packed clock feed outbox live requests jobs
 -- Publishes an activity: id, body, outbox, own feed, external id, request record and the job that delivers it, all in
 -- one step.
 -- KEYS  the tag of the actor's shard
 -- ARGV  actor, proposed id, '1' if its time is now (it then goes above all that the outbox holds), body,
 --       digest of what was sent, request name, seconds to keep it, external name or '', '1' if it goes into the
---       actor's outbox, then the entities it is published to
+--       actor's outbox, '-' if no outbox can hold it, a name for this call, then the entities it is published to
 -- Returns {outcome, id, bitmap of the shards with followers of the actor, its mode, 1 if the caller is to do the job}.
+--       A call that is repeated, because its reply was lost, answers as at first.
 --       Outcomes: published, replayed (same request), duplicate (same external id); reused, conflict, deleted,
 --       before_retention, overloaded: refused; busy: no free id found yet, call again
 local actor, proposed, fresh, body, digest = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
-local request, request_ttl, external, own = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
+local request, request_ttl, external, own, call = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10]
 local outbox, overflow = key(OUTBOX, actor), nil
 
 local found = redis.call('HMGET', key(EDGES, actor), SHARDS, MODE)
 local bitmap, mode = found[1] or '', found[2] or ''
 
-local function job(id) return '+' .. id .. '\0' .. table.concat({own and actor or '\1' .. actor, unpack(ARGV, 10)}, '\0') end
+local function job(id) return '+' .. id .. '\0' .. table.concat({own and actor or '\1' .. actor, unpack(ARGV, 11)}, '\0') end
 
 local function answer(outcome, id, due) return {outcome, id or '', bitmap, mode, due or 0} end
 
@@ -43,7 +44,7 @@ local function high_above(id)
 end
 
 local known = request_result(request, digest)
-if known then return again('replayed', known) end
+if known then return again(known:sub(20) == call and 'published' or 'replayed', known:sub(1, 19)) end
 if known == false then return answer('reused') end
 
 if external ~= '' then
@@ -60,16 +61,20 @@ if external ~= '' then
   end
 end
 
-local needed = #ARGV > 9 or own and bitmap ~= ''
+local needed = #ARGV > 10 or own and bitmap ~= ''
 local open = needed and redis.call('ZCARD', DUE) + redis.call('ZCARD', JOBS) or 0
 -- An author may have as many jobs waiting as there is room left for others.
 if 2 * open >= MAX_JOBS and redis.call('LLEN', key(WAITING, actor)) >= MAX_JOBS - open then return answer('overloaded') end
 
+if ARGV[9] == '-' then return answer('before_retention') end
 local id = proposed
-if own and fresh then
+if not own then
+  -- Its id may have been used before, and the tombstone be gone.
+  if id <= retired_of(actor)[2] then return answer('before_retention') end
+elseif fresh then
   local tail = redis.call('LINDEX', outbox, -1)
   if tail and tail >= id then id = high_above(tail) end
-elseif own then
+else
   -- By the proposed id, not by the one found: what was let go can then not come in again beside its tombstone.
   local floor = redis.call('LINDEX', outbox, 0)
   if floor and (id <= floor or (redis.call('LLEN', outbox) > OUTBOX_CAP and id < redis.call('LINDEX', outbox, 1)))
@@ -93,10 +98,8 @@ end
 if overflow then redis.call('SET', overflow, id, 'EX', 3600) end
 
 redis.call('SET', key(ACTIVITY, id), struct.pack('>H', #external) .. external .. body)
-if #ARGV > 9 then
-  redis.call('SADD', key(HOLDERS, id), unpack(ARGV, 10))
-  if own then redis.call('SADD', key(HOLDERS, id), actor) end
-end
+-- If the actor's outbox is not among the holders, the actor is named: see RETIRED.
+if #ARGV > 10 then redis.call('SADD', key(HOLDERS, id), own and actor or '\1' .. actor, unpack(ARGV, 11)) end
 if external ~= '' then redis.call('SET', key(EXTERNAL, external), id .. digest) end
 if own then
   outbox_insert(actor, id)
@@ -105,6 +108,6 @@ if own then
   if leased(OUTBOX_LOG .. actor) then log_added(OUTBOX_LOG .. actor, id) end
 end
 if leased(ALL_LOG) then log_added(ALL_LOG, id) end
-request_keep(request, digest, id, request_ttl)
+request_keep(request, digest, id .. call, request_ttl)
 if needed then job_due(job(id)) end
 return answer('published', id, needed and 1)

@@ -106,12 +106,18 @@ class ActivityServiceServicer(object):
         Publishing is atomic: after an error other than those below the activity is published whole or not at all, and
         retrying with the same `request_id` (or the same `external_id`) publishes it once.
 
+        An outbox in `to` that was trimmed above `publish_time` does not take the activity, and neither do the feeds of its
+        followers; the others do.
+
         Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with BEFORE_RETENTION if the actor's outbox was trimmed
         above `publish_time` (or within its very millisecond, if it holds that many of one), or if retention took the
-        activity of this `external_id`; with ACTIVITY_DELETED if the activity of this `external_id` was deleted; with
-        REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
-        `external_id`. RESOURCE_EXHAUSTED with FANOUT_OVERLOADED if too many deliveries are waiting: nothing was
-        published; google.rpc.RetryInfo says when to try again. UNAVAILABLE.
+        activity of this `external_id`. An activity with AUDIENCE_TO_ONLY is refused so if every outbox in `to` was trimmed
+        above `publish_time`, or if retention took an activity of the actor with AUDIENCE_TO_ONLY that was as new as this
+        one, so long ago that its id might be given out again. FAILED_PRECONDITION also with ACTIVITY_DELETED if the
+        activity of this `external_id` was deleted, and with REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
+        `external_id`. RESOURCE_EXHAUSTED with FANOUT_OVERLOADED if too many deliveries are waiting, or too many of this
+        actor's for what room is left to others: nothing was published; google.rpc.RetryInfo says when to try again.
+        UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

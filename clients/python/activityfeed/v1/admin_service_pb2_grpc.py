@@ -65,6 +65,11 @@ class AdminServiceStub(object):
                 request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.SerializeToString,
                 response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.FromString,
                 _registered_method=True)
+        self.DiscardDeadLetters = channel.unary_unary(
+                '/activityfeed.v1.AdminService/DiscardDeadLetters',
+                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -118,6 +123,16 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DiscardDeadLetters(self, request, context):
+        """Throws dead letters away for good: what a job has not delivered by now is never delivered, though followers whose
+        feed is cold, or built anew, still find the activity. What it has delivered stays, and GetDelivery goes on to say
+        that the delivery failed. Answers for each, in order:
+        NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more), INVALID_ARGUMENT if it is no id of one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +165,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ReplayDeadLetters,
                     request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.FromString,
                     response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.SerializeToString,
+            ),
+            'DiscardDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardDeadLetters,
+                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersRequest.FromString,
+                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -315,6 +335,33 @@ class AdminService(object):
             '/activityfeed.v1.AdminService/ReplayDeadLetters',
             activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.SerializeToString,
             activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/activityfeed.v1.AdminService/DiscardDeadLetters',
+            activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersRequest.SerializeToString,
+            activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,7 +121,23 @@ _AdminServiceReplayDeadLettersType = typing_extensions.TypeVar(
     ],
 )
 
-class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminServiceRebuildFeedType, _AdminServiceGetFeedStatsType, _AdminServiceGetFanoutStatusType, _AdminServiceListDeadLettersType, _AdminServiceReplayDeadLettersType]):
+_AdminServiceDiscardDeadLettersType = typing_extensions.TypeVar(
+    '_AdminServiceDiscardDeadLettersType',
+    grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.DiscardDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.DiscardDeadLettersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.DiscardDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.DiscardDeadLettersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.DiscardDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.DiscardDeadLettersResponse,
+    ],
+)
+
+class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminServiceRebuildFeedType, _AdminServiceGetFeedStatsType, _AdminServiceGetFanoutStatusType, _AdminServiceListDeadLettersType, _AdminServiceReplayDeadLettersType, _AdminServiceDiscardDeadLettersType]):
     """For operators: looking at a stored feed and mending it, and watching deliveries. Reads never depend on it."""
 
     @typing.overload
@@ -149,6 +165,10 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
         grpc.UnaryUnaryMultiCallable[
             activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
             activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            activityfeed.v1.admin_service_pb2.DiscardDeadLettersRequest,
+            activityfeed.v1.admin_service_pb2.DiscardDeadLettersResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -178,6 +198,10 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
             activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
             activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            activityfeed.v1.admin_service_pb2.DiscardDeadLettersRequest,
+            activityfeed.v1.admin_service_pb2.DiscardDeadLettersResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     VerifyFeed: _AdminServiceVerifyFeedType
@@ -206,6 +230,13 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
     INVALID_ARGUMENT if it is no id of one.
     """
 
+    DiscardDeadLetters: _AdminServiceDiscardDeadLettersType
+    """Throws dead letters away for good: what a job has not delivered by now is never delivered, though followers whose
+    feed is cold, or built anew, still find the activity. What it has delivered stays, and GetDelivery goes on to say
+    that the delivery failed. Answers for each, in order:
+    NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more), INVALID_ARGUMENT if it is no id of one.
+    """
+
 AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         activityfeed.v1.admin_service_pb2.VerifyFeedRequest,
@@ -230,6 +261,10 @@ AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         activityfeed.v1.admin_service_pb2.ReplayDeadLettersRequest,
         activityfeed.v1.admin_service_pb2.ReplayDeadLettersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.v1.admin_service_pb2.DiscardDeadLettersRequest,
+        activityfeed.v1.admin_service_pb2.DiscardDeadLettersResponse,
     ],
 ]
 
@@ -290,6 +325,18 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         """Puts dead letters back into their queues, to be tried as often as at first; each goes on where it stopped. Answers
         for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more),
         INVALID_ARGUMENT if it is no id of one.
+        """
+
+    @abc.abstractmethod
+    def DiscardDeadLetters(
+        self,
+        request: activityfeed.v1.admin_service_pb2.DiscardDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[activityfeed.v1.admin_service_pb2.DiscardDeadLettersResponse, collections.abc.Awaitable[activityfeed.v1.admin_service_pb2.DiscardDeadLettersResponse]]:
+        """Throws dead letters away for good: what a job has not delivered by now is never delivered, though followers whose
+        feed is cold, or built anew, still find the activity. What it has delivered stays, and GetDelivery goes on to say
+        that the delivery failed. Answers for each, in order:
+        NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more), INVALID_ARGUMENT if it is no id of one.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
