@@ -12,7 +12,7 @@ from feedsvc.admission import CURRENT, Admission
 from feedsvc.batches import ENTRIES
 from feedsvc.core.batching import CALLER
 from feedsvc.errors import InvalidRequest, Violation
-from feedsvc.interceptors.wrapping import WrappingInterceptor
+from feedsvc.interceptors.wrapping import Behaviour, WrappingInterceptor
 from feedsvc.validate import REQUEST_BYTES
 
 #: How much of its caller's share a batch takes; other calls take 1.
@@ -26,9 +26,18 @@ class AdmissionInterceptor(WrappingInterceptor):
         super().__init__()
         self._admission = admission
 
+    def around(self, behaviour: Behaviour) -> Behaviour:
+        """Of streams: their commands take turns with those of other callers."""
+
+        async def known(requests: Any, context: Any) -> Any:
+            CALLER.set(context.peer())
+            return await behaviour(requests, context)
+
+        return known
+
     def wrap(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
         if handler.request_streaming or handler.response_streaming:
-            return handler  # type: ignore[no-any-return]
+            return super().wrap(method, handler)
         serve, admission = handler.unary_unary, self._admission
         batch = method.rpartition("/")[2] in ENTRIES
         weight = BATCH_WEIGHT if batch else 1

@@ -25,6 +25,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from feedsvc import admission, validate
 from feedsvc.config import Limits
+from feedsvc.core.batching import CALLER
 from feedsvc.core.jobs import Delivery, Job
 from feedsvc.services.activities import ENTRIES_AT_ONCE
 from tests.serving import SECONDS, Serve, Service, refused, until
@@ -150,6 +151,31 @@ async def test_callers_with_one_connection_each_have_a_share(serve: Serve) -> No
         hold.set()
         await asyncio.gather(*(call for call in greedy if call not in waiting[:10]))
     assert len(begun) == 21  # those that were cancelled never began
+
+
+async def test_streams_take_turns_with_other_callers(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a stream asks of the store is its connection's, like that of other calls."""
+    engine, callers = service.server.engine, dict[str, object]()
+    page, warm = engine.feeds.page, engine.feeds.warm
+
+    async def noted_page(user: str, *rest: Any) -> Any:
+        callers["call"] = CALLER.get()
+        return await page(user, *rest)
+
+    async def noted_warm(user: str) -> None:
+        callers["stream"] = CALLER.get()
+        await warm(user)
+
+    monkeypatch.setattr(engine.feeds, "page", noted_page)
+    monkeypatch.setattr(engine.feeds, "warm", noted_warm)
+    await service.page("bob")
+    stream = await service.subscribe("bob")
+    await stream.message()
+    await stream.close()
+    assert callers["call"] is not None
+    assert callers["stream"] == callers["call"]
 
 
 async def test_who_waits_for_deliveries_does_not_take_places(serve: Serve) -> None:
