@@ -128,7 +128,7 @@ async def test_it_may_wait_for_deliveries(serve: Serve, mixed: Path) -> None:
 
 
 async def test_it_waits_while_too_much_is_waiting(serve: Serve) -> None:
-    limits = Limits(inline_audience=1, push_chunk=1, max_jobs=4)
+    limits = Limits(inline_audience=1, push_chunk=1, max_jobs=2)
     service = await serve(limits=limits, workers=0)
     await service.follow_all([("bob", "alice"), ("carol", "alice")])
     rows = lines(*(activity("alice", str(number)) for number in range(12)))
