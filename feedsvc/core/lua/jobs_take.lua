@@ -33,7 +33,8 @@ end
 -- asks is alive, and says so later if it was only cut off: see job_leave.lua.
 local function take_over(name)
   local record = key(JOB, name)
-  local owner = redis.call('HGET', record, 'worker')
+  local text, owner = unpack(redis.call('HMGET', record, 'job', 'worker'))
+  if not text then return redis.call('ZREM', RUNNING, name) end -- nothing is known of it
   if owner and (all or blame and owner ~= worker) then
     redis.call('HSET', record, 'blamed', owner)
     if redis.call('HINCRBY', record, 'tries', 1) >= JOB_TRIES then
