@@ -37,7 +37,7 @@ from feedsvc.server import SERVICES, PortBusy, Server
 from tests.serving import Refusal, Serve, Service, at_ms, ids_of, refusal_of, refused, until
 
 #: What goes to two followers is queued; two such may wait.
-NARROW = Limits(inline_audience=1, push_chunk=1, max_jobs=2)
+NARROW = Limits(inline_audience=1, push_chunk=1, max_jobs=4)
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=20, max_followees=3)
 
 #: Those that say when to come again, and in how many milliseconds.

@@ -314,16 +314,12 @@ class Serving:
                 time.sleep(0.1)
 
     def stored(self) -> dict[Any, bytes]:
-        """All that is stored for long: a digest of each key's content.
-
-        But for the queues of jobs, which note when workers last looked.
-        """
+        """All that is stored for long: a digest of each key's content."""
         found: dict[Any, bytes] = {}
         with self._store() as store:
             cursor = 0
             while True:
                 cursor, names = store.scan(cursor, count=KEYS)
-                names = [name for name in names if name.partition(b"}")[2] != b"j"]
                 pipeline = store.pipeline(transaction=False)
                 for name in names:
                     pipeline.pttl(name)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from activityfeed.v1.activity_service_pb2 import DeliveryState
 from activityfeed.v1.admin_service_pb2 import (
+    DiscardDeadLettersRequest,
     GetFanoutStatusRequest,
     GetFanoutStatusResponse,
     JobKind,
@@ -16,9 +17,10 @@ from activityfeed.v1.admin_service_pb2 import (
 from feedsvc.config import Limits
 from feedsvc.core import keys, worker
 from feedsvc.core.engine import Engine
-from feedsvc.core.jobs import JobLost
+from feedsvc.core.jobs import Job, JobLost, Kind
 from feedsvc.core.store import Store
 from feedsvc.errors import StoreUnavailable
+from tests.letters import plant
 from tests.serving import Serve, Service, ids_of, refused, until
 
 DELIVERED = DeliveryState.DELIVERY_STATE_DELIVERED
@@ -221,6 +223,18 @@ async def test_job_that_keeps_failing_is_set_aside(serve: Serve) -> None:
     assert not (await dead_letters(service)).dead_letters
     assert (await service.delivery(posted)).state == DELIVERED
     await all_have(service, posted)
+
+
+@pytest.mark.parametrize("way", [">", "<"])
+async def test_entity_whose_flip_is_discarded_can_be_flipped_again(
+    service: Service, way: str
+) -> None:
+    """Until then it is pushed to its followers, as in both modes on the way."""
+    (letter,) = await plant(service, 1, Job(Kind.FLIP, 17, "star"))
+    entity = keys.edges(service.tag("star"), "star")
+    await service.store.hset(entity, keys.MODE, f"{way}17")
+    await service.admin.DiscardDeadLetters(DiscardDeadLettersRequest(ids=[letter]))
+    assert await service.store.hget(entity, keys.MODE) == b"U17"
 
 
 async def test_worker_that_dies_of_a_job_does_not_take_the_others_along(

@@ -9,7 +9,7 @@
 -- Returns {for each job {index of its tag, job, at, feeds, cold, seen, audience}, indexes of the tags of the shards in
 --       which more jobs wait}
 local worker, most, each, blame, all = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5] == '1'
-local SWEEP = math.max(4, math.floor(64 / #KEYS))
+local SWEEP = math.max(2, math.floor(64 / #KEYS))
 local taken, has = {}, {}
 for i = 6, #ARGV, 2 do has[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
@@ -33,7 +33,8 @@ end
 -- asks is alive, and says so later if it was only cut off: see job_leave.lua.
 local function take_over(name)
   local record = key(JOB, name)
-  local owner = redis.call('HGET', record, 'worker')
+  local text, owner = unpack(redis.call('HMGET', record, 'job', 'worker'))
+  if not text then return redis.call('ZREM', RUNNING, name) end -- nothing is known of it
   if owner and (all or blame and owner ~= worker) then
     redis.call('HSET', record, 'blamed', owner)
     if redis.call('HINCRBY', record, 'tries', 1) >= JOB_TRIES then
