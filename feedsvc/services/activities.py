@@ -9,6 +9,7 @@ from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
 from feedsvc import convert, validate
+from feedsvc.bounds import VIOLATIONS
 from feedsvc.core import ids
 from feedsvc.core.activities import digest
 from feedsvc.core.engine import Engine
@@ -62,7 +63,7 @@ class ActivityService(ActivityServiceServicer):
                 validate.check(entry)
                 return pb.PublishActivityResult(response=await self._publish(entry, until))
             except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
-                return pb.PublishActivityResult(error=status_of(error))
+                return pb.PublishActivityResult(error=status_of(error, VIOLATIONS))
 
         # Begun in order, and commands leave in the order in which they are issued.
         results = await asyncio.gather(*(one(entry) for entry in request.requests))
