@@ -17,7 +17,7 @@ PAGE_BYTES: Final = 2_621_440
 #: Bytes of activities that one batch of publishes may have. The answer repeats them, and adds up
 #: to 1.2 KB for each of its entries, 500 at the most.
 BATCH_BYTES: Final = 3_000_000
-#: Violations that an error names; beyond, there are more.
+#: Violations that the error of one entry of a batch of publishes names; there may be more.
 VIOLATIONS: Final = 8
 
 

@@ -15,7 +15,6 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from feedsvc import errors
-from feedsvc.bounds import VIOLATIONS
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +107,8 @@ _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def status_of(error: Exception) -> Status:
-    """The status that a caller is answered with."""
+def status_of(error: Exception, most: int | None = None) -> Status:
+    """The status that a caller is answered with; ``most`` bounds how many violations it names."""
     found = _CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
     if found is None:
         log.error("a defect: %s", type(error).__name__, exc_info=error)
@@ -123,7 +122,7 @@ def status_of(error: Exception) -> Status:
                 BadRequest(
                     field_violations=[
                         BadRequest.FieldViolation(field=one.field, description=one.rule)
-                        for one in violations[:VIOLATIONS]
+                        for one in violations[:most]
                     ]
                 )
             )

@@ -11,6 +11,7 @@ from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
 from feedsvc import admission, batches, convert, validate
 from feedsvc.batches import Batch, Slices, in_turns
+from feedsvc.bounds import VIOLATIONS
 from feedsvc.core import ids
 from feedsvc.core.activities import Audience, NewActivity, Published, digest
 from feedsvc.core.engine import Engine
@@ -89,7 +90,7 @@ class ActivityService(ActivityServiceServicer):
                 try:
                     results[number] = await self._publish_entry(batch, number, waiting)
                 except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
-                    results[number] = _result(error=status_of(error))
+                    results[number] = _result(error=status_of(error, VIOLATIONS))
 
         await in_turns(publish_next, ENTRIES_AT_ONCE)
         if waiting:

@@ -150,7 +150,8 @@ def test_backoff_after_what_the_service_says() -> None:
 def test_no_backoff(error: grpc.aio.AioRpcError) -> None:
     """But if nothing comes in between, it is no endless loop either."""
     resuming = layer.of_feed("bob", "", "", 0, None)
-    assert pauses(resuming, error, error, error) == [0, 0.4, 0.8]
+    told = layer.retry_after(error) or 0.0
+    assert pauses(resuming, error, error, error) == [0, 0.4 + told, 0.8 + told]
     resuming.received(SubscribeFeedResponse(resume_token=FIRST))
     assert pauses(resuming, error) == [0]
 
