@@ -1277,36 +1277,29 @@ BUGS = (
         (DEEP_READS,),
     ),
     Bug(
-        "deep-segment-outlives-an-unfollow",
-        "deep pages go on to show what is not followed any more",
-        (("core/lua/unfollow.lua", "  redis.call('DEL', cache_key(DEEP, follower))\n", ""),),
-        (DEEP, DEEP_READS),
-    ),
-    Bug(
         "deep-segment-outlives-a-settled-edge",
         "deep pages lack what somebody did who is followed since",
         (("core/lua/settle.lua", "redis.call('DEL', cache_key(DEEP, follower))\n", ""),),
-        (DEEP, DEEP_READS),
+        (f"{DEEP}::test_deep_page_outlives_a_change",),
     ),
     Bug(
         "deep-segment-outlives-a-cold-feed",
         "what was delivered while the feed was cold is not in its deep segment",
         (("core/lua/build_begin.lua", "  redis.call('DEL', cache_key(DEEP, ARGV[1]))\n", ""),),
-        (DEEP, DEEP_READS),
+        (f"{DEEP}::test_deep_page_outlives_a_change", f"{DEEP_READS}::test_deep_read_and"),
     ),
     Bug(
-        "deep-segment-without-generation",
-        "a deep segment is committed although an edge has changed since its outboxes were read",
+        "deep-segment-outlives-a-flip",
+        "a deep segment keeps what the outbox of a celebrity has let go",
         (
             (
-                "core/lua/deep_commit.lua",
-                "if not warm_head(user) or (redis.call('HGET', key(EDGES, user), GENERATION) or '')"
-                " ~= ARGV[3] then return 0 end\n",
-                "",
+                "core/lua/flip.lua",
+                "if redis.call('SADD', pulled, entity) == 1 then "
+                "redis.call('DEL', cache_key(DEEP, follower)) end",
+                "redis.call('SADD', pulled, entity)",
             ),
-            ("core/lua/unfollow.lua", "  redis.call('DEL', cache_key(DEEP, follower))\n", ""),
         ),
-        (DEEP_READS,),
+        (f"{DEEP}::test_deep_page_of_a_celebritys_follower",),
     ),
     Bug(
         "deep-segment-shows-what-was-let-go",
@@ -1320,7 +1313,7 @@ BUGS = (
             ),
             ("core/lua/lib/feed.lua", "    if head then deep_spend(deep, head, trimmed) end\n", ""),
         ),
-        (DEEP,),
+        (f"{DEEP}::test_deep_page_shows_what_outboxes_have_let_go",),
     ),
     Bug(
         "warm-read-needs-a-write",

@@ -1,5 +1,6 @@
 -- include: clock live requests followers
--- Ends an edge. The feed goes cold in the same step: its next read builds it without what the edge brought.
+-- Ends an edge. The feed goes cold in the same step: its next read builds it without what the edge brought. A deep
+-- segment is not read while the feed is cold, and the build drops it.
 -- KEYS  the tag of the follower's shard
 -- ARGV  follower, followee, digest, request name, seconds to keep it
 -- Returns {outcome, '1' if there was an edge, '1' if the followee is read by its followers, but may be a crowd no more}. Outcomes: done, replayed;
@@ -18,7 +19,6 @@ if there == '1' then
   if celebrity and celebrity:sub(1, 1) == 'P' then left = '1' end
   redis.call('SREM', key(PULLED, follower), followee)
   redis.call('DEL', cache_key(FEED, follower))
-  redis.call('DEL', cache_key(DEEP, follower))
   if leased(follower) then log_write(follower, 'u', followee) end
 end
 request_keep(request, digest, there, ARGV[5])
