@@ -1,6 +1,6 @@
 """Activities: publishing, reading and deleting them.
 
-A stored activity is a frame: two bytes of length, the name of its external id record, and its body,
+A stored activity is a frame (see ``wire.py``): a short header, which scripts read, and its body,
 which the core does not look into. The empty frame is the tombstone. Whether a body is there is the
 one truth of an activity's existence: feeds, outboxes and logs hold ids only.
 """
@@ -35,7 +35,7 @@ REPLAY_SECONDS = 60
 ORDERED_MS = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewActivity:
     """An activity to publish."""
 
@@ -47,11 +47,12 @@ class NewActivity:
     """When it was done, in Unix milliseconds; None: now."""
     external_id: str
     body: bytes
+    """In its frame, as it is stored."""
     digest: bytes
     """Stands for what the caller sent: 16 bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Published:
     id: int
     already: bool
@@ -130,10 +131,10 @@ class Activities:
     ) -> tuple[bytes, int, bytes, bytes, int]:
         now = now_ms()
         shard = self.shard(new.actor)
-        unique = new.external_id or request_id or secrets.token_hex(8)
+        name, seconds = self._request("p", new.actor, request_id)
         proposed = ids.make(
             now if new.publish_ms is None else min(new.publish_ms, now),
-            ids.sequence_for(new.actor, unique),
+            ids.sequence_for(new.actor, new.external_id or name),
             shard,
         )
         if new.publish_ms is None:
@@ -142,7 +143,6 @@ class Activities:
             if proposed <= last < ids.make(now + ORDERED_MS, 0, shard):
                 proposed = last + ids.STEP
             self._latest[shard] = proposed
-        name, seconds = self._request("p", new.actor, request_id)
         while True:
             outcome, found, *rest = await self._store.script(
                 "publish",
@@ -184,7 +184,7 @@ class Activities:
         return keys.request(rpc, entity, "\0" + secrets.token_hex(8)), REPLAY_SECONDS
 
     async def bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
-        """The bodies of activities in the order of the ids, None where there is none any more."""
+        """The frames of activities in the order of the ids, None where there is none any more."""
         return await read_bodies(self._store, wanted)
 
     async def delete(
@@ -238,7 +238,7 @@ class Activities:
 
 
 async def read_bodies(store: Store, wanted: Sequence[int]) -> list[bytes | None]:
-    """The bodies of activities in the order of the ids, None where there is none any more."""
+    """The frames of activities in the order of the ids, None where there is none any more."""
     if not store.cluster:
         return await _read_bodies(store, wanted)
     by_slot: dict[int, list[int]] = {}
@@ -258,4 +258,4 @@ async def _read_bodies(store: Store, wanted: Sequence[int]) -> list[bytes | None
     if not wanted:
         return []
     frames = await store.call("MGET", *keys.activities(store.tags, wanted))
-    return [frame[2 + (frame[0] << 8 | frame[1]) :] if frame else None for frame in frames]
+    return [frame or None for frame in frames]

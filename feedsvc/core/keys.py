@@ -7,7 +7,7 @@ that no id can be mistaken for another kind of key.
 ======  ======  ==============================================================================================
 kind    type    what lives there
 ======  ======  ==============================================================================================
-``a``   string  ``a:<activity id>``: the activity's frame (see ``activities.py``); the empty string is its
+``a``   string  ``a:<activity id>``: the activity's frame (see ``wire.py``); the empty string is its
                 tombstone. Lives in the actor's shard, which the id's low byte names
 ``h``   set     ``h:<activity id>``: the outboxes that hold it; only for activities that have a ``to``
 ``x``   string  ``x:<actor>\0<external id>``: the activity id and the digest of what was sent
@@ -54,7 +54,7 @@ from functools import lru_cache
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 META = "feedsvc:meta"
-SCHEMA = 3
+SCHEMA = 4
 
 _KINDS = {
     "ACTIVITY": "a",

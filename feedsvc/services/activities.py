@@ -8,7 +8,7 @@ from activityfeed.v1 import activity_service_pb2 as pb
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
-from feedsvc import convert, validate
+from feedsvc import convert, validate, wire
 from feedsvc.core import ids
 from feedsvc.core.activities import digest
 from feedsvc.core.engine import Engine
@@ -35,22 +35,19 @@ class ActivityService(ActivityServiceServicer):
         self._engine = engine
         self._tokens = tokens
 
-    async def PublishActivity(
-        self, request: pb.PublishActivityRequest, context: Any
-    ) -> pb.PublishActivityResponse:
-        return await self._publish(request, wait_until(context))
+    async def PublishActivity(self, request: pb.PublishActivityRequest, context: Any) -> Any:
+        until = wait_until(context) if request.wait_for_delivery else 0.0
+        return await self._publish(request, until)
 
-    async def _publish(
-        self, request: pb.PublishActivityRequest, until: float
-    ) -> pb.PublishActivityResponse:
-        new, activity = convert.new_activity(request)
+    async def _publish(self, request: pb.PublishActivityRequest, until: float) -> bytes:
+        new = convert.new_activity(request)
         wait = max(0.0, until - time.monotonic()) if request.wait_for_delivery else 0.0
         published = await self._engine.activities.publish(new, request.request_id, wait)
+        frame = new.body
         if published.already:
-            (body,) = await self._engine.activities.bodies([published.id])
-            if body is not None:  # else it was deleted since: what was sent says what it was
-                activity = Activity.FromString(body)
-        return convert.publish_response(published, convert.identified(published.id, activity))
+            (stored,) = await self._engine.activities.bodies([published.id])
+            frame = stored or frame  # it was deleted since: what was sent says what it was
+        return convert.publish_response(published, frame)
 
     async def BatchPublishActivities(
         self, request: pb.BatchPublishActivitiesRequest, context: Any
@@ -60,7 +57,8 @@ class ActivityService(ActivityServiceServicer):
         async def one(entry: pb.PublishActivityRequest) -> pb.PublishActivityResult:
             try:
                 validate.check(entry)
-                return pb.PublishActivityResult(response=await self._publish(entry, until))
+                answer = pb.PublishActivityResponse.FromString(await self._publish(entry, until))
+                return pb.PublishActivityResult(response=answer)
             except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
                 return pb.PublishActivityResult(error=status_of(error))
 
@@ -116,7 +114,7 @@ class ActivityService(ActivityServiceServicer):
         (body,) = await self._engine.activities.bodies([activity_id])
         to: list[str] = []
         if body is not None:
-            activity = Activity.FromString(body)
+            activity = convert.stored_activity(activity_id, body)
             if activity.actor != request.actor:
                 raise NotTheActor("only its actor may delete an activity")
             to = list(activity.to)
@@ -136,7 +134,7 @@ class ActivityService(ActivityServiceServicer):
         cursor = self._tokens.read_page(request.page_token, *bound)
 
         def keep(body: bytes) -> bool:
-            return not request.own_only or Activity.FromString(body).actor == request.entity
+            return not request.own_only or wire.actor(body) == request.entity
 
         page = await self._engine.feeds.outbox_page(
             request.entity, cursor, convert.page_size(request.page_size), keep
