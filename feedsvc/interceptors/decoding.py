@@ -18,10 +18,9 @@ class DecodingInterceptor(WrappingInterceptor):
 
     def around(self, behaviour: Behaviour) -> Behaviour:
         async def decoded(request: Any, context: Any) -> Any:
-            message = (
-                _messages(request) if isinstance(request, AsyncIterable) else _message(request)
-            )
-            return await behaviour(message, context)
+            # One request is what ``decoder`` made; many are an iterator over such.
+            single = isinstance(request, partial)
+            return await behaviour(_message(request) if single else _messages(request), context)
 
         return decoded
 
