@@ -13,7 +13,8 @@ from activityfeed.v1.follow_service_pb2 import FollowEdge
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from feedsvc.core import ids, jobs
+from feedsvc import wire
+from feedsvc.core import jobs
 from feedsvc.core.activities import NewActivity, Published, digest
 from feedsvc.core.edges import Edge
 from feedsvc.core.feed import Cursor, End, Page
@@ -57,54 +58,45 @@ def duration_ms(ms: int) -> Duration:
     return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
 
 
-def new_activity(request: PublishActivityRequest) -> tuple[NewActivity, Activity]:
-    """What to publish, and the activity as it will be stored: without its id, defaults in."""
-    activity = Activity()
-    activity.CopyFrom(request.activity)
+def new_activity(request: PublishActivityRequest) -> NewActivity:
+    """What to publish. Makes of the request's activity what is stored: no id, defaults in."""
+    activity = request.activity
     activity.ClearField("id")
     if not activity.audience:
         activity.audience = AUDIENCE_FOLLOWERS
-    sent = digest(activity.SerializeToString(deterministic=True))
+    frame = wire.frame(activity)
     publish_ms: int | None = None
     if activity.HasField("publish_time"):
         time = activity.publish_time
         publish_ms = time.seconds * 1000 + time.nanos // 1_000_000
-    new = NewActivity(
+    return NewActivity(
         actor=activity.actor,
         to=tuple(activity.to),
         followers=activity.audience == AUDIENCE_FOLLOWERS,
         publish_ms=publish_ms,
         external_id=activity.external_id,
-        body=activity.SerializeToString(),
-        digest=sent,
+        body=frame,
+        digest=digest(frame),
     )
-    return new, activity
 
 
-def stored_activity(activity_id: int, body: bytes) -> Activity:
-    return filled(Activity(), activity_id, body)
+def stored_activity(activity_id: int, frame: bytes) -> Activity:
+    return Activity.FromString(wire.activity(activity_id, frame))
 
 
-def filled(activity: Activity, activity_id: int, body: bytes) -> Activity:
+def filled(activity: Activity, activity_id: int, frame: bytes) -> Activity:
     """An empty message, which may be within another, as the activity that is stored."""
-    activity.MergeFromString(body)
-    return identified(activity_id, activity)
-
-
-def identified(activity_id: int, activity: Activity) -> Activity:
-    """An activity with its id, and the time that the id holds unless it was given one."""
-    activity.id = str(activity_id)
-    if not activity.HasField("publish_time"):
-        activity.publish_time.FromMilliseconds(ids.ms_of(activity_id))
+    activity.MergeFromString(wire.activity(activity_id, frame))
     return activity
 
 
-def publish_response(published: Published, activity: Activity) -> PublishActivityResponse:
-    return PublishActivityResponse(
-        activity=activity,
-        already_published=published.already,
-        delivery=delivery(published.delivery),
+def publish_response(published: Published, frame: bytes) -> bytes:
+    """A PublishActivityResponse, serialised."""
+    rest = PublishActivityResponse(
+        already_published=published.already, delivery=delivery(published.delivery)
     )
+    activity = wire.activity(published.id, frame)
+    return b"%b%b" % (wire.field(wire.FIRST, activity), rest.SerializeToString())
 
 
 def delivery(found: jobs.Delivery) -> Delivery:
@@ -141,8 +133,9 @@ def dead_letter(found: jobs.DeadLetter) -> DeadLetter:
 
 def page_tokens(page: Page, tokens: Tokens, *bound: str) -> tuple[str, str]:
     """The tokens of a page towards older and newer ids."""
-    older = "" if page.older is None else tokens.page(Cursor(older=True, id=page.older), *bound)
-    return older, tokens.page(Cursor(older=False, id=page.newer), *bound)
+    token = tokens.pages(*bound)
+    older = "" if page.older is None else token(Cursor(older=True, id=page.older))
+    return older, token(Cursor(older=False, id=page.newer))
 
 
 def routes(activity: Activity) -> list[str]:

@@ -19,6 +19,8 @@ from feedsvc.errors import PageTokenInvalid, ResumeTokenInvalid
 
 _VERSION = b"\x01"
 _MAC_BYTES = 12
+#: That a token is bound to at the most.
+_PARTS = 8
 _PAGE = struct.Struct(">?Q")
 _PLACE = struct.Struct(">QB")
 _LOG = struct.Struct(">QQ")
@@ -29,11 +31,19 @@ class Tokens:
     """Makes and reads the tokens of one store."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = blake2b(secret, digest_size=32).digest()
+        key = blake2b(secret, digest_size=32).digest()
+        self._keyed = [
+            blake2b(bytes([parts]), key=key, digest_size=_MAC_BYTES) for parts in range(_PARTS + 1)
+        ]
 
     def page(self, cursor: Cursor, *bound: str) -> str:
         """A place in a feed or an outbox. ``bound`` says in which, and for whom."""
-        return self._seal(_PAGE.pack(cursor.older, cursor.id or 0), bound)
+        return self.pages(*bound)(cursor)
+
+    def pages(self, *bound: str) -> Callable[[Cursor], str]:
+        """Makes tokens for several places in the same feed or outbox."""
+        state = self._state(bound)
+        return lambda cursor: _sealed(_PAGE.pack(cursor.older, cursor.id or 0), state)
 
     def read_page(self, token: str, *bound: str) -> Cursor:
         """The place that a token stands for; the top if there is none. Raises PageTokenInvalid."""
@@ -109,7 +119,7 @@ class Tokens:
 
     def _state(self, bound: tuple[str, ...]) -> blake2b:
         """What the payload is hashed into: how many parts, and each with its length."""
-        state = blake2b(bytes([len(bound)]), key=self._secret, digest_size=_MAC_BYTES)
+        state = self._keyed[len(bound)].copy()
         for part in bound:
             encoded = part.encode()
             state.update(len(encoded).to_bytes(4) + encoded)

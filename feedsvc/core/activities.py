@@ -1,6 +1,6 @@
 """Activities: publishing, reading and deleting them.
 
-A stored activity is a frame: two bytes of length, the name of its external id record, and its body,
+A stored activity is a frame (see ``wire.py``): a short header, which scripts read, and its body,
 which the core does not look into. The empty frame is the tombstone. Whether a body is there is the
 one truth of an activity's existence: feeds, outboxes and logs hold ids only.
 """
@@ -32,7 +32,7 @@ from feedsvc.errors import (
 ORDERED_MS = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewActivity:
     """An activity to publish."""
 
@@ -44,6 +44,7 @@ class NewActivity:
     """When it was done, in Unix milliseconds; None: now."""
     external_id: str
     body: bytes
+    """In its frame, as it is stored."""
     digest: bytes
     """Stands for what the caller sent: 16 bytes."""
 
@@ -58,7 +59,7 @@ class Audience:
     """Whether it went into the actor's outbox."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Published:
     id: int
     already: bool
@@ -170,10 +171,10 @@ class Activities:
     ) -> tuple[bytes, int, bytes, bytes, int]:
         now = now_ms()
         shard = self.shard(new.actor)
-        unique = new.external_id or request_id or secrets.token_hex(8)
+        name, seconds = record(self._store.limits, "p", new.actor, request_id)
         proposed = ids.make(
             now if new.publish_ms is None else min(new.publish_ms, now),
-            ids.sequence_for(new.actor, unique),
+            ids.sequence_for(new.actor, new.external_id or name),
             shard,
         )
         if new.publish_ms is None:
@@ -182,7 +183,6 @@ class Activities:
             if proposed <= last < ids.make(now + ORDERED_MS, 0, shard):
                 proposed = last + ids.STEP
             self._latest[shard] = proposed
-        name, seconds = record(self._store.limits, "p", new.actor, request_id)
         own = "1" if new.followers else "0"
         if not new.followers and not await self._some_hold(proposed, new.to):
             own = "-"
@@ -227,7 +227,7 @@ class Activities:
         return any(await asyncio.gather(*map(holds, outboxes)))
 
     async def bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
-        """The bodies of activities in the order of the ids, None where there is none any more."""
+        """The frames of activities in the order of the ids, None where there is none any more."""
         return await read_bodies(self._store, wanted)
 
     async def delete(
@@ -269,7 +269,7 @@ class Activities:
 
 
 async def read_bodies(store: Store, wanted: Sequence[int]) -> list[bytes | None]:
-    """The bodies of activities in the order of the ids, None where there is none any more."""
+    """The frames of activities in the order of the ids, None where there is none any more."""
     if not store.cluster:
         return await _read_bodies(store, wanted)
     by_slot: dict[int, list[int]] = {}
@@ -289,4 +289,4 @@ async def _read_bodies(store: Store, wanted: Sequence[int]) -> list[bytes | None
     if not wanted:
         return []
     frames = await store.call("MGET", *keys.activities(store.tags, wanted))
-    return [frame[2 + (frame[0] << 8 | frame[1]) :] if frame else None for frame in frames]
+    return [frame or None for frame in frames]

@@ -71,7 +71,7 @@ class Cursor:
     """None, only when older: the top."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Page:
     """A page of a feed or an outbox."""
 

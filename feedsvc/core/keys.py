@@ -1,4 +1,4 @@
-r"""The whole key schema: every key of the store is built here, and by the Lua preamble made here.
+r"""The whole key schema: every key of the store is built here, and by the Lua that stands before each script.
 
 All keys of a shard begin with its hash tag, so that they share one cluster slot and one script may touch them
 all. After the tag comes one letter for the kind and a colon; the entity or activity id comes last, as it is, so
@@ -7,7 +7,7 @@ that no id can be mistaken for another kind of key.
 ======  ======  ==============================================================================================
 kind    type    what lives there
 ======  ======  ==============================================================================================
-``a``   string  ``a:<activity id>``: the activity's frame (see ``activities.py``); the empty string is its
+``a``   string  ``a:<activity id>``: the activity's frame (see ``wire.py``); the empty string is its
                 tombstone. Lives in the actor's shard, which the id's low byte names
 ``h``   set     ``h:<activity id>``: the outboxes that hold it; only for activities that have a ``to``. With
                 \1 before it the actor, if its own outbox never held it
@@ -53,7 +53,6 @@ A store that lost its last writes when it was started anew begins another *incar
 ``<tag>wake`` carries the names of live logs that have grown, with NUL between them.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -127,38 +126,34 @@ _SINGLE = (
 """Kinds of which a shard has one key."""
 
 
-def lua_preamble(source: str) -> str:
-    """What is put before a script: KEYS are shards' tags, from which the script builds its keys.
+LUA = r"""
+local TAG, INCARNATION = KEYS[1], nil
+local function use(tag) TAG, INCARNATION = tag, nil end
+local function key(kind, name) return TAG .. kind .. ':' .. name end
+-- Of what can be lost without harm: see "incarnation" above.
+local function cache_key(kind, name)
+  INCARNATION = INCARNATION or redis.call('HGET', TALLIES, 'incarnation') or ''
+  return TAG .. kind .. INCARNATION .. ':' .. name
+end
+"""
+"""What stands before a script: KEYS are shards' tags, from which the script builds its keys.
 
-    It begins with the first shard; ``use`` goes over to another. Only the names that the source
-    knows are defined, because each run of a script defines them anew.
-    """
-    known = set(re.findall(r"\b[A-Z_]{3,}\b", source)) | {"TALLIES"}
-    single = [name for name in _SINGLE if name in known]
-    return (
-        f"local TAG, WAKE, INCARNATION, {', '.join(single)}\n"
-        "local function use(tag)\n"
-        "  TAG, WAKE, INCARNATION = tag, tag .. 'wake', nil\n"
-        + "".join(f"  {name} = tag .. '{_KINDS[name]}'\n" for name in single)
-        + "end\n"
-        "use(KEYS[1])\n"
-        "local function key(kind, name) return TAG .. kind .. ':' .. name end\n"
-        # Of what can be lost without harm: see "incarnation" above.
-        "local function cache_key(kind, name)\n"
-        "  INCARNATION = INCARNATION or redis.call('HGET', TALLIES, 'incarnation') or ''\n"
-        "  return TAG .. kind .. INCARNATION .. ':' .. name\n"
-        "end\n"
-        + "".join(
-            f"local {name} = '{letter}'\n"
-            for name, letter in _KINDS.items()
-            if name in known and name not in _SINGLE
-        )
-        + "".join(
-            f"local {name} = '{''.join(f'{chr(92)}{ord(one)}' for one in field)}'\n"
-            for name, field in (FIELDS | LOGS).items()
-            if name in known
-        )
-    )
+It begins with the first shard; ``use`` goes over to another.
+"""
+
+
+def lua_names() -> dict[str, str]:
+    """What the names that scripts use for kinds, fields and logs stand for, as Lua expressions."""
+    texts = FIELDS | LOGS
+    return {
+        "WAKE": "(TAG .. 'wake')",
+        **{name: f"(TAG .. '{_KINDS[name]}')" for name in _SINGLE},
+        **{name: f"'{letter}'" for name, letter in _KINDS.items() if name not in _SINGLE},
+        **{
+            name: f"'{''.join(f'{chr(92)}{ord(one)}' for one in text)}'"
+            for name, text in texts.items()
+        },
+    }
 
 
 @lru_cache(maxsize=16)

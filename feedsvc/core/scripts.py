@@ -1,4 +1,9 @@
-"""Loads the scripts of ``lua/``, each behind the key schema, the limits and what it includes."""
+"""Loads the scripts of ``lua/``, each behind the key schema and what it needs of its includes.
+
+The store makes every function and every shared variable of a script anew at each call. So a script
+gets only those functions of a library that it uses, and names in capitals are replaced by what they
+stand for.
+"""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +11,7 @@ from hashlib import sha1
 from importlib.resources import files
 
 from feedsvc.config import Limits
-from feedsvc.core.keys import lua_preamble
+from feedsvc.core.keys import LUA, lua_names
 
 SHARDLESS = frozenset({"meta"})
 """Scripts that work on no shard: they get neither key schema nor limits."""
@@ -19,9 +24,9 @@ class Script:
     sha: str
 
 
-def _constants(limits: Limits, source: str) -> str:
-    """The limits that a source knows."""
-    values = {
+def _constants(limits: Limits) -> dict[str, int]:
+    """The limits by the names that scripts use for them."""
+    return {
         "FEED_CAP": limits.feed_cap,
         "FEED_MOST": limits.feed_cap + limits.feed_slack,
         "FEED_TTL_MS": limits.feed_ttl * 1000,
@@ -44,11 +49,42 @@ def _constants(limits: Limits, source: str) -> str:
         # The tombstone of what retention took outlives every feed that could still hold the id.
         "RETIRED_MS": 2 * limits.feed_ttl * 1000,
     }
-    return "".join(
-        f"local {name} = {value}\n"
-        for name, value in values.items()
-        if re.search(rf"\b{name}\b", source)
+
+
+def assembled(text: str, library: str, names: dict[str, str]) -> str:
+    """A script behind those parts of a library that it uses.
+
+    A part begins with ``local`` at the beginning of a line. It may use the parts before it.
+    ``names``, and what the library calls in capitals, are replaced by what they stand for.
+    """
+    library = re.sub(r" *--.*", "", library)
+    names = names | {
+        name: value
+        for line in _CONSTANT.finditer(library)
+        for name, value in zip(line[1].split(", "), line[2].split(", "), strict=True)
+    }
+    library, source = (
+        _NAME.sub(lambda found: names.get(found[0], found[0]), lua)
+        for lua in (_CONSTANT.sub("", library), text)
     )
+    used = re.sub(r"--.*", "", source)
+    for part in reversed(re.split(r"^(?=local )", library, flags=re.MULTILINE)):
+        defines = re.match(r"local (?:function )?(\w+(?:, \w+)*)", part)
+        if defines and _words(defines[1]) & _words(used):
+            source, used = part + source, part + used
+    return source
+
+
+#: Names in capitals for numbers and texts.
+_CONSTANT = re.compile(
+    r"^local ([A-Z_]+(?:, [A-Z_]+)*) = ((?:\d+|'[^']*')(?:, (?:\d+|'[^']*'))*)$", re.MULTILINE
+)
+#: The same where they are used; comments and texts are matched, so that nothing within them is.
+_NAME = re.compile(r"--.*|'[^']*'|\b[A-Z_]+\b")
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
 
 
 def load(limits: Limits) -> dict[str, Script]:
@@ -59,16 +95,17 @@ def load(limits: Limits) -> dict[str, Script]:
         for entry in (folder / "lib").iterdir()
         if entry.name.endswith(".lua")
     }
+    names = lua_names() | {name: str(value) for name, value in _constants(limits).items()}
     scripts = {}
     for entry in folder.iterdir():
         name = entry.name.removesuffix(".lua")
         if name == entry.name:
             continue
-        text = entry.read_text()
-        first = text.partition("\n")[0]
-        includes = first.removeprefix("-- include:").split() if "include:" in first else []
-        source = "\n".join([*(library[include] for include in includes), text])
+        source = entry.read_text()
         if name not in SHARDLESS:
-            source = lua_preamble(source) + _constants(limits, source) + "\n" + source
+            first = source.partition("\n")[0]
+            includes = first.removeprefix("-- include:").split() if "include:" in first else []
+            before = "\n".join([LUA, *(library[include] for include in includes)])
+            source = assembled(source, before, names)
         scripts[name] = Script(name, source, sha1(source.encode()).hexdigest())  # noqa: S324 (as the store names it)
     return scripts

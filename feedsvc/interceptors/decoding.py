@@ -44,10 +44,9 @@ class DecodingInterceptor(WrappingInterceptor):
 
     def around(self, behaviour: Behaviour) -> Behaviour:
         async def decoded(request: Any, context: Any) -> Any:
-            message = (
-                _messages(request) if isinstance(request, AsyncIterable) else request.message()
-            )
-            return await behaviour(message, context)
+            # One request is what ``decoder`` made; many are an iterator over such.
+            single = isinstance(request, Undecoded)
+            return await behaviour(request.message() if single else _messages(request), context)
 
         return decoded
 

@@ -47,7 +47,8 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
     def wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a method with ``around`` around it."""
         del method
-        decode, encode = self.decoder(handler.request_deserializer), handler.response_serializer
+        decode = self.decoder(handler.request_deserializer)
+        encode = _serialiser(handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
             around = self.around(handler.stream_stream)
             return grpc.stream_stream_rpc_method_handler(around, decode, as_it_is)
@@ -59,6 +60,11 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(around, decode, as_it_is)
         around = self.around(handler.unary_unary)
         return grpc.unary_unary_rpc_method_handler(around, decode, encode)
+
+
+def _serialiser(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Handlers that are called often put their answers together from bytes."""
+    return lambda answer: answer if isinstance(answer, bytes) else serialise(answer)
 
 
 def as_it_is(message: bytes) -> bytes:

@@ -9,7 +9,7 @@ from activityfeed.v1 import activity_service_pb2 as pb
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
-from feedsvc import admission, batches, convert, validate
+from feedsvc import admission, batches, convert, validate, wire
 from feedsvc.batches import Batch, Slices, in_turns
 from feedsvc.bounds import VIOLATIONS
 from feedsvc.core import ids
@@ -53,25 +53,22 @@ class ActivityService(ActivityServiceServicer):
         self._tokens = tokens
         self._slices = slices
 
-    async def PublishActivity(
-        self, request: pb.PublishActivityRequest, context: Any
-    ) -> pb.PublishActivityResponse:
-        until = wait_until(context)
-        new, activity = convert.new_activity(request)
+    async def PublishActivity(self, request: pb.PublishActivityRequest, context: Any) -> Any:
+        until = wait_until(context) if request.wait_for_delivery else 0.0
+        new = convert.new_activity(request)
         published = await self._engine.activities.publish(new, request.request_id)
         if request.wait_for_delivery:
             admission.rest()
             published = await self._engine.activities.delivered(new, published, until)
-        return await self._response(published, activity)
+        return await self._response(new, published)
 
-    async def _response(
-        self, published: Published, activity: Activity
-    ) -> pb.PublishActivityResponse:
+    async def _response(self, new: NewActivity, published: Published) -> bytes:
+        """A PublishActivityResponse, serialised."""
+        frame = new.body
         if published.already:
-            (body,) = await self._engine.activities.bodies([published.id])
-            if body is not None:  # else it was deleted since: what was sent says what it was
-                activity = Activity.FromString(body)
-        return convert.publish_response(published, convert.identified(published.id, activity))
+            (stored,) = await self._engine.activities.bodies([published.id])
+            frame = stored or frame  # it was deleted since: what was sent says what it was
+        return convert.publish_response(published, frame)
 
     async def BatchPublishActivities(  # type: ignore[override]
         self, batch: Batch[pb.PublishActivityRequest], context: Any
@@ -104,11 +101,11 @@ class ActivityService(ActivityServiceServicer):
         await self._slices.turn()
         request = validate.decoded(batch.entry.FromString, batch.entries[number])
         validate.check(request)
-        new, activity = convert.new_activity(request)
+        new = convert.new_activity(request)
         published = await self._engine.activities.publish(new, request.request_id)
         if request.wait_for_delivery and published.delivery.state == "queued":
             waiting.append(_Waiting(number, replace(new, body=b""), published))
-        return _result(response=await self._response(published, activity))
+        return wire.field(wire.FIRST, await self._response(new, published))
 
     async def _wait(self, entry: "_Waiting", until: float, results: list[bytes]) -> None:
         """Wait for an entry's delivery to end, and tell of it in its result."""
@@ -169,7 +166,7 @@ class ActivityService(ActivityServiceServicer):
         (body,) = await self._engine.activities.bodies([activity_id])
         audience = Audience(request.actor)
         if body is not None:
-            activity = Activity.FromString(body)
+            activity = convert.stored_activity(activity_id, body)
             if activity.actor != request.actor:
                 raise NotTheActor("only its actor may delete an activity")
             followers = activity.audience != AUDIENCE_TO_ONLY
@@ -189,7 +186,7 @@ class ActivityService(ActivityServiceServicer):
         cursor = self._tokens.read_page(request.page_token, *bound)
 
         def keep(body: bytes) -> bool:
-            return not request.own_only or Activity.FromString(body).actor == request.entity
+            return not request.own_only or wire.actor(body) == request.entity
 
         page = await self._engine.feeds.outbox_page(
             request.entity, cursor, convert.page_size(request.page_size), keep

@@ -1,11 +1,12 @@
 """What the services that answer with feed items have in common."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
+from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.feed_pb2 import FeedPage
 
-from feedsvc import convert
+from feedsvc import convert, wire
 from feedsvc.core.engine import Engine
 from feedsvc.core.feed import Page
 from feedsvc.tokens import Tokens
@@ -26,34 +27,41 @@ def fill_tokens(tokens: Tokens, user: str, viewer: str, page: Page, answer: Feed
     answer.incomplete_below = str(page.incomplete_below or "")
 
 
+async def items(
+    engine: Engine, user: str, found: Sequence[tuple[int, bytes]], *, just_read: bool
+) -> bytes:
+    """Activities of a user's feed with their routes: ``items`` of a page, serialised.
+
+    ``just_read``: the ids were read from the feed, not from a log, so that the only route of an
+    activity is followed. Else what no route brings any more, because its source was unfollowed
+    meanwhile, is left out.
+    """
+    unsure = {
+        activity_id: convert.routes(Activity.FromString(wire.body(frame)))
+        for activity_id, frame in found
+        if not just_read or wire.has_to(frame)
+    }
+    if not unsure:
+        return b"".join([wire.feed_item(activity_id, frame) for activity_id, frame in found])
+    sources = {source for routes in unsure.values() for source in routes} - {user}
+    followed = await engine.edges.followed_among(user, sorted(sources)) | {user}
+    pieces = []
+    for activity_id, frame in found:
+        if activity_id not in unsure:
+            pieces.append(wire.feed_item(activity_id, frame))
+        elif via := followed.intersection(unsure[activity_id]):
+            pieces.append(wire.feed_item_via(activity_id, frame, sorted(via, key=str.encode)))
+    return b"".join(pieces)
+
+
 async def add_items(
     engine: Engine,
     user: str,
-    found: Iterable[tuple[int, bytes]],
-    items: Any,
+    found: Sequence[tuple[int, bytes]],
+    page_items: Any,
     *,
     just_read: bool,
 ) -> None:
-    """Adds activities of a user's feed to repeated items, in the order given, with their routes.
-
-    In place, because to copy messages takes longer than to parse them. ``just_read``: the ids were
-    read from the feed, not from a log, so that the only route of an activity is followed. Else what
-    no route brings any more, because its source was unfollowed meanwhile, is left out.
-    """
-    unsure: list[tuple[int, list[str]]] = []
-    for number, (activity_id, body) in enumerate(found, len(items)):
-        item = items.add()
-        activity = convert.filled(item.activity, activity_id, body)
-        if just_read and not activity.to:
-            item.via.append(activity.actor)
-        else:
-            unsure.append((number, convert.routes(activity)))
-    if not unsure:
-        return
-    sources = {source for _, routes in unsure for source in routes} - {user}
-    followed = await engine.edges.followed_among(user, sorted(sources))
-    for number, routes in reversed(unsure):
-        if via := [one for one in routes if one == user or one in followed]:
-            items[number].via.extend(sorted(via, key=str.encode))
-        else:
-            del items[number]
+    """The same, added to the repeated ``items`` of a message."""
+    page = FeedPage.FromString(await items(engine, user, found, just_read=just_read))
+    page_items.extend(page.items)

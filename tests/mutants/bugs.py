@@ -854,11 +854,35 @@ BUGS = (
         (
             (
                 "services/items.py",
-                "in enumerate(found, len(items)):",
-                "in enumerate(found):",
+                "followed.intersection(unsure[activity_id])",
+                "followed.intersection(next(iter(unsure.values())))",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_routes_of_what_is_told_together",),
+    ),
+    Bug(
+        "time-left-out",
+        "an activity that is published to others is answered without its time",
+        (("wire.py", "if frame[1] & HAS_TIME:", "if frame[1] & (HAS_TIME | HAS_TO):"),),
+        ("tests/unit/test_wire.py::test_a_stored_activity_is_shown_with_its_id_and_time",),
+    ),
+    Bug(
+        "long-external-name",
+        "the name of an external id record is cut wrongly if a part of it has 128 bytes or more",
+        (("core/lua/lib/outbox.lua", "last - first < 130", "last - first < 300"),),
+        ("tests/pitfalls/test_publish.py::test_external_ids_of_what_was_trimmed_stay_for_ever",),
+    ),
+    Bug(
+        "name-in-a-text-replaced",
+        "a word in a text of a script is replaced by what the same word stands for elsewhere",
+        (
+            (
+                "core/scripts.py",
+                r"""r"--.*|'[^']*'|\b[A-Z_]+\b")""",
+                r"""r"--.*|\b[A-Z_]+\b")""",
+            ),
+        ),
+        ("tests/unit/test_scripts.py::test_texts_and_comments_stay_as_they_are",),
     ),
     Bug(
         "loading-taken-for-lossy",

@@ -271,6 +271,18 @@ async def test_bodies_held_by_outboxes_elsewhere_stay_for_ever(serve: Serve) -> 
     assert [await service.store.ttl(name) > 0 for name in external] == [True]
 
 
+@pytest.mark.parametrize("length", [1, 127, 128, 256])
+async def test_external_ids_of_what_was_trimmed_stay_for_ever(serve: Serve, length: int) -> None:
+    """Scripts find their names in the stored activity: a text of 128 bytes has a longer length."""
+    service = await serve(limits=SMALL)
+    actor, external_id = "a" * length, "e" * length
+    await service.post(actor, external_id=external_id)
+    record = f"{service.tag(actor)}x:{actor}\0{external_id}"
+    assert await service.store.ttl(record) == -1
+    await service.posts(actor, 21)
+    assert await service.store.ttl(record) > 0
+
+
 @pytest.mark.parametrize("count", [19, 20, 21, 22])
 async def test_outbox_caps_are_off_by_one(serve: Serve, count: int) -> None:
     service = await serve(limits=SMALL)

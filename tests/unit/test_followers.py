@@ -8,7 +8,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedsvc.core import keys
+from feedsvc.core import keys, scripts
 
 TAG = "{0}"
 LIBRARY = (files("feedsvc.core") / "lua" / "lib" / "followers.lua").read_text()
@@ -37,11 +37,14 @@ class Followers:
     def __init__(self, client: "redis.Redis", chunk: int) -> None:
         self.client = client
         self.chunk = chunk
-        limits = f"local PUSH_CHUNK = {chunk}\n"
-        self.preamble = keys.lua_preamble(LIBRARY) + limits + LIBRARY
+        names = keys.lua_names() | {"PUSH_CHUNK": str(chunk)}
+        self.sources = {
+            function: scripts.assembled(text, keys.LUA + LIBRARY, names)
+            for function, text in CALLS.items()
+        }
 
     def call(self, function: str, *arguments: Any) -> Any:
-        return self.client.eval(self.preamble + CALLS[function], 1, TAG, *arguments)
+        return self.client.eval(self.sources[function], 1, TAG, *arguments)
 
     def walk(self, followee: str) -> list[str]:
         """All followers, chunk by chunk, as a push reads them."""

@@ -2,14 +2,14 @@
 -- Publishes an activity: id, body, outbox, own feed, external id, request record and the job that delivers it, all in
 -- one step.
 -- KEYS  the tag of the actor's shard
--- ARGV  actor, proposed id, '1' if its time is now (it then goes above all that the outbox holds), body,
+-- ARGV  actor, proposed id, '1' if its time is now (it then goes above all that the outbox holds), frame,
 --       digest of what was sent, request name, seconds to keep it, external name or '', '1' if it goes into the
 --       actor's outbox, '-' if no outbox can hold it, a name for this call, then the entities it is published to
 -- Returns {outcome, id, bitmap of the shards with followers of the actor, its mode, 1 if the caller is to do the job}.
 --       A call that is repeated, because its reply was lost, answers as at first.
 --       Outcomes: published, replayed (same request), duplicate (same external id); reused, conflict, deleted,
 --       before_retention, overloaded: refused; busy: no free id found yet, call again
-local actor, proposed, fresh, body, digest = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
+local actor, proposed, fresh, frame, digest = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
 local request, request_ttl, external, own, call = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10]
 local outbox, overflow = key(OUTBOX, actor), nil
 
@@ -51,8 +51,8 @@ if external ~= '' then
   local record = redis.call('GET', key(EXTERNAL, external))
   if record then
     local id = record:sub(1, 19)
-    local frame = redis.call('GET', key(ACTIVITY, id))
-    if not frame or frame == '' then
+    local stored = redis.call('GET', key(ACTIVITY, id))
+    if not stored or stored == '' then
       -- Only the records of what retention took expire.
       return answer(redis.call('TTL', key(EXTERNAL, external)) < 0 and 'deleted' or 'before_retention', id)
     end
@@ -83,7 +83,7 @@ end
 
 -- Probe upward. Where it is crowded, go on from where the last one of the neighbourhood (about 5 ms) was placed.
 for probe = 1, 65 do
-  if redis.call('EXISTS', key(ACTIVITY, id)) == 0 then break end
+  if redis.call('SET', key(ACTIVITY, id), frame, 'NX') then break end
   if probe % 8 == 0 then
     overflow = key(CROWDED, id:sub(1, 12))
     local last = redis.call('GET', overflow)
@@ -97,17 +97,17 @@ for probe = 1, 65 do
 end
 if overflow then redis.call('SET', overflow, id, 'EX', 3600) end
 
-redis.call('SET', key(ACTIVITY, id), struct.pack('>H', #external) .. external .. body)
 -- If the actor's outbox is not among the holders, the actor is named: see RETIRED.
 if #ARGV > 10 then redis.call('SADD', key(HOLDERS, id), own and actor or '\1' .. actor, unpack(ARGV, 11)) end
 if external ~= '' then redis.call('SET', key(EXTERNAL, external), id .. digest) end
+local any_live = redis.call('EXISTS', LIVE) == 1
 if own then
   outbox_insert(actor, id)
   feed_insert(actor, id, actor)
-  if leased(actor) then log_added(actor, id, actor) end
-  if leased(OUTBOX_LOG .. actor) then log_added(OUTBOX_LOG .. actor, id) end
+  if any_live and leased(actor) then log_added(actor, id, actor) end
+  if any_live and leased(OUTBOX_LOG .. actor) then log_added(OUTBOX_LOG .. actor, id) end
 end
-if leased(ALL_LOG) then log_added(ALL_LOG, id) end
+if any_live and leased(ALL_LOG) then log_added(ALL_LOG, id) end
 request_keep(request, digest, id .. call, request_ttl)
 if needed then job_due(job(id)) end
 return answer('published', id, needed and 1)

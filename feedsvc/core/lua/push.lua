@@ -12,9 +12,16 @@
 local author, id, budget, shards = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local spent, left = 0, false
 
+local leases = {}
+for i = 1, shards do
+  use(KEYS[i])
+  leases[i] = LIVE
+end
+local any_live = shards > 0 and redis.call('EXISTS', unpack(leases)) > 0
+
 local function push(position)
   if spent >= budget then return {position, 0, 0, 0} end
-  local any_live, count = redis.call('EXISTS', LIVE) == 1, budget - spent
+  local count = budget - spent
   local followers, many = followers_after(author, position, count)
   local delivered, cold = 0, 0
   for i = 1, #followers do

@@ -43,7 +43,7 @@ end
 
 -- Delivers an id to a user's warm feed, and to the deep segment if it belongs there. Returns as packed_insert does.
 local function feed_insert(user, id, source)
-  local outcome, cost, trimmed = packed_insert(cache_key(FEED, user), id, FEED_CAP, FEED_MOST)
+  local outcome, cost, _, trimmed = packed_insert(cache_key(FEED, user), id, FEED_CAP, FEED_MOST)
   if outcome == BELOW or cost == FAR then deep_late(user, id, source, outcome == BELOW) end
   if trimmed then
     local deep = cache_key(DEEP, user)

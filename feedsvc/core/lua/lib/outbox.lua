@@ -18,6 +18,15 @@ local function retired_of(actor)
   return {period, latest > old and latest or old, '0', '0'}
 end
 
+-- The name of an activity's external id record, '' if it has none, by the header of its frame; see wire.py.
+local function external_name(frame)
+  local header, actor, rest = struct.unpack('>BHH', frame, 3)
+  if actor == 0 then return '' end
+  -- A field is a tag, the length of a text in one byte, or two from 128 on, and the text.
+  local function text(first, last) return frame:sub(header + first + (last - first < 130 and 3 or 4), header + last) end
+  return text(actor, rest) .. '\0' .. text(0, actor)
+end
+
 -- An outbox let an activity go whose body is in this shard: without another holder the body goes too. The bare
 -- tombstone that is left outlives whatever may still hold the id.
 local function release_body(id, outbox)
@@ -39,7 +48,7 @@ local function release_body(id, outbox)
       redis.call('HSET', RETIRED, author, table.concat(retired, ' '))
     end
   end
-  local external = frame:sub(3, 2 + struct.unpack('>H', frame))
+  local external = external_name(frame)
   redis.call('SET', key(ACTIVITY, id), '', 'PX', RETIRED_MS)
   redis.call('DEL', holders)
   if external ~= '' then redis.call('PEXPIRE', key(EXTERNAL, external), RETIRED_MS) end
@@ -57,12 +66,14 @@ end
 -- holds the id now.
 local function outbox_insert(entity, id)
   local list = key(OUTBOX, entity)
-  if redis.call('EXISTS', list) == 0 then redis.call('RPUSH', list, '0') end
-  if packed_insert(list, id, OUTBOX_CAP, math.huge) == BELOW then let_go(entity, id) end
-  local over = redis.call('LLEN', list) - 1 - OUTBOX_CAP
-  for _ = 1, math.min(over, 100) do
+  local outcome, _, length = packed_insert(list, id, OUTBOX_CAP, math.huge)
+  if outcome == COLD then length = redis.call('RPUSH', list, '0', id) end
+  if outcome == BELOW then let_go(entity, id) end
+  local floor = outcome == BELOW and id or '0'
+  for _ = 1, math.min((length or redis.call('LLEN', list)) - 1 - OUTBOX_CAP, 100) do
     redis.call('LPOP', list)
-    let_go(entity, redis.call('LINDEX', list, 0))
+    floor = redis.call('LINDEX', list, '0')
+    let_go(entity, floor)
   end
-  return redis.call('LINDEX', list, 0) < id
+  return floor < id
 end

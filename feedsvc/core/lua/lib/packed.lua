@@ -27,17 +27,21 @@ local function packed_place(list, id, low, high)
 end
 
 -- Inserts an id in its place, once. Trims to `keep` ids when there are more than `most`. Returns what happened, what it
--- cost in units of an append (FAR, if the place was not near the end), and how many ids were trimmed, if any.
+-- cost in units of an append (FAR, if the place was not near the end), how long the list was when the id was added, and
+-- how many ids were trimmed, if any. Indexes are texts: the store makes a text of each number that it is given, which
+-- takes Redis longer than the command.
 local function packed_insert(list, id, keep, most)
-  local tail = redis.call('LINDEX', list, -1)
+  local tail = redis.call('LINDEX', list, '-1')
   if not tail then return COLD, 1 end
   if tail < id then
-    if redis.call('RPUSH', list, id) > most + 1 then return ADDED, 1, packed_trim(list, keep) end
-    return ADDED, 1
+    local length = redis.call('RPUSH', list, id)
+    if length > most + 1 then return ADDED, 1, length, packed_trim(list, keep) end
+    return ADDED, 1, length
   end
   if tail == id then return PRESENT, 1 end
   local length, cost
-  local near = redis.call('LRANGE', list, -9, -1)
+  local near = redis.call('LRANGE', list, '-3', '-1')
+  if #near == 3 and near[1] >= id then near = redis.call('LRANGE', list, '-9', '-1') end
   if near[1] < id then
     local place = #near
     while near[place - 1] >= id do place = place - 1 end
@@ -51,8 +55,8 @@ local function packed_insert(list, id, keep, most)
     if above == id then return PRESENT, 20 end
     length, cost = redis.call('LINSERT', list, 'BEFORE', above, id), FAR
   end
-  if length > most + 1 then return ADDED, cost, packed_trim(list, keep) end
-  return ADDED, cost
+  if length > most + 1 then return ADDED, cost, length, packed_trim(list, keep) end
+  return ADDED, cost, length
 end
 
 -- Appends many ids: unpack() is bounded by Lua's stack.
