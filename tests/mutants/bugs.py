@@ -769,7 +769,7 @@ BUGS = (
         "deep-segment-outlives-a-cold-feed",
         "what was delivered while the feed was cold is not in its deep segment",
         (("core/lua/build_begin.lua", "  redis.call('DEL', cache_key(DEEP, ARGV[1]))\n", ""),),
-        (f"{DEEP}::test_deep_page_outlives_a_change", f"{DEEP_READS}::test_deep_read_and"),
+        (f"{DEEP}::test_deep_page_outlives_a_change",),
     ),
     Bug(
         "deep-segment-outlives-a-flip",
@@ -782,7 +782,7 @@ BUGS = (
                 "redis.call('SADD', pulled, entity)",
             ),
         ),
-        (f"{DEEP}::test_deep_page_of_a_celebritys_follower",),
+        (f"{DEEP}::test_deep_page_shows_what_a_celebritys_outbox_has_let_go",),
     ),
     Bug(
         "deep-segment-shows-what-was-let-go",
