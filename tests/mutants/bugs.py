@@ -637,6 +637,21 @@ BUGS = (
         ("tests/pitfalls/test_publish.py::test_external_ids_of_what_was_trimmed_stay_for_ever",),
     ),
     Bug(
+        "bucket-guessed",
+        "the count of buckets of one shard is taken for that of another",
+        (
+            (
+                "core/lua/lib/followers.lua",
+                "    if numbers then return bucket, numbers end\n",
+                "    do return bucket, numbers end\n",
+            ),
+        ),
+        (
+            "tests/unit/test_followers.py"
+            "::test_followers_are_found_where_shards_have_other_numbers_of_buckets",
+        ),
+    ),
+    Bug(
         "name-in-a-text-replaced",
         "a word in a text of a script is replaced by what the same word stands for elsewhere",
         (
