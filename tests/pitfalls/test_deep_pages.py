@@ -4,6 +4,7 @@ What is kept there for a while is small here, and used by whoever follows anybod
 """
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -177,8 +178,10 @@ async def test_deep_page_outlives_a_change(serve: Serve, what: str) -> None:
         await service.rebuild("bob")
     else:
         await service.chill("bob")
-    late = await service.post("a2", publish_time=below(posted[60]))
-    posted = sorted([*posted, late], reverse=True)
+    for author in ("a2", "bob"):  # where the segment was, and maybe while the feed is cold
+        for place in (27, 60):
+            late = await service.post(author, publish_time=below(posted[place]))
+            posted = sorted([*posted, late], reverse=True)
     expected = [one for one in posted if one < page.items[-1].activity.id]
     assert await walked(service, page.next_page_token) == expected
     assert await walked(service) == posted
@@ -231,6 +234,32 @@ async def test_deep_page_of_a_celebritys_follower(serve: Serve) -> None:
             posted.remove(one)
         assert await walked(service, page.next_page_token) == [one for one in posted if one < last]
         assert await walked(service) == posted
+
+
+@pytest.mark.every_store
+async def test_deep_page_shows_what_a_celebritys_outbox_has_let_go(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A celebrity's followers are not told what it publishes, nor what that pushes out."""
+    monkeypatch.setattr(feed, "LEFT_OUT", 0)
+    # Whoever was made a celebrity stays so as long as anybody follows.
+    service = await serve(limits=replace(SMALL, celebrity_threshold=3, celebrity_lower_percent=34))
+    posted = await follows_many(service)
+    shared = [
+        await service.post("a4", to=["stranger"], publish_time=below(posted[place]))
+        for place in (25, 27)
+    ]
+    posted = sorted([*posted, *shared], reverse=True)
+    page = await goes_deep(service, posted)
+    last = page.items[-1].activity.id
+    assert set(shared) <= {one for one in posted if one < last}
+    shard = ids.shard_for("a4", SMALL.shards)
+    await service.server.engine.store.script("flip_begin", shard, "a4", "pull")
+    await service.server.engine.workers.work(everything=True)
+    theirs = {one for one in posted if await author_of(service, one) == "a4"}
+    await service.posts("a4", SMALL.outbox_cap)
+    expected = [one for one in posted if one < last and one not in theirs]
+    assert await walked(service, page.next_page_token) == expected
 
 
 @pytest.mark.every_store

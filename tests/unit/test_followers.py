@@ -23,6 +23,13 @@ CALLS = {
     "after": "return (followers_after(ARGV[1], ARGV[2], tonumber(ARGV[3])))",
     "last": "return followers_last(ARGV[1])",
     "count": "return edges_count(ARGV[1])",
+    "through": """
+        local lists = {}
+        for i = 1, #KEYS do
+          use(KEYS[i])
+          lists[i] = followers_after(ARGV[1], '-inf', 100)
+        end
+        return lists""",
 }
 SOME = 6
 #: Examples share one store: each begins with an empty one.
@@ -43,8 +50,8 @@ class Followers:
             for function, text in CALLS.items()
         }
 
-    def call(self, function: str, *arguments: Any) -> Any:
-        return self.client.eval(self.sources[function], 1, TAG, *arguments)
+    def call(self, function: str, *arguments: Any, tag: str = TAG) -> Any:
+        return self.client.eval(self.sources[function], 1, tag, *arguments)
 
     def walk(self, followee: str) -> list[str]:
         """All followers, chunk by chunk, as a push reads them."""
@@ -114,6 +121,23 @@ def test_buckets_are_split_and_stay_packed(client: "redis.Redis") -> None:
         followers.call("unfollow", "reader", name)
     assert client.hget(keys.tallies(TAG), "lists") == b"0"
     assert client.keys(f"{TAG}s:*") == []
+
+
+def test_followers_are_found_where_shards_have_other_numbers_of_buckets(
+    client: "redis.Redis",
+) -> None:
+    """A script that goes through several shards guesses by the count of the one before."""
+    followers = Followers(client, 500)
+    names = [f"author:{number}" for number in range(300)]
+    held = {"{0}": names, "{1}": names[::10], "{2}": names[:120]}
+    for tag, some in held.items():
+        for position, name in enumerate(some, 1):
+            followers.call("follow", f"reader{tag}", name, position, tag=tag)
+    for shards in (("{0}", "{1}", "{2}", "{0}"), ("{1}", "{0}", "{2}", "{1}")):
+        for name in names:
+            assert client.eval(followers.sources["through"], len(shards), *shards, name) == [
+                [f"reader{tag}".encode()] if name in held[tag] else [] for tag in shards
+            ]
 
 
 @pytest.mark.every_store

@@ -21,9 +21,19 @@ end
 
 local function buckets_now() return tonumber(redis.call('HGET', TALLIES, 'buckets') or 1) end
 
--- The bucket of a followee, and the numbers of its followers, if they are few.
+-- How many buckets the shard that was last asked has. Other shards have about as many.
+local buckets
+
+-- The bucket of a followee, and the numbers of its followers, if they are few. A list is in one bucket only: found by
+-- another shard's count, it is the right one.
 local function few_followers(followee)
-  local bucket = bucket_of(followee, buckets_now())
+  if buckets then
+    local bucket = bucket_of(followee, buckets)
+    local numbers = redis.call('HGET', bucket, followee)
+    if numbers then return bucket, numbers end
+  end
+  buckets = buckets_now()
+  local bucket = bucket_of(followee, buckets)
   return bucket, redis.call('HGET', bucket, followee)
 end
 

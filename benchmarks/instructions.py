@@ -1,0 +1,116 @@
+"""Instructions that the store executes for a call: ``python -m benchmarks.instructions``.
+
+Time depends on what else a machine does; instructions do not, within a few percent. The store runs
+under valgrind's callgrind, which must be installed; the core runs in this process, without gRPC.
+
+- publish: to 10 followers in 10 shards, whose feeds are warm; one of 100 authors in turn.
+- page: the first 20 activities of a warm feed.
+
+16 calls at a time, S = 16. ``--server`` names another store than the embedded one.
+"""
+
+import asyncio
+import random
+import re
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
+
+from benchmarks import population
+from feedsvc import convert
+from feedsvc.config import Limits
+from feedsvc.core import ids
+from feedsvc.core.edges import NewEdge
+from feedsvc.core.engine import Engine
+from feedsvc.core.feed import Cursor
+from feedsvc.core.store import Store
+from feedsvc.embedded import find_server
+
+AT_A_TIME = 16
+CALLS = 320
+AUTHORS, FOLLOWERS = 100, 10
+#: Seconds between looks whether the store has started.
+LOOK_SECONDS = 0.1
+
+
+@click.command()
+@click.option("--server", type=click.Path(exists=True, path_type=Path), help="A store's program.")
+def main(server: Path | None) -> None:
+    """Count the instructions that the store executes for a publish and for a page."""
+    with tempfile.TemporaryDirectory(prefix="feedsvc-bench-") as folder:
+        asyncio.run(_measure(server or find_server().path, Path(folder)))
+
+
+async def _measure(server: Path, folder: Path) -> None:
+    socket, output = folder / "socket", folder / "callgrind"
+    running = await asyncio.create_subprocess_exec(
+        *("valgrind", "--tool=callgrind", "--instr-atstart=no"),
+        *(f"--callgrind-out-file={output}", str(server)),
+        *("--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        while not socket.exists():  # noqa: ASYNC110 (nothing tells when it does)
+            await asyncio.sleep(LOOK_SECONDS)
+        store = Store.at(f"unix://{socket}", Limits())
+        await store.open()
+        publish, page = await _calls(Engine.on(store))
+        await _many(publish)
+        for number, (name, call) in enumerate({"publish": publish, "page": page}.items(), 1):
+            await _control(running.pid, "-i", "on")
+            await _many(call)
+            await _control(running.pid, "-i", "off")
+            await _control(running.pid, "-d", name)
+            dump = output.with_name(f"{output.name}.{number}").read_text()
+            total = re.findall(r"^(?:totals|summary): (\d+)", dump, re.MULTILINE)[-1]
+            click.echo(f"{name}: {int(total) // CALLS:,} instructions")
+        await store.close()
+    finally:
+        running.terminate()
+        await running.wait()
+
+
+async def _calls(engine: Engine) -> tuple[Callable[[int], Awaitable[object]], ...]:
+    """Makes authors and followers; a publish and a page, by the number of the call."""
+    authors = population.users(AUTHORS)
+    shards = engine.store.limits.shards
+    by_shard = {ids.shard_for(one, shards): one for one in population.users(1_000)}
+    followers = [by_shard[shard] for shard in range(shards)]
+    chosen = random.Random(2)
+    for author in authors:
+        some = chosen.sample(followers, FOLLOWERS)
+        await engine.edges.follow([NewEdge(one, author) for one in some if one != author])
+    for one in followers:
+        await engine.feeds.rebuild(one)
+
+    async def publish(number: int) -> object:
+        activity = population.activity(authors[number % AUTHORS], number)
+        new = convert.new_activity(PublishActivityRequest(activity=activity))
+        return await engine.activities.publish(new, "")
+
+    async def page(number: int) -> object:
+        return await engine.feeds.page(followers[number % shards], Cursor(), 20)
+
+    return publish, page
+
+
+async def _many(call: Callable[[int], Awaitable[object]]) -> None:
+    for first in range(0, CALLS, AT_A_TIME):
+        await asyncio.gather(*(call(first + number) for number in range(AT_A_TIME)))
+
+
+async def _control(pid: int, *arguments: str) -> None:
+    control = await asyncio.create_subprocess_exec(
+        *("callgrind_control", *arguments, str(pid)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    await control.wait()
+
+
+if __name__ == "__main__":
+    main()
