@@ -28,8 +28,17 @@ _LETTER = struct.Struct(">BQQ")
 class Tokens:
     """Makes and reads the tokens of one store."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = blake2b(secret, digest_size=32).digest()
+    def __init__(self, secret: bytes | Callable[[], bytes]) -> None:
+        """``secret`` is the store's, or says what it is now: the store's record may be replaced."""
+        self._current = secret if callable(secret) else lambda: secret
+        self._known, self._key = b"", b""
+
+    @property
+    def _secret(self) -> bytes:
+        secret = self._current()
+        if secret != self._known:
+            self._known, self._key = secret, blake2b(secret, digest_size=32).digest()
+        return self._key
 
     def page(self, cursor: Cursor, *bound: str) -> str:
         """A place in a feed or an outbox. ``bound`` says in which, and for whom."""

@@ -31,7 +31,7 @@ from feedsvc.errors import (
 #: Seconds for which a mutation without a request id is remembered, in case its reply is lost
 #: between the store and us, and the connection repeats it.
 REPLAY_SECONDS = 60
-#: Milliseconds by which ids of now may run ahead of the clock to keep their order.
+#: Milliseconds by which ids of now may run ahead of the store's clock to keep their order.
 ORDERED_MS = 1_000
 
 
@@ -71,10 +71,6 @@ def _delivering(activity_id: int, actor: str | None, to: tuple[str, ...]) -> Job
     return Job(Kind.DELIVER, activity_id, actor or "", to)
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Activities:
     """The activities of a store."""
 
@@ -105,7 +101,7 @@ class Activities:
         return replace(published, delivery=await self._jobs.wait(job, left))
 
     async def _publish(self, new: NewActivity, request_id: str) -> Published:
-        incarnation = self._store.incarnations[self.shard(new.actor)]
+        incarnation = self._store.eras[self.shard(new.actor)]
         outcome, activity_id, bitmap, mode, due = await self._commit(new, request_id)
         already = outcome != b"published"
         if not already and new.publish_ms is None:
@@ -128,7 +124,7 @@ class Activities:
     async def _commit(
         self, new: NewActivity, request_id: str
     ) -> tuple[bytes, int, bytes, bytes, int]:
-        now = now_ms()
+        now = self._store.clock.now_ms()
         shard = self.shard(new.actor)
         unique = new.external_id or request_id or secrets.token_hex(8)
         proposed = ids.make(
@@ -212,7 +208,7 @@ class Activities:
         shard = self.shard(actor)
         if ids.shard_of(activity_id) != shard:  # nor can the actor have deleted it before
             raise ActivityNotFound("there is no such activity")
-        incarnation = self._store.incarnations[shard]
+        incarnation = self._store.eras[shard]
         name, seconds = self._request("d", actor, request_id)
         outcome, job = await self._store.script(
             "delete", shard, activity_id, actor, request_digest, name, seconds, *to

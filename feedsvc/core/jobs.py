@@ -260,7 +260,7 @@ class Jobs:
         )
         taken: list[TakenJob] = []
         for some, found in zip(together, answers, strict=True):
-            for index, text, places, feeds, cold, seen, audience, _, _ in found:
+            for index, text, places, feeds, cold, seen, audience, _, _, era in found:
                 job, shard = parse(text), some[index - 1]
                 progress = Progress(
                     _places(places) if places else {},
@@ -269,8 +269,7 @@ class Jobs:
                     int(seen),
                     audience=int(audience) if audience else None,
                 )
-                incarnation = store.incarnations[shard]
-                taken.append(TakenJob(job, name_of(job), worker, shard, incarnation, progress))
+                taken.append(TakenJob(job, name_of(job), worker, shard, era.decode(), progress))
         return taken
 
     async def checkpoint(self, store: Store, taken: TakenJob, *, keep: bool = True) -> None:

@@ -3,7 +3,7 @@
 -- and, after the store has lost its last writes, finished ones.
 -- KEYS  the tags of shards; one, where each shard has a slot of its own
 -- ARGV  worker, how many at most, '1' to take also what others are doing
--- Returns for each {index of its tag, job, at, feeds, cold, seen, audience, since, tries}
+-- Returns for each {index of its tag, job, at, feeds, cold, seen, audience, since, tries, era of the shard}
 --
 -- A job that was taken too often without getting on is set aside: whoever has it dies.
 local worker, most, all = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
@@ -37,6 +37,7 @@ local function take(index, name)
   redis.call('ZADD', RUNNING, string.format('%.0f', clock_ms() + JOB_LEASE_MS), name)
   taken[#taken + 1] = {index, unpack(redis.call('HMGET', record, 'job', 'at', 'feeds', 'cold', 'seen', 'audience',
     'since', 'tries'))}
+  taken[#taken][10] = redis.call('HGET', TALLIES, 'era') or ''
 end
 
 for i = 1, #KEYS do
