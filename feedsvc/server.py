@@ -28,7 +28,9 @@ from grpc_reflection.v1alpha import reflection
 from feedsvc.admission import Admission
 from feedsvc.batches import Slices
 from feedsvc.config import Config
+from feedsvc.core import tasks
 from feedsvc.core.engine import Engine
+from feedsvc.core.health import Condition, Heartbeat
 from feedsvc.core.live import Live
 from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
@@ -56,6 +58,12 @@ SERVICES = tuple(
         (subscription_service_pb2, "SubscriptionService"),
         (admin_service_pb2, "AdminService"),
     )
+)
+#: Those that can do nothing useful while the store refuses writes.
+WRITING = frozenset(
+    name
+    for name in SERVICES
+    if name.endswith(("ActivityService", "FollowService", "SubscriptionService"))
 )
 #: Seconds over which a stopping server ends its streams at the most.
 SPREAD_SECONDS = 5.0
@@ -90,6 +98,7 @@ class Server:
         self._admission = Admission(
             calls=config.max_calls, share=config.caller_work, held=config.max_held_bytes
         )
+        self._heartbeat: Heartbeat
         self._embedded: EmbeddedStore | None = None
         self._stack = AsyncExitStack()
 
@@ -118,14 +127,17 @@ class Server:
         if url is None:
             self._embedded = await self._stack.enter_async_context(EmbeddedStore(config.data_dir))
             url = self._embedded.url
-        self.engine = await _engine(url, config, self._stack)
+        self.engine, self._heartbeat = await _engine(url, config, self._stack)
         self._stack.push_async_callback(self.engine.fanout.drain)
         self._stack.push_async_callback(self.engine.jobs.close)
         self.engine.live.start(config.checkpoint_seconds, config.stream_seconds)
         self._stack.push_async_callback(self.engine.live.close)
-        for work in (_tidy(self.engine), _spare(self.engine.live)):
-            self._stack.push_async_callback(_cancelled, asyncio.create_task(work))
-        await self._listen(Tokens(self.engine.store.secret))
+        for task in (
+            tasks.supervised("tidying up", lambda: _tidy(self.engine)),
+            tasks.supervised("sparing streams", lambda: _spare(self.engine.live)),
+        ):
+            self._stack.push_async_callback(tasks.end, task)
+        await self._listen(Tokens(lambda: self.engine.store.secret))
 
     async def _listen(self, tokens: Tokens) -> None:
         config = self.config
@@ -181,8 +193,12 @@ class Server:
                 await server.stop(None)
 
         self._stack.push_async_callback(stop)
-        for name in ("", *SERVICES):
-            await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+        async def tell(condition: Condition) -> None:
+            for name in ("", *SERVICES):
+                await healthy.set(name, _status(name, condition))
+
+        await self._heartbeat.tell(tell)
 
     def register(self, server: grpc.aio.Server, tokens: Tokens) -> None:
         """Registers the contract's services."""
@@ -197,24 +213,35 @@ class Server:
         subscription_service_pb2_grpc.add_SubscriptionServiceServicer_to_server(
             SubscriptionService(engine, tokens, self.config), server
         )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(engine), server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminService(engine, tokens), server
+        )
 
 
-async def _engine(url: str, config: Config, stack: AsyncExitStack) -> Engine:
-    """The core on a store, with its workers at work; the stack stops both."""
+def _status(service: str, condition: Condition) -> Any:
+    """Whether a service can do its work; the empty name stands for the server."""
+    serves = condition is Condition.READY or (condition.reads and service not in WRITING)
+    states = health_pb2.HealthCheckResponse
+    return states.SERVING if serves else states.NOT_SERVING
+
+
+async def _engine(url: str, config: Config, stack: AsyncExitStack) -> tuple[Engine, Heartbeat]:
+    """The core on a store, its workers at work, and what looks after it; the stack stops all."""
     store = Store.at(url, config.limits)
     stack.push_async_callback(store.close)
     await store.open()
     aside = store.sibling()
     engine = Engine.on(store, aside, store.sibling())
-    carrying = asyncio.create_task(engine.retention.run())
-    stack.push_async_callback(_cancelled, carrying)
+    carrying = tasks.supervised("carrying notes of retention", engine.retention.run)
+    stack.push_async_callback(tasks.end, carrying)
     if config.workers:
         with suppress(StoreUnavailable):  # they greet it later then
-            await aside.call("PING")
+            await aside.call("TIME")
         engine.workers.start(config.workers)
         stack.push_async_callback(engine.workers.close)
-    return engine
+    heartbeat = Heartbeat(store)
+    stack.push_async_callback(tasks.end, tasks.supervised("looking after the store", heartbeat.run))
+    return engine, heartbeat
 
 
 async def _tidy(engine: Engine) -> None:

@@ -30,11 +30,11 @@ _LETTER = struct.Struct(">BQQ")
 class Tokens:
     """Makes and reads the tokens of one store."""
 
-    def __init__(self, secret: bytes) -> None:
-        key = blake2b(secret, digest_size=32).digest()
-        self._keyed = [
-            blake2b(bytes([parts]), key=key, digest_size=_MAC_BYTES) for parts in range(_PARTS + 1)
-        ]
+    def __init__(self, secret: bytes | Callable[[], bytes]) -> None:
+        """``secret`` is the store's, or says what it is now: the store's record may be replaced."""
+        self._current = secret if callable(secret) else lambda: secret
+        self._known: bytes | None = None
+        self._keyed: list[blake2b] = []
 
     def page(self, cursor: Cursor, *bound: str) -> str:
         """A place in a feed or an outbox. ``bound`` says in which, and for whom."""
@@ -119,6 +119,13 @@ class Tokens:
 
     def _state(self, bound: tuple[str, ...]) -> blake2b:
         """What the payload is hashed into: how many parts, and each with its length."""
+        secret = self._current()
+        if secret != self._known:
+            self._known, key = secret, blake2b(secret, digest_size=32).digest()
+            self._keyed = [
+                blake2b(bytes([parts]), key=key, digest_size=_MAC_BYTES)
+                for parts in range(_PARTS + 1)
+            ]
         state = self._keyed[len(bound)].copy()
         for part in bound:
             encoded = part.encode()

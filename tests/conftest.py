@@ -4,6 +4,7 @@ It runs on `valkey`, and on every kind if it is marked `every_store`; `--store r
 all of them on these kinds instead.
 """
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in the background of a shell, or under some runners: what tests start would inherit it,
+        # and tests interrupt what they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "every_store: runs on each kind of store, not only valkey")
     if option := config.getoption("--store"):
         _kinds(option)

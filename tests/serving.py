@@ -56,7 +56,7 @@ from google.rpc.status_pb2 import Status
 from redis.asyncio import Redis
 
 from feedsvc.config import Config, Limits
-from feedsvc.core import ids, keys
+from feedsvc.core import address, ids, keys
 from feedsvc.server import Server
 
 #: No step of a test takes longer than this: what has not come by then does not come.
@@ -224,8 +224,8 @@ class Service:
             server = await stack.enter_async_context(
                 Server(Config(limits=limits or Limits(), **settings))
             )
-            store = Redis.from_url(url, protocol=2)
-            stack.push_async_callback(store.aclose)
+            store = address.client(url, protocol=2)
+            stack.push_async_callback(address.close, store)
             channel = await stack.enter_async_context(
                 grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
             )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from redis.connection import parse_url
 
 from feedsvc.config import Config, ConfigError, Limits
+from feedsvc.core import address
 from feedsvc.embedded import EmbeddedStoreError
 from feedsvc.errors import StoreUnfit
 from feedsvc.server import PortBusy
@@ -21,8 +21,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 #: What the settings without bounds are; the others say it themselves.
 HELP = {
     "host": "address to listen on; there is no authentication, so mind who can reach it",
-    "redis_url": "the store: redis://, rediss:// or unix://; better given by the variable, which "
-    "other users do not see",
+    "redis_url": "the store: redis://, rediss:// or unix://, or "
+    "redis+sentinel://host,host/service for the primary that Sentinels name; better given by the "
+    "variable, which other users do not see",
     "data_dir": "directory of the embedded store, made if absent",
 }
 
@@ -32,11 +33,12 @@ def _store_url(context: click.Context, option: click.Parameter, value: str | Non
         raise click.MissingParameter(ctx=context, param=option)
     if value:
         try:
-            parse_url(value)  # type: ignore[no-untyped-call]
+            address.check(value)
         except ValueError:
             # Not the error's own text, which may quote the password.
             raise click.BadParameter(
-                "not an address such as redis://host:6379/0, rediss://… or unix:///path "
+                "not an address such as redis://host:6379/0, rediss://…, unix:///path or "
+                "redis+sentinel://host1:26379,host2:26379/service "
                 "(special characters of a password are written %XX)"
             ) from None
     return value or None

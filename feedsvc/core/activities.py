@@ -28,7 +28,7 @@ from feedsvc.errors import (
     RequestIdReused,
 )
 
-#: Milliseconds by which ids of now may run ahead of the clock to keep their order.
+#: Milliseconds by which ids of now may run ahead of the store's clock to keep their order.
 ORDERED_MS = 1_000
 
 
@@ -103,10 +103,6 @@ def _too_old(new: NewActivity) -> BeforeRetention:
     return BeforeRetention(f"{whose} was trimmed above this publish_time")
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Activities:
     """The activities of a store."""
 
@@ -142,7 +138,7 @@ class Activities:
         return replace(published, delivery=delivery)
 
     async def _publish(self, new: NewActivity, request_id: str) -> Published:
-        incarnation = self._store.incarnations[self.shard(new.actor)]
+        incarnation = self._store.eras[self.shard(new.actor)]
         outcome, activity_id, bitmap, mode, due = await self._commit(new, request_id)
         already = outcome != b"published"
         if not already and new.publish_ms is None:
@@ -169,7 +165,7 @@ class Activities:
     async def _commit(
         self, new: NewActivity, request_id: str
     ) -> tuple[bytes, int, bytes, bytes, int]:
-        now = now_ms()
+        now = self._store.clock.now_ms()
         shard = self.shard(new.actor)
         name, seconds = record(self._store.limits, "p", new.actor, request_id)
         proposed = ids.make(
@@ -247,7 +243,7 @@ class Activities:
         shard = self.shard(actor)
         if ids.shard_of(activity_id) != shard:  # nor can the actor have deleted it before
             raise ActivityNotFound("there is no such activity")
-        incarnation = self._store.incarnations[shard]
+        incarnation = self._store.eras[shard]
         name, seconds = record(self._store.limits, "d", actor, request_id)
         outcome, job = await self._store.script(
             "delete",

@@ -99,6 +99,7 @@ class Edges:
             left = await self._make(wanted, left, results, unsettled, crowds)
             if not left:
                 break
+            await self._store.greet_again()
         else:
             raise StoreUnavailable("the store is not available")
         slots = asyncio.Semaphore(SETTLING)
@@ -122,7 +123,7 @@ class Edges:
         crowds: set[str],
     ) -> list[int]:
         """Makes some of the edges; those that are to be made again."""
-        incarnations, limits = list(self._store.incarnations), self._store.limits
+        eras, limits = list(self._store.eras), self._store.limits
         shards = {number: self._shard(wanted[number].follower) for number in chosen}
         # Before the edge: a publisher that does not see the mark committed before the edge was
         # made, and the follower reads the outbox after that.
@@ -130,7 +131,7 @@ class Edges:
         stale: list[int] = []
 
         async def make(shard: int, numbers: list[int]) -> None:
-            arguments: list[Arg] = [incarnations[shard]]
+            arguments: list[Arg] = [eras[shard]]
             for number in numbers:
                 new = wanted[number]
                 name, seconds = "", 0

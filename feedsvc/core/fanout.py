@@ -250,11 +250,9 @@ class Fanout:
         if end is not None:
             scope = [*shards, self._jobs.shard(run.job)]
             last = [text_of(run.job), end, int(store.lossy)]
-        known = run.store.incarnations
         *results, over = await store.script(
             *("push", scope, one.entity, run.job.subject, run.budget(), len(shards)),
             *[places.get(shard, "-inf") for shard in shards],
-            *[known[shard] for shard in shards],
             *last,
             cost=min(run.budget(), expected_followers(len(shards), self._store.limits.shards)),
         )

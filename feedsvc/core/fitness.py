@@ -6,6 +6,12 @@ from feedsvc.errors import StoreUnfit
 
 #: The oldest version with all that the scripts use, for both Redis and Valkey.
 OLDEST = (7, 0)
+#: Slots of a cluster.
+SLOTS = 16_384
+ONE_NODE = (
+    "the store is a node of a cluster and does not own all of its slots: only a cluster of one "
+    "node is supported; use one store, with replicas and Sentinels if it must not be down"
+)
 
 
 def check(info: dict[str, Any]) -> None:
@@ -22,8 +28,18 @@ def check(info: dict[str, Any]) -> None:
             "the store is a replica and read-only: give the primary's address in --redis-url"
         )
     policy = info.get("maxmemory_policy", "noeviction")
-    if str(policy).startswith("allkeys"):
+    if policy != "noeviction":
+        # With volatile-* it would lose request ids and tombstones before their time.
         raise StoreUnfit(
-            f"the store evicts any key when memory is short (maxmemory-policy {policy}), and "
-            "would lose activities: set maxmemory-policy to noeviction"
+            f"the store evicts keys when memory is short (maxmemory-policy {policy}), and would "
+            "lose activities or repeat requests: set maxmemory-policy to noeviction"
         )
+
+
+def check_cluster(info: dict[str, Any]) -> None:
+    """Check what CLUSTER INFO says: one node must own all slots. Raises StoreUnfit."""
+    whole = (
+        info.get("cluster_state") == "ok" and int(info.get("cluster_slots_assigned", 0)) == SLOTS
+    )
+    if not whole or int(info.get("cluster_size", 0)) != 1:
+        raise StoreUnfit(ONE_NODE)

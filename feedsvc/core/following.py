@@ -1,7 +1,7 @@
 """What entities follow, newest edge first: kept in this process for those who page through it.
 
 What is kept is asked for only after the store has confirmed that it is still so: the generation of
-an entity's edges changes with every one of them, and the incarnation of the shard when the store
+an entity's edges changes with every one of them, and the era of the shard when the store
 may have lost some.
 """
 
@@ -31,7 +31,7 @@ class Following:
     """All edges of an entity at one moment, newest first."""
 
     generation: bytes | None
-    incarnation: str
+    era: str
     ages: list[int]
     """The negative of each edge's position, ascending."""
     names: list[str]
@@ -57,7 +57,7 @@ class Followings:
                 if (
                     kept is not None
                     and kept.generation == generation
-                    and kept.incarnation == self._store.incarnations[shard]
+                    and kept.era == self._store.eras[shard]
                 ):
                     self._kept.move_to_end(entity)
                     return kept
@@ -83,17 +83,17 @@ class Followings:
             self._store.call("HGET", key, _GENERATION),
             self._store.call("HSCAN", key, 0, "COUNT", EDGES_A_READ),
         )
-        incarnation = self._store.incarnations[shard]
+        era = self._store.eras[shard]
         fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
         if int(cursor):
             while int(cursor):
                 cursor, flat = await self._store.call("HSCAN", key, cursor, "COUNT", EDGES_A_READ)
                 fields.update(zip(flat[::2], flat[1::2], strict=True))
             after = await self._store.call("HGET", key, _GENERATION)
-            if after != before or incarnation != self._store.incarnations[shard]:
+            if after != before or era != self._store.eras[shard]:
                 return None
             fields[_GENERATION] = before
-        found = await _ordered(fields, incarnation)
+        found = await _ordered(fields, era)
         self._keep(entity, found)
         return found
 
@@ -109,7 +109,7 @@ class Followings:
             self._edges -= len(kept.names)
 
 
-async def _ordered(fields: dict[bytes, bytes], incarnation: str) -> Following:
+async def _ordered(fields: dict[bytes, bytes], era: str) -> Following:
     """The edges among the fields of an entity, in turns of a millisecond or so."""
     by_age: dict[int, str] = {}
     items = iter(fields.items())
@@ -119,4 +119,4 @@ async def _ordered(fields: dict[bytes, bytes], incarnation: str) -> Following:
             await asyncio.sleep(0)
     ages = sorted(by_age)
     names = [by_age[age] for age in ages]
-    return Following(fields.get(_GENERATION), incarnation, ages, names)
+    return Following(fields.get(_GENERATION), era, ages, names)

@@ -312,8 +312,8 @@ class Jobs:
             for group, (found, more) in zip(asked, answers, strict=True):
                 waiting += [group[index - 1] for index in more]
                 taken += [
-                    _taken(fields, worker, shard, store.incarnations[shard])
-                    for index, *fields in found
+                    _taken(fields, worker, shard, era.decode())
+                    for index, *fields, era in found
                     for shard in (group[index - 1],)
                 ]
         return taken, waiting

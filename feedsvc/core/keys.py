@@ -22,8 +22,8 @@ kind    type    what lives there
 ``s``   hash    ``s:<bucket>``: the followers in this shard of each followee that has few, as a string of their
                 numbers, oldest edge first (see ``lua/lib/followers.lua``)
 ``i``   hash    ``i:<number div 100>``: by the rest, the names of followers of this shard that have a number
-``t``   hash    ``t``: ``numbers`` given out, ``buckets`` of ``s``, and ``lists`` in them; ``run`` of the store and
-                ``incarnation``, see below
+``t``   hash    ``t``: ``numbers`` given out, ``buckets`` of ``s``, and ``lists`` in them; ``run`` of the store,
+                ``incarnation`` and ``era``, see below
 ``f``   list    ``f:<entity>``: the warm feed, a packed list; ``!nonce`` at its head while it is being built
 ``F``   list    ``F:<entity>``: the deep segment of a warm feed, see ``lua/lib/feed.lua``; for a few minutes
 ``l``   stream  ``l:<log>``: a live log, see ``LOGS``; entry ids are ``<n>-<nonce>``, n = 1, 2, 3, ...
@@ -47,10 +47,12 @@ kind    type    what lives there
 ======  ======  ==============================================================================================
 
 A store that lost its last writes when it was started anew begins another *incarnation*: it stands after the letter of
-``f``, ``F``, ``l``, ``m`` and ``n``, so that feeds are cold and logs gone. There is none before the first time.
+``f``, ``F``, ``l``, ``m`` and ``n``, so that feeds are cold and logs gone. There is none before the first time. Its *era* is
+random and changes too, also when the store has lost everything: what was begun in one era is not finished in another.
 
 ``feedsvc:meta`` (hash) holds what the store was created with: ``shards``, ``schema``, ``secret``. The channel
-``<tag>wake`` carries the names of live logs that have grown, with NUL between them.
+``<tag>wake`` carries the names of live logs that have grown, with NUL between them. Over ``feedsvc:echo:<random>`` a
+process hears itself.
 """
 
 from collections.abc import Iterable, Sequence
@@ -59,6 +61,7 @@ from functools import lru_cache
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 META = "feedsvc:meta"
+ECHO = "feedsvc:echo:"
 SCHEMA = 4
 
 _KINDS = {

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 import time
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -20,7 +21,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from feedsvc.core import ids, keys
+from feedsvc.core import ids, keys, tasks
 from feedsvc.core.activities import read_bodies
 from feedsvc.core.store import Arg, Store
 from feedsvc.core.streams import ENTRIES_A_READ, Entry, Found, Kind, Log, Reader, Stream
@@ -39,8 +40,9 @@ BYTES_A_ROUND = 8_388_608
 TOLD_A_TURN = 16
 #: Seconds between attempts to listen to the channel again.
 LISTEN_AGAIN_SECONDS = 0.2
-#: Seconds after which a listener that has not ended is cancelled again.
-CANCEL_AGAIN_SECONDS = 0.1
+#: Seconds between the words that a process says to itself over the channel, and seconds after which
+#: a channel that does not bring them is given up.
+ECHO_SECONDS, DEAF_SECONDS = 1.0, 2.0
 #: Seconds between looks at what is due, at the most.
 TICK_SECONDS = 0.1
 #: By how much times are varied, so that streams that began together do not go on together.
@@ -70,6 +72,12 @@ class Live:
         self._wanted: dict[tuple[Log, str], list[Reader]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
+        self._echo = f"{keys.ECHO}{secrets.token_hex(8)}"
+        """The channel over which this process hears itself."""
+        self._heard = asyncio.Event()
+        self._subscribed = False
+        self._ticked = 0
+        """The tick up to which everything that was due has been fired."""
         self._streams: set[Stream] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -85,7 +93,11 @@ class Live:
         """
         self._quiet_seconds, self._seconds = quiet_seconds, stream_seconds
         self._tick_seconds = min(TICK_SECONDS, quiet_seconds / 2)
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._tick())]
+        self._ticked = self._tick_of(time.monotonic())
+        self._tasks = [
+            tasks.supervised("the listener to wake-ups", self._listen),
+            tasks.supervised("the clock of streams", self._tick),
+        ]
 
     def drain(self, seconds: float) -> None:
         """Ends all streams in the course of some seconds."""
@@ -100,12 +112,8 @@ class Live:
         await self._idle.wait()
 
     async def close(self) -> None:
-        tasks = [*self._tasks, *([self._reading] if self._reading else [])]
-        for task in tasks:
-            # Again and again: while it connects, redis-py may swallow a cancellation.
-            while not task.done():
-                task.cancel()
-                await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
+        for task in [*self._tasks, *([self._reading] if self._reading else [])]:
+            await tasks.end(task)
 
     @contextlib.contextmanager
     def stream(self) -> Iterator[Stream]:
@@ -158,7 +166,7 @@ class Live:
         """Reads a log for a stream by one call with what others want now, and tells it."""
         self._wanted.setdefault((reader.log, reader.place), []).append(reader)
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read_wanted())
+            self._reading = tasks.supervised("the reader of logs", self._read_wanted)
 
     def add(self, reader: Reader) -> None:
         self._readers.setdefault(reader.log.name.encode(), set()).add(reader)
@@ -258,23 +266,62 @@ class Live:
     # Waking.
 
     async def _listen(self) -> None:
+        """Listens, and begins again when listening ends or the channel has gone deaf.
+
+        A connection that stalls without breaking, or leads to a node that is no primary any more,
+        brings nothing and tells nothing.
+        """
+        while True:
+            hearing = asyncio.create_task(self._hear())
+            try:
+                await self._until_deaf(hearing)
+            finally:
+                await tasks.end(hearing)
+            error = None if hearing.cancelled() else hearing.exception()
+            if error is None:
+                log.warning("the channel for wake-ups brings nothing: connecting again")
+            elif isinstance(error, (RedisError, OSError)):
+                log.warning("not listening for wake-ups: %s", type(error).__name__)
+            else:
+                raise error
+            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+
+    async def _until_deaf(self, hearing: asyncio.Task[None]) -> None:
+        """Waits until listening has ended, or does not hear what this process says."""
+        hearing.add_done_callback(lambda _: self._heard.set())
+        while not hearing.done():
+            self._heard.clear()
+            with contextlib.suppress(StoreUnavailable):
+                subscribed = self._subscribed
+                # By the store's connection, which is to the primary.
+                receivers = await self._store.call("PUBLISH", self._echo, "")
+                if subscribed and not receivers:
+                    return  # it listens to another node, which may hear the same, but late
+                try:
+                    async with asyncio.timeout(DEAF_SECONDS):
+                        await self._heard.wait()
+                except TimeoutError:
+                    return
+            await asyncio.wait([hearing], timeout=ECHO_SECONDS)
+
+    async def _hear(self) -> None:
         """Wakes those of whose log the channel says that it has grown."""
         channels = [keys.wake(tag) for tag in self._store.tags]
-        while True:
-            try:
-                async with self._store.redis.pubsub(ignore_subscribe_messages=False) as channel:
-                    await channel.subscribe(*channels)
-                    async for message in channel.listen():
-                        if message["type"] == "message":
-                            for name in message["data"].split(b"\0"):
-                                self._wake(name)
-                        elif message["type"] == "subscribe":
-                            # New or again: what was said before it was not heard.
-                            self._wake_all()
-                        await asyncio.sleep(0)  # redis-py goes on while it has something
-            except (RedisError, OSError) as error:
-                log.warning("not listening for wake-ups: %s", type(error).__name__)
-                await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+        self._subscribed = False
+        async with self._store.redis.pubsub(ignore_subscribe_messages=False) as channel:
+            await channel.subscribe(self._echo, *channels)
+            echo = self._echo.encode()
+            async for message in channel.listen():
+                if message["channel"] == echo:  # it is subscribed to first
+                    self._subscribed = True
+                    self._heard.set()
+                elif message["type"] == "message":
+                    for name in message["data"].split(b"\0"):
+                        self._wake(name)
+                elif message["type"] == "subscribe":
+                    # New or again: what was said before it was not heard.
+                    self._wake_all()
+                await asyncio.sleep(0)  # redis-py goes on while it has something
 
     def _wake_all(self) -> None:
         for name in self._readers:
@@ -286,20 +333,27 @@ class Live:
 
     async def _tick(self) -> None:
         """Fires what is due. Who has been put off meanwhile is put where it belongs now."""
-        last = self._tick_of(time.monotonic())
         while True:
             await asyncio.sleep(self._tick_seconds)
             now = self._tick_of(time.monotonic())
-            for tick in range(last, now):
-                for one in self._due.pop(tick, ()):
-                    if one.closed:
-                        continue
-                    if self._tick_of(one.due) <= tick:
-                        one.fire()
-                        self.put_off(one)
-                    self._put(one)
-            last = now
+            while self._ticked < now:
+                # Taken out one by one: should firing fail, the others are fired all the same.
+                due = self._due.get(self._ticked)
+                while due:
+                    self._fire(due.pop(), self._ticked)
+                self._due.pop(self._ticked, None)
+                self._ticked += 1
             self._cut()
+
+    def _fire(self, one: Reader | Stream, tick: int) -> None:
+        if one.closed:
+            return
+        try:
+            if self._tick_of(one.due) <= tick:
+                self.put_off(one)
+                one.fire()
+        finally:
+            self._put(one)
 
     def _add(self, one: Reader | Stream) -> None:
         self.put_off(one)

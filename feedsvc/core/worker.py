@@ -17,7 +17,7 @@ from feedsvc.core import keys
 from feedsvc.core.fanout import Fanout, Run
 from feedsvc.core.jobs import JobLost, Jobs, Kind, Share, TakenJob
 from feedsvc.core.store import Store
-from feedsvc.core.tasks import retrieved
+from feedsvc.core.tasks import retrieved, supervised
 from feedsvc.core.turns import Turns
 from feedsvc.errors import StoreUnavailable
 
@@ -67,7 +67,7 @@ class Workers:
         """Begins to work, by as many calls at a time, each on a connection of its own."""
         for _ in range(workers - 1):
             self._turns.put(self._store.sibling())
-        self._looking = asyncio.create_task(self._look())
+        self._looking = supervised("looking for jobs", self._look)
 
     async def close(self) -> None:
         """Stops; jobs that are not finished are left to others."""

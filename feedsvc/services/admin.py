@@ -28,10 +28,10 @@ _KINDS = {
 
 
 class AdminService(AdminServiceServicer):
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, tokens: Tokens) -> None:
         self._engine = engine
         self._feeds = engine.feeds
-        self._tokens = Tokens(engine.store.secret)
+        self._tokens = tokens
 
     async def VerifyFeed(
         self, request: pb.VerifyFeedRequest, context: Any

@@ -26,13 +26,13 @@ def counted(asked: Counter[str], answered: Callable[[str, Any], int] | None = No
     """Counts the commands of the core, and what of the answers of scripts is to be counted."""
     call, script = Store.call, Store.script
 
-    def counting(self: Store, *command: Arg) -> "asyncio.Future[Any]":
+    def counting(self: Store, *command: Arg, **rest: Any) -> "asyncio.Future[Any]":
         asked[str(command[0])] += 1
-        return call(self, *command)
+        return call(self, *command, **rest)
 
-    async def scripting(self: Store, name: str, shards: Any, *arguments: Arg) -> Any:
+    async def scripting(self: Store, name: str, shards: Any, *arguments: Arg, **rest: Any) -> Any:
         asked[name] += 1
-        answer = await script(self, name, shards, *arguments)
+        answer = await script(self, name, shards, *arguments, **rest)
         if answered is not None:
             asked["answered"] += answered(name, answer)
         return answer

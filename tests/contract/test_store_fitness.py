@@ -10,11 +10,12 @@ import pytest
 from redis.asyncio import Redis
 
 from feedsvc.config import Config, Limits
-from feedsvc.core import keys
+from feedsvc.core import fitness, keys
 from feedsvc.embedded import EmbeddedStore
 from feedsvc.errors import StoreUnfit
 from feedsvc.server import Server
-from tests.serving import Serve, refused
+from tests.nodes import Node, free_port
+from tests.serving import Serve, refused, until
 from tests.stores import Store
 
 SECRET = "hunter2"  # noqa: S105 (it opens nothing)
@@ -118,20 +119,13 @@ async def test_what_is_no_store_is_refused() -> None:
 
 @pytest.mark.every_store
 async def test_evicting_store_is_refused(store_url: str) -> None:
-    for policy in ("allkeys-lru", "allkeys-lfu", "allkeys-random"):
+    """Also one that evicts only what expires: request ids and tombstones do."""
+    for policy in ("allkeys-lru", "allkeys-random", "volatile-lru", "volatile-ttl"):
         async with settings(store_url, maxmemory_policy=policy) as client:
             message = await unfit(store_url)
             assert policy in message
             assert "noeviction" in message
             assert await client.dbsize() == 0
-
-
-@pytest.mark.every_store
-async def test_store_that_evicts_only_what_expires_is_taken(serve: Serve, store_url: str) -> None:
-    async with settings(store_url, maxmemory_policy="volatile-lru"):
-        service = await serve()
-        posted = await service.post("alice")
-        assert await service.feed("alice") == [posted]
 
 
 async def test_replica_is_refused(store: Store, tmp_path: Path) -> None:
@@ -167,6 +161,55 @@ async def test_other_schema_is_refused(store_url: str, serve: Serve) -> None:
     message = await unfit(store_url)
     assert f"schema {keys.SCHEMA + 1}" in message
     assert f"needs {keys.SCHEMA}" in message
+
+
+def clustered(folder: Path) -> Node:
+    options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+    return Node(folder, *options, "--cluster-port", str(free_port()))
+
+
+async def meet(node: Node, other: Node) -> None:
+    """Makes two nodes one cluster; both then know of all slots."""
+    bus = int((await other.redis.config_get("cluster-port"))["cluster-port"])
+    await node.redis.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port, bus)
+
+    async def met() -> bool:
+        found = [await one.redis.cluster("INFO") for one in (node, other)]
+        states = {(one["cluster_slots_assigned"], one["cluster_state"]) for one in found}
+        return states == {("16384", "ok")}
+
+    await until(met)
+
+
+async def test_cluster_of_several_nodes_is_refused(tmp_path: Path) -> None:
+    """Also by a node that owns no slot, while another one owns all."""
+    nodes = [clustered(tmp_path / name) for name in ("a", "b")]
+    try:
+        for node in nodes:
+            await node.start()
+        messages = [await unfit(node.url) for node in nodes]  # no slot is anybody's
+        for node, first, last in ((nodes[0], 0, 8_000), (nodes[1], 8_001, 16_383)):
+            await node.redis.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        messages += [await unfit(node.url) for node in nodes]
+        await meet(*nodes)
+        messages += [await unfit(node.url) for node in nodes]
+    finally:
+        for node in nodes:
+            await node.stop()
+    assert set(messages) == {fitness.ONE_NODE}
+
+
+async def test_node_without_slots_is_refused(tmp_path: Path) -> None:
+    nodes = [clustered(tmp_path / name) for name in ("a", "b")]
+    try:
+        for node in nodes:
+            await node.start()
+        await nodes[0].redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        await meet(*nodes)
+        assert await unfit(nodes[1].url) == fitness.ONE_NODE
+    finally:
+        for node in nodes:
+            await node.stop()
 
 
 def with_user(url: str, user: str, password: str) -> str:

@@ -222,10 +222,10 @@ async def test_hot_outbox_is_read_once_for_many(
     store, feeds = service.server.engine.store, service.server.engine.feeds
     script, reads = store.script, []
 
-    async def counted(name: str, *arguments: Any) -> Any:
+    async def counted(name: str, *arguments: Any, **rest: Any) -> Any:
         if name == "outbox_read":
             reads.append(arguments)
-        return await script(name, *arguments)
+        return await script(name, *arguments, **rest)
 
     monkeypatch.setattr(store, "script", counted)
     pages = await asyncio.gather(*(feeds.page(name, Cursor(), 20) for name in NAMES * 5))

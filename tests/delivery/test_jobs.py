@@ -382,13 +382,13 @@ async def test_store_that_is_away_for_a_moment(
     script = engine.store.script
     answers = 0
 
-    async def away(name: str, *arguments: Any) -> Any:
+    async def away(name: str, *arguments: Any, **rest: Any) -> Any:
         nonlocal answers
         if name == "push":
             answers += 1
             if answers > 2:
                 raise StoreUnavailable("the store is not available")
-        return await script(name, *arguments)
+        return await script(name, *arguments, **rest)
 
     with monkeypatch.context() as here:
         here.setattr(engine.store, "script", away)
@@ -421,14 +421,14 @@ async def test_waiting_for_the_store_is_no_failure(
     script = engine.store.script
     away_for = 0
 
-    async def away(name: str, *arguments: Any) -> Any:
+    async def away(name: str, *arguments: Any, **rest: Any) -> Any:
         nonlocal away_for
         if name == "push":
             away_for = 2
         if name == "push" or (away_for and name == "job_checkpoint"):
             away_for -= name == "job_checkpoint"
             raise StoreUnavailable("the store is not available")
-        return await script(name, *arguments)
+        return await script(name, *arguments, **rest)
 
     monkeypatch.setattr(worker, "TRY_AGAIN_SECONDS", 0.01)
     with monkeypatch.context() as here:

@@ -47,12 +47,12 @@ class Watch:
         self.carried: Counter[bytes] = Counter()
         script = engine.store.script
 
-        async def watched(name: str, *arguments: Any) -> Any:
+        async def watched(name: str, *arguments: Any, **rest: Any) -> Any:
             self.calls[name] += 1
             if name == "release":
                 self.carried.update(one for one in arguments if isinstance(one, bytes))
             for _ in range(times):
-                answer = await script(name, *arguments)
+                answer = await script(name, *arguments, **rest)
             return answer
 
         monkeypatch.setattr(engine.store, "script", watched)
@@ -130,10 +130,10 @@ async def test_servers_carry_without_a_pause_and_after_an_error(
     script = store.script
     failures = [StoreUnavailable("away"), ValueError("a defect")]
 
-    async def fails(*arguments: Any) -> Any:
+    async def fails(*arguments: Any, **rest: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await script(*arguments)
+        return await script(*arguments, **rest)
 
     monkeypatch.setattr(store, "script", fails)
     for shard in range(SHARDS):

@@ -56,6 +56,7 @@ class Faults:
             "tail lost": (16 if lossy else 0, self._lose_tail),
             "replies cut": (20, self._cut_replies),
             "store slow": (6, self._slow_store),
+            "store full": (4, self._fill_store),
             "scripts flushed": (8, self._flush_scripts),
             "feeds expired": (16, self._expire_feeds),
             "clock stepped": (12, self._step_clock),
@@ -173,6 +174,16 @@ class Faults:
         await asyncio.sleep(self._chance.uniform(*CUTTING_SECONDS))
         proxy.delay = 0.0
 
+    async def _fill_store(self) -> None:
+        """The store has reached its bound of memory, until its operator raises the bound."""
+
+        async def full() -> None:
+            await self._stage.redis.config_set("maxmemory", 1)
+            await asyncio.sleep(self._chance.uniform(*CUTTING_SECONDS))
+            await self._stage.redis.config_set("maxmemory", 0)
+
+        await self._directly("store full", full)
+
     async def _flush_scripts(self) -> None:
         await self._directly("scripts flushed", self._stage.redis.script_flush)
 
@@ -189,12 +200,14 @@ class Faults:
         self._busy.discard(self._stage.store)
 
     async def _step_clock(self) -> None:
-        """Sets a clock back by seconds or up to an hour, or right again."""
+        """Sets a clock back by seconds or up to an hour, or right again; a server's also ahead."""
         servers: list[Server] = self._stage.servers
         name, clock = self._chance.choice(
             [("store", self._stage.store_clock), *((s.process.name, s.clock) for s in servers)]
         )
         back = self._chance.choice([0, 2, 30, 3600])
         seconds = -self._chance.randint(back // 2, back)
+        if name != "store" and self._chance.random() < 0.5:
+            seconds = -seconds
         if clock.step(seconds):
             self._note("clock stepped", f"{name} to {seconds} s")

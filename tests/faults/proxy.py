@@ -30,6 +30,8 @@ class Proxy:
         """Replies of which nothing was passed on."""
         self.torn = 0
         """Replies of which only the beginning was passed on."""
+        self._subscribers: set[asyncio.StreamWriter] = set()
+        self._deaf: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self._listens)
@@ -42,6 +44,10 @@ class Proxy:
                 writer.transport.abort()
         await asyncio.gather(*(task for task in self._open if task is not None))
 
+    def deafen(self) -> None:
+        """Swallows from now on what the open connections of subscribers bring; they stay open."""
+        self._deaf |= self._subscribers
+
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_unix_connection(self._store)
 
@@ -53,8 +59,8 @@ class Proxy:
             return
         self._open[asyncio.current_task()] = {writer, to_store}
         ways = [
-            asyncio.create_task(self._pass(reader, to_store, replies=False)),
-            asyncio.create_task(self._pass(from_store, writer, replies=True)),
+            asyncio.create_task(self._pass(reader, to_store, writer, replies=False)),
+            asyncio.create_task(self._pass(from_store, writer, writer, replies=True)),
         ]
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for way in ways:
@@ -62,13 +68,24 @@ class Proxy:
         await asyncio.gather(*ways, return_exceptions=True)
         for one in self._open.pop(asyncio.current_task()):
             one.close()
+        self._subscribers.discard(writer)
+        self._deaf.discard(writer)
 
     async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        client: asyncio.StreamWriter,
+        *,
+        replies: bool,
     ) -> None:
         """Passes on what comes in until a side hangs up, or until a reply is cut."""
         with contextlib.suppress(OSError):
             while part := await reader.read(CHUNK):
+                if not replies and b"SUBSCRIBE" in part:
+                    self._subscribers.add(client)
+                if replies and client in self._deaf:
+                    continue
                 if replies and self.delay:
                     await asyncio.sleep(self.delay * self._chance.random())
                 if replies and self.cutting and self._chance.random() < self.cutting:

@@ -61,7 +61,7 @@ def main(names: list[str]) -> int:
 
 def copied(project: Path) -> Path:
     """A copy of what the tests run: the first on the path of a python that is started in it."""
-    for name in ("feedsvc", "tests"):
+    for name in ("docs", "feedsvc", "tests"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", project)
     return project

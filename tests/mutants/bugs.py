@@ -18,6 +18,9 @@ TELLING = "tests/delivery/test_telling.py"
 FAIRNESS = "tests/delivery/test_fairness.py"
 CELEBRITIES = "tests/delivery/test_celebrities.py"
 LOST = "tests/delivery/test_lost_tail.py"
+FAILOVER = "tests/delivery/test_failover.py"
+REPLACED = "tests/delivery/test_replaced_data.py"
+STATES = "tests/contract/test_store_states.py"
 PITFALLS = "tests/pitfalls"
 TO_ONLY = f"{PITFALLS}/test_to_only.py"
 LOST_REPLY = f"{PITFALLS}/test_lost_reply.py"
@@ -300,16 +303,249 @@ BUGS = (
         (JOBS,),
     ),
     Bug(
-        "connection-of-another-run",
-        "a worker's connection goes by what it knew of the store before a loss",
+        "push-by-what-it-knew",
+        "a push goes by the incarnation that its process knows: it ends leases of users "
+        "who are live in a newer one",
         (
             (
+                "core/lua/push.lua",
+                "  use(KEYS[i])\n  results[i] = push(",
+                "  use(KEYS[i])\n  INCARNATION = ARGV[4 + shards + i]\n  results[i] = push(",
+            ),
+            ("core/lua/push.lua", "local rest = 5 + shards", "local rest = 5 + 2 * shards"),
+            (
                 "core/fanout.py",
-                "known = run.store.incarnations",
-                "known = store.incarnations",
+                '            *[places.get(shard, "-inf") for shard in shards],\n'
+                "            *last,\n",
+                '            *[places.get(shard, "-inf") for shard in shards],\n'
+                "            *[run.store.incarnations[shard] for shard in shards],\n"
+                "            *last,\n",
+            ),
+            (
+                "core/lua/live_open.lua",
+                "  log_close(entity) -- whatever may be left of one that lost its lease\n",
+                "",
             ),
         ),
         (LOST,),
+    ),
+    Bug(
+        "log-without-a-lease",
+        "a log that lost its lease locks its user out until it expires",
+        (
+            (
+                "core/lua/live_open.lua",
+                "  log_close(entity) -- whatever may be left of one that lost its lease\n",
+                "",
+            ),
+        ),
+        (f"{LOST}::test_log_without_a_lease_is_begun_anew",),
+    ),
+    Bug(
+        "demoted-primary",
+        "a node that has become a replica is read on the connections that are open",
+        (
+            (
+                "core/store.py",
+                "        if now - self._role_seen < ROLE_SECONDS:\n",
+                "        if now - self._role_seen < ROLE_SECONDS * 1e9:\n",
+            ),
+            (
+                "core/health.py",
+                "                await self._store.rediscover()\n",
+                '                return Condition.READY, ""\n',
+            ),
+        ),
+        (f"{FAILOVER}::test_demoted_primary_is_not_read",),
+    ),
+    Bug(
+        "greeting-without-role",
+        "neither greeting nor READONLY tells that the node is a replica",
+        (
+            ("core/store.py", '        if info.get("role") != "master":\n', "        if False:\n"),
+            (
+                "core/store.py",
+                '        if isinstance(role, Exception) or role[0] != b"master":\n',
+                "        if False:\n",
+            ),
+            ("core/store.py", "        if of_replica:\n", "        if False:\n"),
+        ),
+        (f"{FAILOVER}::test_demoted_primary_is_not_read",),
+    ),
+    Bug(
+        "sentinels-are-asked-once",
+        "a hanging primary is waited for, though the Sentinels name another",
+        (
+            (
+                "core/store.py",
+                "            if connection is not None and (connection.host, connection.port) "
+                "!= tuple(primary):\n",
+                "            if False:\n",
+            ),
+            (
+                "core/store.py",
+                "            await connection.connect()  # which asks the Sentinels anew\n",
+                "            pass\n",
+            ),
+        ),
+        (f"{FAILOVER}::test_sentinels_are_followed",),
+    ),
+    Bug(
+        "listener-stays",
+        "the listener stays with the demoted primary, which hears the same, but late",
+        (("core/live.py", "if subscribed and not receivers:", "if False:"),),
+        (f"{FAILOVER}::test_address_that_is_pointed_elsewhere_is_followed",),
+    ),
+    Bug(
+        "deaf",
+        "a channel for wake-ups that stalls without breaking is not noticed",
+        (
+            (
+                "core/live.py",
+                "                except TimeoutError:\n                    return\n",
+                "                except TimeoutError:\n                    pass\n",
+            ),
+            ("core/live.py", "if subscribed and not receivers:", "if False:"),
+        ),
+        (f"{PITFALLS}/test_background.py::test_stalled_channel_is_noticed",),
+    ),
+    Bug(
+        "unsupervised",
+        "a listener, clock or reader that dies stays dead",
+        (
+            (
+                "core/tasks.py",
+                '            log.exception("%s died and is started again", name)\n',
+                '            log.exception("%s died and is started again", name)\n'
+                "            return\n",
+            ),
+        ),
+        ("tests/unit/test_tasks.py",),
+    ),
+    Bug(
+        "record-is-read-once",
+        "a server goes on after its store was made anew with another number of shards",
+        (
+            (
+                "core/store.py",
+                "            self._adopt(record)\n        except ForeignStore:\n",
+                "        except ForeignStore:\n",
+            ),
+        ),
+        (f"{REPLACED}::test_server_on_a_store_of_another_one_stops_serving",),
+    ),
+    Bug(
+        "secret-is-read-once",
+        "tokens go by the secret that the store had at the start",
+        (
+            (
+                "tokens.py",
+                "self._current = secret if callable(secret) else lambda: secret",
+                "self._current = (lambda known: lambda: known)("
+                "secret() if callable(secret) else secret)",
+            ),
+        ),
+        (f"{REPLACED}::test_record_is_made_again_and_its_secret_taken",),
+    ),
+    Bug(
+        "stale-for-good",
+        "an edge that is refused as stale does not make its server look at the store again",
+        (
+            ("core/edges.py", "            await self._store.greet_again()\n", ""),
+            ("core/store.py", "            if member.eras != known:\n", "            if False:\n"),
+        ),
+        (f"{REPLACED}::test_all_is_lost_and_all_goes_on",),
+    ),
+    Bug(
+        "era-is-a-count",
+        "what tells one state of the store from another comes again after a second loss",
+        (
+            (
+                "core/lua/incarnate.lua",
+                "  if lost or not era then era = ARGV[3] end\n",
+                "  if lost or not era then era = tostring((tonumber(era or 0)) + 1) end\n",
+            ),
+        ),
+        (f"{LOST}::test_second_loss_is_told_from_the_first",),
+    ),
+    Bug(
+        "jobs-by-what-their-process-knew",
+        "a worker that has not heard of a loss takes a job again and again until it is set aside",
+        (
+            (
+                "core/jobs.py",
+                "_taken(fields, worker, shard, era.decode())",
+                "_taken(fields, worker, shard, store.eras[shard])",
+            ),
+        ),
+        (f"{LOST}::test_push_by_who_does_not_know_of_a_loss_reaches_live_users",),
+    ),
+    Bug(
+        "own-clock",
+        "ids come from the server's own clock, which may be a day ahead",
+        (
+            (
+                "core/activities.py",
+                "        now = self._store.clock.now_ms()\n",
+                "        now = time.time_ns() // 1_000_000\n",
+            ),
+            (
+                "core/lua/publish.lua",
+                "if off > SKEW_MS or fresh and off < -SKEW_MS then "
+                "proposed = moved_to(clock_ms()) end\n",
+                "",
+            ),
+        ),
+        (f"{PITFALLS}/test_clock.py",),
+    ),
+    Bug(
+        "clock-is-believed",
+        "the store takes any time for now",
+        (
+            (
+                "core/lua/publish.lua",
+                "if off > SKEW_MS or fresh and off < -SKEW_MS then "
+                "proposed = moved_to(clock_ms()) end\n",
+                "",
+            ),
+        ),
+        (f"{PITFALLS}/test_clock.py::test_what_a_server_believes_is_checked",),
+    ),
+    Bug(
+        "always-healthy",
+        "health says SERVING whatever becomes of the store",
+        (
+            (
+                "server.py",
+                "    serves = condition is Condition.READY or",
+                "    serves = True or",
+            ),
+        ),
+        (STATES,),
+    ),
+    Bug(
+        "evicts-what-expires",
+        "a store is taken that evicts request ids and tombstones",
+        (
+            (
+                "core/fitness.py",
+                '    if policy != "noeviction":\n',
+                '    if str(policy).startswith("allkeys"):\n',
+            ),
+        ),
+        ("tests/contract/test_store_fitness.py::test_evicting_store_is_refused",),
+    ),
+    Bug(
+        "cluster-of-several",
+        "a node of a cluster of several is taken",
+        (
+            (
+                "core/fitness.py",
+                '    if not whole or int(info.get("cluster_size", 0)) != 1:\n',
+                "    if False:\n",
+            ),
+        ),
+        ("tests/contract/test_store_fitness.py::test_cluster_of_several_nodes_is_refused",),
     ),
     Bug(
         "spilled-is-forgotten",
@@ -649,7 +885,7 @@ BUGS = (
         (
             (
                 "core/lua/lib/jobs.lua",
-                "return (redis.call('HGET', TALLIES, 'incarnation') or '') == expected end",
+                "return (redis.call('HGET', TALLIES, 'era') or '') == expected end",
                 "return expected ~= nil end",
             ),
         ),
@@ -683,7 +919,7 @@ BUGS = (
         (
             (
                 "core/lua/follow.lua",
-                "if (redis.call('HGET', TALLIES, 'incarnation') or '') ~= ARGV[1] "
+                "if (redis.call('HGET', TALLIES, 'era') or '') ~= ARGV[1] "
                 "then return 'stale' end\n",
                 "",
             ),
@@ -725,7 +961,7 @@ BUGS = (
         (
             (
                 "core/live.py",
-                "                            self._wake_all()\n",
+                "                    self._wake_all()\n",
                 "                            pass\n",
             ),
         ),
@@ -1408,7 +1644,7 @@ BUGS = (
         (
             (
                 "core/following.py",
-                "                    and kept.incarnation == self._store.incarnations[shard]\n",
+                "                    and kept.era == self._store.eras[shard]\n",
                 "",
             ),
         ),

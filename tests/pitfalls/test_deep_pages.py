@@ -95,11 +95,11 @@ async def count_outboxes(service: Service, read: Any) -> Counter[str]:
     counted: Counter[str] = Counter()
     script = Store.script
 
-    async def counting(self: Store, name: str, shards: Any, *arguments: Arg) -> Any:
+    async def counting(self: Store, name: str, shards: Any, *arguments: Arg, **rest: Any) -> Any:
         counted[name] += 1
         if name == "outbox_read":
             counted["outboxes"] += (len(arguments) - 1) // 3
-        return await script(self, name, shards, *arguments)
+        return await script(self, name, shards, *arguments, **rest)
 
     with patch.object(Store, "script", counting):
         await read

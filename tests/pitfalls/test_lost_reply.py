@@ -13,9 +13,9 @@ def _twice(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     store = service.server.engine.store
     script = store.script
 
-    async def twice(*arguments: Any) -> Any:
-        await script(*arguments)
-        return await script(*arguments)
+    async def twice(*arguments: Any, **rest: Any) -> Any:
+        await script(*arguments, **rest)
+        return await script(*arguments, **rest)
 
     monkeypatch.setattr(store, "script", twice)
 

@@ -32,7 +32,9 @@ class StreamFaults(Faults):
             "replies cut": (8, self._cut_replies),
             "messages cut": (14, self._cut_messages),
             "wake-ups cut": (14, self._cut_wake_ups),
+            "wake-ups stalled": (8, self._stall_wake_ups),
             "store slow": (6, self._slow_store),
+            "store full": (2, self._fill_store),
             "log trimmed": (5, self._trim_log),
             "log deleted": (3, self._delete_log),
             "feeds expired": (8, self._expire_feeds),
@@ -73,6 +75,11 @@ class StreamFaults(Faults):
         await self._directly(
             "wake-ups cut", lambda: self._stage.redis.client_kill_filter(_type="pubsub")
         )
+
+    async def _stall_wake_ups(self) -> None:
+        """The connections by which servers hear of what happens stay open and bring nothing."""
+        self._note("wake-ups stalled")
+        self._stage.proxy.deafen()
 
     async def _trim_log(self) -> None:
         await self._directly("log trimmed", lambda: self._break_log(trim=True))

@@ -1,7 +1,7 @@
 -- include: packed clock live requests followers
 -- Makes edges of one shard's followers. The bitmaps of the followees must name this shard already.
 -- KEYS  the tag of the followers' shard
--- ARGV  incarnation, then for each: follower, followee, digest, request name, seconds to keep it, mode of the followee
+-- ARGV  era, then for each: follower, followee, digest, request name, seconds to keep it, mode of the followee
 --       when its bitmap was looked at
 -- Returns for each {outcome, position, 'unsettled' if the edge is PULL but need not stay so, or 'crowd' if the followee
 --         may have so many followers that it should, or ''}. Outcomes: followed, already; reused, too_many: refused. A
@@ -10,7 +10,7 @@
 --
 -- The position is unique among the followee's followers here and among the follower's edges, only grows, and
 -- begins with the time: it orders both lists, and it is the epoch of the edge.
-if (redis.call('HGET', TALLIES, 'incarnation') or '') ~= ARGV[1] then return 'stale' end
+if (redis.call('HGET', TALLIES, 'era') or '') ~= ARGV[1] then return 'stale' end
 local results = {}
 for first = 2, #ARGV, 6 do
   local follower, followee, digest, request = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3]

@@ -6,7 +6,7 @@
 -- ARGV  worker, how many jobs at most, how many jobs of an author the worker may have, '1' to count a lease that ran out
 --       as a failure of its job, '1' to take also what others are doing, then authors and how many of their jobs the
 --       worker has
--- Returns {for each job {index of its tag, job, at, feeds, cold, seen, audience}, indexes of the tags of the shards in
+-- Returns {for each job {index of its tag, job, at, feeds, cold, seen, audience, era of the shard}, indexes of the tags of the shards in
 --       which more jobs wait}
 local worker, most, each, blame, all = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5] == '1'
 local SWEEP = math.max(2, math.floor(64 / #KEYS))
@@ -61,8 +61,9 @@ local function take(index)
         redis.call('LPOP', AUTHORS)
       end
       has[author] = (has[author] or 0) + 1
-      taken[#taken + 1] = {index,
-        unpack(redis.call('HMGET', record, 'job', 'at', 'feeds', 'cold', 'seen', 'audience'))}
+      local fields = redis.call('HMGET', record, 'job', 'at', 'feeds', 'cold', 'seen', 'audience')
+      fields[7] = redis.call('HGET', TALLIES, 'era') or ''
+      taken[#taken + 1] = {index, unpack(fields)}
       return true
     end
     redis.call('LMOVE', AUTHORS, AUTHORS, 'LEFT', 'RIGHT')

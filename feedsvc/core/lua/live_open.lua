@@ -8,6 +8,7 @@ local entity = ARGV[1]
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. string.format('%.0f', clock_us() / 1000),
   'LIMIT', 0, 10)) do log_close(gone) end
 if not is_live(entity) then
+  log_close(entity) -- whatever may be left of one that lost its lease
   redis.call('XADD', cache_key(LOG, entity), string.format('1-%.0f', clock_us()), 'c', '')
   local stored = redis.call('LRANGE', entity:sub(1, 1) == OUTBOX_LOG and key(OUTBOX, entity:sub(2))
     or cache_key(FEED, entity), 1, -1)

@@ -12,6 +12,7 @@
 local actor, proposed, fresh, frame, digest = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
 local request, request_ttl, external, own, call = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10]
 local outbox, overflow = key(OUTBOX, actor), nil
+local SKEW_MS = 2000 -- ids of now keep their order by running ahead of the clock, for up to a second
 
 local found = redis.call('HMGET', key(EDGES, actor), SHARDS, MODE)
 local bitmap, mode = found[1] or '', found[2] or ''
@@ -32,15 +33,24 @@ local function above(id)
   return string.format('%09.0f%010.0f', tonumber(id:sub(1, 9)) + 1, low - 1e10)
 end
 
+-- The sequence and the shard of an id. 2^21 divides 10^10 with this rest.
+local function low21(one) return (tonumber(one:sub(1, 9)) * 779264 + tonumber(one:sub(-10))) % 2097152 end
+
 -- An id above another one and as much the caller's own as the proposed one: in the next millisecond, with the proposed
--- sequence. Those of activities that the store has lost are then not given to others. 2^21 divides 10^10 with this rest.
+-- sequence. Those of activities that the store has lost are then not given to others.
 local function high_above(id)
-  local function low21(one) return (tonumber(one:sub(1, 9)) * 779264 + tonumber(one:sub(-10))) % 2097152 end
   local high = tonumber(id:sub(1, 9))
   local low = tonumber(id:sub(-10)) - low21(id) + 2097152 + low21(proposed)
   if low >= 1e10 then high, low = high + 1, low - 1e10 end
   if low < 0 then high, low = high - 1, low + 1e10 end
   return string.format('%09.0f%010.0f', high, low)
+end
+
+-- The proposed id, moved to another time. 2^21 does not fit into a product with milliseconds, but with parts of them.
+local function moved_to(ms)
+  local high, low = math.floor(ms / 1e6) * 2097152, ms % 1e6 * 2097152 + low21(proposed)
+  low = high % 1e4 * 1e6 + low
+  return string.format('%09.0f%010.0f', math.floor(high / 1e4) + math.floor(low / 1e10), low % 1e10)
 end
 
 local known = request_result(request, digest)
@@ -67,6 +77,11 @@ local open = needed and redis.call('ZCARD', DUE) + redis.call('ZCARD', JOBS) or 
 if 2 * open >= MAX_JOBS and redis.call('LLEN', key(WAITING, actor)) >= MAX_JOBS - open then return answer('overloaded') end
 
 if ARGV[9] == '-' then return answer('before_retention') end
+
+-- The store's clock is the reference: a caller whose clock is wrong pins nothing above what comes, nor puts what is
+-- new below what readers have seen.
+local off = math.floor(tonumber(proposed) / 2097152) - clock_ms()
+if off > SKEW_MS or fresh and off < -SKEW_MS then proposed = moved_to(clock_ms()) end
 local id = proposed
 if not own then
   -- Its id may have been used before, and the tombstone be gone.

@@ -1,8 +1,7 @@
 -- include: packed feed clock live followers jobs
 -- Delivers an activity to the warm feeds of an author's followers in some shards, and to the logs of live ones.
 -- KEYS  the tags of the followers' shards; one, where each shard has a slot of its own; to end the job: and that of its shard
--- ARGV  author, activity id, work budget, how many shards, then for each the position to continue after ('-inf' at first),
---       then for each its incarnation (if it is another one by now, the job is done again, so nobody has to ask for it);
+-- ARGV  author, activity id, work budget, how many shards, then for each the position to continue after ('-inf' at first);
 --       to end the job with this call, if it leaves nothing: the job, incarnation, '1' if the store may lose its last writes
 -- Returns for each {position to continue after ('' when done), warm feeds that it was put into, cold feeds skipped,
 --         followers}, then 1 if the job has ended
@@ -49,12 +48,11 @@ local results = {}
 woken = {}
 for i = 1, shards do
   use(KEYS[i])
-  INCARNATION = ARGV[4 + shards + i]
   results[i] = push(ARGV[4 + i])
   wake_all()
   left = left or results[i][1] ~= ''
 end
-local rest = 5 + 2 * shards
+local rest = 5 + shards
 local job, ended = ARGV[rest], 0
 if job and not left then
   use(KEYS[shards + 1])

@@ -15,4 +15,5 @@ local function job_done(text, lossy)
   if old[1] then redis.call('ZREM', DONE, unpack(old)) end
 end
 
-local function incarnation_is(expected) return (redis.call('HGET', TALLIES, 'incarnation') or '') == expected end
+-- Whether the store is what it was when a job was begun: see incarnate.lua. What is expected is an era.
+local function incarnation_is(expected) return (redis.call('HGET', TALLIES, 'era') or '') == expected end

@@ -1,0 +1,97 @@
+"""The store's address: one node by its URL, or whichever node a set of Sentinels calls primary.
+
+``redis+sentinel://[user:password@]host[:port],host[:port].../service[/database]`` names the
+Sentinels and the service that they watch; ``rediss+sentinel://`` speaks TLS with the store. User
+and password are the store's. The Sentinels' own are ``?sentinel_username=`` and
+``?sentinel_password=``.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+
+SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
+"""Of Sentinels; whether the store itself speaks TLS."""
+#: The port of a Sentinel that is named without one.
+SENTINEL_PORT = 26_379
+#: Seconds that a Sentinel may take to connect or to answer before the next Sentinel is asked.
+SENTINEL_SECONDS = 1.0
+
+
+def check(url: str) -> None:
+    """Raise ValueError, which does not quote the URL, unless ``url`` is a store's address."""
+    try:
+        if urlsplit(url).scheme in SCHEMES:
+            _sentinels(url)
+        else:
+            parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:
+        raise ValueError("not a store's address") from None
+
+
+def client(url: str, **options: Any) -> "Redis":
+    """A client of the store at ``url``. Raises ValueError, which does not quote the URL."""
+    check(url)
+    if urlsplit(url).scheme not in SCHEMES:
+        return Redis.from_url(url, **options)
+    watched = _sentinels(url)
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        watched.sentinels,
+        sentinel_kwargs={
+            "socket_timeout": SENTINEL_SECONDS,
+            "socket_connect_timeout": SENTINEL_SECONDS,
+            "retry": Retry(NoBackoff(), 0),  # the next Sentinel is asked instead
+            **watched.own,
+        },
+    )
+    pool = SentinelConnectionPool(watched.service, sentinel, **watched.store, **options)  # type: ignore[no-untyped-call]
+    return Redis(connection_pool=pool)
+
+
+async def close(redis: "Redis") -> None:
+    """Close a client that ``client`` made, and its connections to Sentinels."""
+    await redis.aclose()
+    pool = redis.connection_pool
+    await pool.disconnect()  # a pool that was given to a client is not closed with it
+    if isinstance(pool, SentinelConnectionPool):
+        await pool.sentinel_manager.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A service that Sentinels watch."""
+
+    sentinels: list[tuple[str, int]]
+    service: str
+    store: dict[str, Any]
+    """Options of connections to the store."""
+    own: dict[str, str]
+    """Options of connections to the Sentinels."""
+
+
+def _sentinels(url: str) -> _Watched:
+    parts = urlsplit(url)
+    account, _, places = parts.netloc.rpartition("@")
+    user, _, password = account.partition(":")
+    # urlsplit knows one host only: each is parsed by itself.
+    hosts = [urlsplit(f"//{place}") for place in places.split(",")]
+    service, _, database = parts.path.removeprefix("/").partition("/")
+    query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    if not service or not all(host.hostname for host in hosts) or parts.fragment:
+        raise ValueError("Sentinels are named by hosts and a service")
+    if set(query) - {"sentinel_username", "sentinel_password"}:
+        raise ValueError("an unknown setting")
+    account_of = {"username": unquote(user), "password": unquote(password)}
+    return _Watched(
+        [(host.hostname or "", host.port or SENTINEL_PORT) for host in hosts],
+        unquote(service),
+        {"db": int(database or 0), "ssl": SCHEMES[parts.scheme]}
+        | {name: text for name, text in account_of.items() if text},
+        {name.removeprefix("sentinel_"): text for name, text in query.items()},
+    )

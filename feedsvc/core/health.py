@@ -1,0 +1,87 @@
+"""Health: what the store can do just now, looked at about every second.
+
+A look has a connection of its own, asks for the role, the record, the clock and the eras, and
+whether writes are taken. What it finds is logged once, when it changes, and told to whoever wants
+to know: a server sets the health of its services by it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from enum import Enum
+
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+
+from feedsvc.core.store import ForeignStore, NotPrimary, Store
+from feedsvc.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Seconds between looks, and seconds after which a store that has not answered one is gone.
+LOOK_SECONDS, GONE_SECONDS = 1.0, 2.5
+
+
+class Condition(Enum):
+    """What a store can do; the value says it to operators."""
+
+    READY = "the store is ready"
+    REFUSES_WRITES = (
+        "the store refuses writes (out of memory, a failing disk, or too few replicas): "
+        "only reads are answered until it takes writes again"
+    )
+    LOADING = "the store is loading its data: nothing is served until it has"
+    REPLICA = "the store is a replica: nothing is served until its primary is found"
+    FOREIGN = "the store is another one than at the start: nothing is served"
+    GONE = "the store does not answer: nothing is served until it does"
+
+    @property
+    def reads(self) -> bool:
+        """Whether the store answers reads as it should."""
+        return self in (Condition.READY, Condition.REFUSES_WRITES)
+
+
+Listener = Callable[[Condition], Awaitable[None]]
+
+
+class Heartbeat:
+    """Looks after the store of a process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store.sibling()
+        self._listeners: list[Listener] = []
+        self.condition = Condition.READY
+        """As the last look found it; a store that was opened is ready."""
+
+    async def tell(self, listener: Listener) -> None:
+        """Tells the condition now, and again whenever it has changed."""
+        self._listeners.append(listener)
+        await listener(self.condition)
+
+    async def run(self) -> None:
+        """Looks until it is cancelled."""
+        while True:
+            condition, reason = await self._look()
+            if condition is not self.condition:
+                self.condition = condition
+                level = logging.INFO if condition is Condition.READY else logging.ERROR
+                log.log(level, "%s%s", condition.value, f": {reason}" if reason else "")
+                for listener in self._listeners:
+                    await listener(condition)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> tuple[Condition, str]:
+        try:
+            async with asyncio.timeout(GONE_SECONDS):
+                await self._store.rediscover()
+                writable = await self._store.examine()
+        except ForeignStore as error:
+            return Condition.FOREIGN, error.reason
+        except NotPrimary:
+            return Condition.REPLICA, ""
+        except BusyLoadingError:
+            return Condition.LOADING, ""
+        except ResponseError as error:
+            return Condition.GONE, str(error)
+        except (RedisError, OSError, StoreUnavailable):
+            return Condition.GONE, ""
+        return Condition.READY if writable else Condition.REFUSES_WRITES, ""
