@@ -153,7 +153,7 @@ BUGS = (
     Bug(
         "full-page-promises-more",
         "a full page promises a next one that is empty",
-        (("core/feed.py", "more = len(items) > size", "more = len(items) >= size"),),
+        (("core/feed.py", "more = len(items) > most", "more = len(items) >= most"),),
         (MODEL,),
     ),
     Bug(
