@@ -103,7 +103,7 @@ async def test_lists_that_are_kept_are_bounded(
 
 
 async def test_list_of_an_edge_that_the_store_has_lost(core_store: Store) -> None:
-    """After a loss the generation may come back with other edges: another incarnation tells."""
+    """After a loss the generation may come back with other edges: another era tells."""
     store = core_store
     lists = Followings(store)
     await follow(store, "bob", 3)
@@ -114,8 +114,8 @@ async def test_list_of_an_edge_that_the_store_has_lost(core_store: Store) -> Non
     assert (await lists.of("bob")).names == ["a2", "a1"]
     generation = await store.call("HGET", key, "")
     await store.call("RESTORE", key, 0, snapshot, "REPLACE")
-    store.incarnations[shard] = "1"
-    await store.call("HSET", store.tags[shard] + "t", "incarnation", "1")
+    store.eras[shard] = "another"
+    await store.call("HSET", store.tags[shard] + "t", "era", "another")
     await Edges(store, Engine.on(store).fanout).unfollow(NewEdge("bob", "a2"))
     assert await store.call("HGET", key, "") == generation
     assert (await lists.of("bob")).names == ["a1", "a0"]
