@@ -151,7 +151,7 @@ def test_no_backoff(error: grpc.aio.AioRpcError) -> None:
     """But if nothing comes in between, it is no endless loop either."""
     resuming = layer.of_feed("bob", "", "", 0, None)
     told = layer.retry_after(error) or 0.0
-    assert pauses(resuming, error, error, error) == [0, 0.4 + told, 0.8 + told]
+    assert pauses(resuming, error, error, error) == pytest.approx([0, 0.4 + told, 0.8 + told])
     resuming.received(SubscribeFeedResponse(resume_token=FIRST))
     assert pauses(resuming, error) == [0]
 
