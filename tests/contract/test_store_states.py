@@ -144,8 +144,6 @@ async def test_calls_answer_as_documented(tmp_path: Path, state: str) -> None:
         if state not in ("slow", "loading"):
             reads = state in ("full", "read-only")
             await until_health(service, reads=reads, writes=False)
-        if expected["GetFeed, cold"] == "yes" and state != "slow":
-            del expected["GetFeed, cold"]  # until builds that cannot be stored are answered
         wanted = {name: call for name, call in calls(service, posted).items() if name in expected}
         assert wanted.keys() == expected.keys()
         found = await asyncio.gather(*map(outcome, wanted.values()))
