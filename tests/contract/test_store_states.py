@@ -37,6 +37,7 @@ def calls(service: Service, posted: list[str]) -> Calls:
 
     async def subscribed() -> None:
         stream = await service.subscribe("erin")
+        await stream.message()
         await stream.close()
 
     return {

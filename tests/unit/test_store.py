@@ -97,7 +97,7 @@ async def test_a_cut_connection_is_made_again(store: Store) -> None:
 
 async def test_scripts_are_loaded_again(store: Store) -> None:
     await store.redis.script_flush()
-    assert await store.script("outbox_read", 0, "older", "alice", "", 1) == [[b"0"]]
+    assert await store.script("outbox_read", 0, "older", "alice", "", 1) == [[b"0", 0]]
 
 
 async def test_closing_leaves_nobody_waiting(store: Store) -> None:
