@@ -73,15 +73,20 @@ async def test_everything_arrives(service: Service, feedsvc: Feedsvc, mixed: Pat
     assert await contents(service, "dave") == ["again", "again", "first"]
 
 
+async def lasting(service: Service) -> dict[bytes, bytes]:
+    """What the store holds, but for records of requests: the latest calls are remembered a while."""
+    return {name: value for name, value in (await service.dump()).items() if b"}q:" not in name}
+
+
 async def test_importing_again_changes_nothing(
     service: Service, feedsvc: Feedsvc, mixed: Path
 ) -> None:
     await feedsvc("import", mixed)
-    before = await service.dump()
+    before = await lasting(service)
     (report,) = (await feedsvc("import", mixed, "--json")).json
     assert (report["follows"], report["activities"]) == (0, 0)
     assert (report["deliveries"], report["duplicates"]) == (0, 7)
-    assert await service.dump() == before
+    assert await lasting(service) == before
 
 
 async def test_a_file_that_grew_adds_what_is_new(

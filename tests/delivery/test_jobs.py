@@ -494,10 +494,10 @@ async def test_scripts_are_flushed_again_and_again(
     store = service.server.engine.store
     call = store.call
 
-    def flushed(*command: Any) -> Any:
+    def flushed(*command: Any, **rest: Any) -> Any:
         if command[0] != "SCRIPT":
             call("SCRIPT", "FLUSH")
-        return call(*command)
+        return call(*command, **rest)
 
     monkeypatch.setattr(store, "call", flushed)
     await service.follow("bob", "alice")

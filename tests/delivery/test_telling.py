@@ -72,7 +72,7 @@ async def test_nobody_is_missed_whatever_happens_between_chunks(
     await service.follow_all([(fan, "alice") for fan in fans])
     await live(service, [f"other{number}" for number in range(others)])
     await live(service, fans[::2])
-    telling, chunks = Telling(service, budget=5), 0
+    telling, chunks = Telling(service, budget=3), 0
     while await telling.go_on():
         if chunks == step:
             await live(service, fans[2:8:2])  # leases are prolonged

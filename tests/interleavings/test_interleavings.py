@@ -117,7 +117,9 @@ class World:
 
     async def log(self) -> list[Entry]:
         first = await self.store.redis.xrange(f"{self.store.tags[0]}l:bob", count=1)
-        return await self.engine.live.read(self.engine.live.of_feed("bob"), first[0][0].decode())
+        log = self.engine.live.of_feed("bob")
+        entries, _ = await self.engine.live.read(log, first[0][0].decode())
+        return entries
 
 
 Act = Callable[[World], Awaitable[object]]

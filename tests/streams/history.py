@@ -75,6 +75,8 @@ class Told:
     """``left``, ``lost``, or the status that it ended with."""
     many: bool = False
     """Whether it was about others too, who were added one after another."""
+    polled: bool = False
+    """Whether it was a poll: a stopping server refuses it instead of ending it."""
 
 
 @dataclass(slots=True)

@@ -278,6 +278,8 @@ class Poller(Subscriber):
         while self.staying or time.monotonic() < self.leaves:
             request = pb.GetFeedEventsRequest(user=one.subject.name, resume_token=one.token)
             one.opens(server)
+            if one.told is not None:
+                one.told.polled = True
             answer = await stub.GetFeedEvents(request, timeout=CALL_SECONDS)
             one.hears(answer.resume_token, feed_events(answer.events))
             one.ends("left")
