@@ -7,6 +7,7 @@ stand for.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha1
 from importlib.resources import files
 
@@ -87,6 +88,7 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text))
 
 
+@lru_cache(maxsize=8)
 def load(limits: Limits) -> dict[str, Script]:
     """All scripts by name, made for these limits."""
     folder = files("feedsvc.core") / "lua"

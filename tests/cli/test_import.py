@@ -74,7 +74,7 @@ async def test_everything_arrives(service: Service, feedsvc: Feedsvc, mixed: Pat
 
 
 async def lasting(service: Service) -> dict[bytes, bytes]:
-    """What the store holds, but for records of requests: the latest calls are remembered a while."""
+    """What the store holds, but for records of requests, which are kept for a while."""
     return {name: value for name, value in (await service.dump()).items() if b"}q:" not in name}
 
 
