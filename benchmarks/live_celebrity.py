@@ -65,6 +65,7 @@ async def measure(scale: Scale, report: Progress) -> list[Figure]:
             "the same while nothing is sent",
             values["beside"],
             values["quiet"],
+            "<= 3",
         ),
     ]
 
