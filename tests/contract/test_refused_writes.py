@@ -29,16 +29,20 @@ Refusing = Callable[[Service], AbstractAsyncContextManager[None]]
 async def full(service: Service) -> AsyncIterator[None]:
     """The store's memory is full."""
     await service.store.config_set("maxmemory", "1")
-    yield
-    await service.store.config_set("maxmemory", "0")
+    try:
+        yield
+    finally:
+        await service.store.config_set("maxmemory", "0")
 
 
 @asynccontextmanager
 async def without_replicas(service: Service) -> AsyncIterator[None]:
     """The store wants replicas to write to, and has none."""
     await service.store.config_set("min-replicas-to-write", "1")
-    yield
-    await service.store.config_set("min-replicas-to-write", "0")
+    try:
+        yield
+    finally:
+        await service.store.config_set("min-replicas-to-write", "0")
 
 
 async def prepared(service: Service) -> dict[str, list[str]]:
