@@ -10,7 +10,7 @@ import grpc
 import pytest
 from activityfeed.v1.activity_service_pb2 import ListActivitiesRequest
 from activityfeed.v1.follow_service_pb2 import BatchGetRelationshipsRequest
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from feedsvc.config import Limits
 from feedsvc.core import keys
@@ -29,7 +29,18 @@ Refusing = Callable[[Service], AbstractAsyncContextManager[None]]
 async def full(service: Service) -> AsyncIterator[None]:
     """The store's memory is full."""
     await service.store.config_set("maxmemory", "1")
+
+    async def refuses() -> bool:
+        """Not while it still frees what was flushed."""
+        try:
+            await service.store.set("{0}probe", "")
+        except OutOfMemoryError:
+            return True
+        await service.store.delete("{0}probe")
+        return False
+
     try:
+        await until(refuses)
         yield
     finally:
         await service.store.config_set("maxmemory", "0")

@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from tests.nodes import SERVICE, Node, Switch, pair, sentinel
 from tests.serving import Service, refusal_of, refused, until
@@ -113,8 +114,16 @@ async def test_sentinels_are_followed(tmp_path: Path, how: str) -> None:
         first = await service.post("alice")
         await service.warm("bob")
         stream = await service.subscribe("bob")
+
+        async def asked() -> bool:
+            try:
+                await watcher.execute_command("SENTINEL", "FAILOVER", SERVICE)
+            except ResponseError:  # it has not heard of a replica that is good enough yet
+                return False
+            return True
+
         if how == "asked":
-            await watcher.execute_command("SENTINEL", "FAILOVER", SERVICE)
+            await until(asked)
         else:
             old.process.pause()
 
