@@ -323,7 +323,7 @@ BUGS = (
             ),
             (
                 "core/lua/live_open.lua",
-                "    log_close(entity)\n",
+                "  log_close(entity) -- whatever may be left of one that lost its lease\n",
                 "",
             ),
         ),
@@ -335,7 +335,7 @@ BUGS = (
         (
             (
                 "core/lua/live_open.lua",
-                "    log_close(entity)\n",
+                "  log_close(entity) -- whatever may be left of one that lost its lease\n",
                 "",
             ),
         ),

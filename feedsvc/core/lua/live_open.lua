@@ -5,11 +5,12 @@
 -- Returns its end. A new log has seen what the warm feed or the outbox holds, so that a repeated delivery of it is not
 --         told.
 local entity = ARGV[1]
+-- A full store refuses a script only before its first write: this changes nothing, and is refused.
+redis.call('SETRANGE', key(ACTIVITY, ''), 0, '')
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. string.format('%.0f', clock_us() / 1000),
+  'LIMIT', 0, 10)) do log_close(gone) end
 if not is_live(entity) then
-  -- What may be left of a log that lost its lease. A full store refuses the script only before its first write.
-  if redis.call('EXISTS', cache_key(LOG, entity), cache_key(SEEN, entity), cache_key(SEEN_BEFORE, entity)) > 0 then
-    log_close(entity)
-  end
+  log_close(entity) -- whatever may be left of one that lost its lease
   redis.call('XADD', cache_key(LOG, entity), string.format('1-%.0f', clock_us()), 'c', '')
   local stored = redis.call('LRANGE', entity:sub(1, 1) == OUTBOX_LOG and key(OUTBOX, entity:sub(2))
     or cache_key(FEED, entity), 1, -1)
@@ -18,6 +19,4 @@ if not is_live(entity) then
   end
 end
 log_renew(entity)
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. string.format('%.0f', clock_us() / 1000),
-  'LIMIT', 0, 10)) do log_close(gone) end
 return log_tail(entity)
