@@ -122,6 +122,8 @@ class Fanout:
             await self._jobs.spill(job, incarnation, progress, state)
             return progress.delivery(state)
         if not over and not await self._jobs.done(job, incarnation):
+            # The store has lost its last writes, or all: the delivery starts again from nothing.
+            await self._jobs.spill(job, incarnation, Progress(), "queued")
             return progress.delivery("queued")
         return progress.delivery("pulled" if pulled else "delivered")
 

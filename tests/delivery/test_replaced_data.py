@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from activityfeed.v1.activity_service_pb2 import DeliveryState
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feedsvc.config import Limits
@@ -36,6 +37,16 @@ async def test_all_is_lost_and_all_goes_on(serve: Serve) -> None:
         told = await service.post("alice")
         assert await stream.event() == ("added", told)
         await stream.close()
+
+
+@pytest.mark.every_store
+async def test_delivery_after_all_is_lost_waits_for_no_lease(serve: Serve) -> None:
+    """A server that has not heard of the loss leaves what it began to workers, at once."""
+    service = await serve(limits=Limits(job_lease=60))
+    await service.follow("bob", "alice")
+    await service.store.flushall()
+    published = await service.publish("alice", to=["carol"], wait=True)
+    assert published.delivery.state == DeliveryState.DELIVERY_STATE_DELIVERED
 
 
 @pytest.mark.every_store

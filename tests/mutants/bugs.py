@@ -481,6 +481,18 @@ BUGS = (
         (f"{LOST}::test_push_by_who_does_not_know_of_a_loss_reaches_live_users",),
     ),
     Bug(
+        "lost-job-waits-for-its-lease",
+        "what a server began before it heard of a loss waits until its lease has run out",
+        (
+            (
+                "core/fanout.py",
+                '            await self._jobs.spill(job, incarnation, Progress(), "queued")\n',
+                "",
+            ),
+        ),
+        (f"{REPLACED}::test_delivery_after_all_is_lost_waits_for_no_lease",),
+    ),
+    Bug(
         "own-clock",
         "ids come from the server's own clock, which may be a day ahead",
         (
