@@ -14,7 +14,7 @@ from feedsvc.core import feed
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.core.feed import Cursor
-from tests.interleavings.scheduler import GatedStore
+from tests.interleavings.scheduler import GatedStore, order
 from tests.interleavings.test_interleavings import (
     LIMITS,
     Act,
@@ -161,14 +161,14 @@ async def interrupt(world: DeepWorld, reading: Act, other: Act, prepare: Act = n
                 made, results = await run(
                     world.store, [lambda: reading(world), lambda: other(world)], choices
                 )
-                what = f"{reading.__name__}, {other.__name__}, {warm}: {[one for one, _ in made]}"
+                what = f"{reading.__name__}, {other.__name__}, {warm}: {order(made)}"
                 for result in results:
                     if isinstance(result, BaseException):
                         raise AssertionError(what) from result  # noqa: TRY004
                 await check(world, what)
                 tried += 1
                 # The first one ended before it was to be interrupted.
-                if len(made) < before or all(options == 1 for _, options in made[before:]):
+                if len(made) < before or all(len(step.ready) == 1 for step in made[before:]):
                     break
     return tried
 

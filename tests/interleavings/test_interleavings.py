@@ -8,11 +8,10 @@ ended, or their process has died, workers do before anybody looks.
 """
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
-from math import comb
 
 import pytest
 import pytest_asyncio
@@ -28,7 +27,7 @@ from feedsvc.core.jobs import Job, Kind, Progress
 from feedsvc.core.sources import Source
 from feedsvc.core.streams import Entry
 from feedsvc.errors import ActivityNotFound
-from tests.interleavings.scheduler import GatedStore, next_choices, run
+from tests.interleavings.scheduler import GatedStore, next_choices, order, run
 from tests.interleavings.truth import Truth
 
 #: Each follower is a chunk of its own. Nobody becomes a celebrity by itself, and who was made one
@@ -45,10 +44,8 @@ LIMITS = Limits(
     celebrity_lower_percent=34,
     log_lease=86_400,
 )
-#: Interleavings of a pair up to which all are tried.
-MOST = 130
-#: Calls that a worker makes for a job, at the most.
-WORKS = 12
+#: How many times operations are interrupted by each other, at the most.
+INTERRUPTIONS = 2
 PEOPLE = {"alice", "ann", "bob", "dave", "erin"}
 BASE_MS = int(time.time() * 1000) - 60_000
 
@@ -354,43 +351,20 @@ async def check_log(world: World, what: str, expected: set[int]) -> None:
     assert known == expected, f"{what}: told {told}"
 
 
-async def schedules(
-    world: World, operations: tuple[Act, ...], prepare: Act, *, warm: bool
-) -> AsyncGenerator[list[int], list[tuple[int, int]]]:
-    """First choices of every interleaving, as long as the last one's choices are sent back.
-
-    Of two operations with so many calls that this would take too long: those in which each is
-    interrupted once at the most.
-    """
-    calls = []
-    for act in operations:
-        await world.reset(warm=warm)
-        await prepare(world)
-        made, _ = await run(world.store, [lambda act=act: act(world)], [])
-        # A worker that finds nothing alone finds the other's jobs.
-        calls.append(len(made) + (WORKS if act is work else 0))
-    if len(operations) > 2 or comb(sum(calls), calls[0]) <= MOST:
-        choices: list[int] | None = []
-        while choices is not None:
-            choices = next_choices((yield choices))
-        return
-    for first in (0, 1):
-        for before in range(calls[first] + 1):
-            for between in range(1, calls[1 - first] + 1):
-                rest = [first] * sum(calls)
-                yield [first] * before + [1 - first] * between + rest
-
-
 async def nothing(world: World) -> object:
     return None
 
 
-async def explore(world: World, operations: tuple[Act, ...], prepare: Act = nothing) -> int:
+async def explore(
+    world: World,
+    operations: tuple[Act, ...],
+    prepare: Act = nothing,
+    interruptions: int = INTERRUPTIONS,
+) -> int:
     """Tries the interleavings, each after some preparation; says how many there were."""
     tried = 0
     for warm in (True, False):
-        plan = schedules(world, operations, prepare, warm=warm)
-        choices: list[int] | None = await anext(plan)
+        choices: list[int] | None = []
         while choices is not None:
             await world.reset(warm=warm)
             await prepare(world)
@@ -398,17 +372,14 @@ async def explore(world: World, operations: tuple[Act, ...], prepare: Act = noth
             made, results = await run(
                 world.store, [lambda act=act: act(world) for act in operations], choices
             )
-            what = f"{[act.__name__ for act in operations]} warm={warm} {[one for one, _ in made]}"
+            what = f"{[act.__name__ for act in operations]} warm={warm} {order(made)}"
             for result in results:
                 if isinstance(result, BaseException):
                     pytest.fail(f"{what}: {result!r}")
                 if isinstance(result, Page):
                     check_read(world, operations, result, before, what)
             await check(world, what)
-            try:
-                choices = await plan.asend(made)
-            except StopAsyncIteration:
-                choices = None
+            choices = next_choices(made, interruptions)
             tried += 1
     return tried
 
@@ -433,6 +404,17 @@ def _one_name(act: Act) -> str:
 @pytest.mark.parametrize("operations", PAIRS)
 async def test_pair(world: World, operations: tuple[Act, ...]) -> None:
     assert await explore(world, operations) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "operations",
+    [pair for pair in combinations_with_replacement(OPERATIONS, 2) if not LONG.issuperset(pair)],
+    ids=_name,
+)
+async def test_pair_with_more_interruptions(world: World, operations: tuple[Act, ...]) -> None:
+    assert await explore(world, operations, interruptions=INTERRUPTIONS + 1) > 2
 
 
 @pytest.mark.parametrize("operations", TRIPLES, ids=_name)
@@ -496,10 +478,13 @@ async def test_an_older_edge_does_not_flip_a_newer_one(world: World) -> None:
             await world.reset(warm=True)
             choices = [0] * waits + [1] * goes_on + [0] * 20
             made, _ = await run(world.store, operations, choices)
-            await check(world, f"waits after {waits}, goes on after {goes_on} more: {made}")
+            await check(
+                world,
+                f"waits after {waits}, goes on after {goes_on} more: {order(made)}",
+            )
             if len(made) <= waits + goes_on:
                 break
-        if waits and made[waits - 1][1] == 1:  # it had ended: there was no choice left
+        if waits and len(made[waits - 1].ready) == 1:  # it had ended: there was no choice left
             return
     raise AssertionError("never ran to its end")
 

@@ -53,16 +53,17 @@ class Truth:
     async def _few(self) -> list[tuple[str, str]]:
         """The edges in the lists of few followers, (follower, followee), each list in its order."""
         tallies = await self._redis.hgetall(f"{self._tag}t")
-        found = []
-        lists = 0
+        buckets = self._redis.pipeline(transaction=False)
         for bucket in range(int(tallies.get(b"buckets", 1))):
-            for followee, numbers in (await self._redis.hgetall(f"{self._tag}s:{bucket}")).items():
-                lists += 1
-                for first in range(0, len(numbers), 3):
-                    number = int.from_bytes(numbers[first : first + 3])
-                    name = await self._redis.hget(
-                        f"{self._tag}i:{number // 100}", str(number % 100)
-                    )
-                    found.append((name.decode(), followee.decode()))
-        assert lists == int(tallies.get(b"lists", 0))
-        return found
+            buckets.hgetall(f"{self._tag}s:{bucket}")
+        lists = [entry for bucket in await buckets.execute() for entry in bucket.items()]
+        assert len(lists) == int(tallies.get(b"lists", 0))
+        followees = []
+        names = self._redis.pipeline(transaction=False)
+        for followee, numbers in lists:
+            for first in range(0, len(numbers), 3):
+                number = int.from_bytes(numbers[first : first + 3])
+                names.hget(f"{self._tag}i:{number // 100}", str(number % 100))
+                followees.append(followee.decode())
+        found = [name.decode() for name in await names.execute()]
+        return list(zip(found, followees, strict=True))
