@@ -312,7 +312,7 @@ async def test_store_unavailable(own_store: EmbeddedStore) -> None:
         first = await service.publish("alice", request_id="r")
         stream = await service.subscribe("bob")
         await own_store.stop()
-        for call in (
+        calls = (
             service.page("bob"),
             service.publish("alice", request_id="s"),
             service.get(first.activity.id),
@@ -325,8 +325,9 @@ async def test_store_unavailable(own_store: EmbeddedStore) -> None:
             service.activities.GetDelivery(GetDeliveryRequest(id=first.activity.id)),
             service.admin.GetFanoutStatus(GetFanoutStatusRequest()),
             service.admin.ListDeadLetters(ListDeadLettersRequest()),
-        ):
-            check(await refused(call), "STORE_UNAVAILABLE")
+        )
+        for refusal in await asyncio.gather(*map(refused, calls)):
+            check(refusal, "STORE_UNAVAILABLE")
         replay = ReplayDeadLettersRequest(ids=["0-1-1"])
         (result,) = (await service.admin.ReplayDeadLetters(replay)).results
         check(Refusal.of(result.status), "STORE_UNAVAILABLE")

@@ -154,9 +154,10 @@ async def test_callers_with_one_connection_each_have_a_share(serve: Serve) -> No
 
 
 async def test_streams_take_turns_with_other_callers(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a stream asks of the store is its connection's, like that of other calls."""
+    service = await serve(checkpoint_seconds=0.1)
     engine, callers = service.server.engine, dict[str, object]()
     page, warm = engine.feeds.page, engine.feeds.warm
 

@@ -98,7 +98,7 @@ async def standing(folder: Path, *options: str) -> AsyncIterator[tuple[Node, Ser
     """A server on a store of its own with a little in it."""
     node = Node(folder / "store", "--appendonly", "yes", *options)
     await node.start()
-    service = await Service.start(node.url, None)
+    service = await Service.start(node.url, None, checkpoint_seconds=0.1)
     try:
         for follower in ("bob", "cold", "dave"):
             await service.follow(follower, "alice")
