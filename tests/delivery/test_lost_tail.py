@@ -153,7 +153,7 @@ async def test_publish_across_a_loss_is_not_called_delivered(
     published = await engine.activities.publish(activity(to=("repo:x",)), "")
     assert published.delivery.state == "queued"
     monkeypatch.undo()
-    assert (await engine.jobs.status()).inline == 1
+    assert (await engine.jobs.status()).waiting == 1
     assert await engine.workers.work(everything=True) == 1
     delivery = await engine.activities.delivery(published.id, "alice", ("repo:x",))
     assert delivery.state == "delivered"
