@@ -36,9 +36,6 @@ T = TypeVar("T")
 class Run:
     """How a process goes about a job."""
 
-    store: Store
-    """By which the job was made or taken: should it meet a store that has lost its last writes, the
-    job is done again. Other connections may learn of that later."""
     job: Job
     progress: Progress
     turn: Callable[[], AbstractAsyncContextManager[Store]]
@@ -98,7 +95,6 @@ class Fanout:
         lanes = sum(math.ceil(len(one.shards) / _together(self._store)) for one in found)
         each = max(1, min(limits.push_chunk, math.ceil(limits.inline_audience / max(1, lanes))))
         run = Run(
-            self._store,
             job,
             progress,
             lambda: nullcontext(self._store),
@@ -252,11 +248,12 @@ class Fanout:
         if end is not None:
             scope = [*shards, self._jobs.shard(run.job)]
             last = [text_of(run.job), end, int(store.lossy)]
+        budget = run.budget()
         *results, over = await store.script(
-            *("push", scope, one.entity, run.job.subject, run.budget(), len(shards)),
+            *("push", scope, one.entity, run.job.subject, budget, len(shards)),
             *[places.get(shard, "-inf") for shard in shards],
             *last,
-            cost=min(run.budget(), expected_followers(len(shards), self._store.limits.shards)),
+            cost=min(budget, expected_followers(len(shards), self._store.limits.shards)),
         )
         for shard, (place, feeds, cold, seen) in zip(shards, results, strict=True):
             places[shard] = place.decode()

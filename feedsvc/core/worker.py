@@ -219,7 +219,7 @@ class Workers:
             sources = []  # another flip came after it
         elif job.kind is Kind.DELIVER and progress.audience is None:
             await self._fanout.count(self._store, sources, progress)
-        run = Run(self._store, job, progress, lambda: self._turn(job.author), self._next_chunk)
+        run = Run(job, progress, lambda: self._turn(job.author), self._next_chunk)
         await self._fanout.work(run, sources)
         pulled = job.kind is Kind.DELIVER and any(one.pulled for one in sources)
         await self._jobs.finish(self._store, taken, "pulled" if pulled else "delivered")

@@ -154,7 +154,7 @@ async def push_again(world: World) -> object:
     """A job that was done is done again."""
     job = Job(Kind.DELIVER, world.acts["a1"], "alice")
     source = Source("alice", [0], "")
-    run = Run(world.store, job, Progress(), lambda: nullcontext(world.store), lambda: 1)
+    run = Run(job, Progress(), lambda: nullcontext(world.store), lambda: 1)
     return await world.engine.fanout.work(run, [source])
 
 

@@ -318,7 +318,7 @@ BUGS = (
                 '            *[places.get(shard, "-inf") for shard in shards],\n'
                 "            *last,\n",
                 '            *[places.get(shard, "-inf") for shard in shards],\n'
-                "            *[run.store.incarnations[shard] for shard in shards],\n"
+                "            *[store.incarnations[shard] for shard in shards],\n"
                 "            *last,\n",
             ),
             (
