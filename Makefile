@@ -23,13 +23,13 @@ demo: $(SETUP) ## Run the demo: a server, its Redis and some traffic, all in one
 test: $(SETUP) ## Run the tests (needs only Python; uses redis-server where it is or can be had).
 	@tools/install-redis
 	@tests/faults/install-faketime
-	@$(BIN)/pytest -q -n auto -m "not data and not slow"
+	@$(BIN)/pytest -q -n auto --dist worksteal -m "not data and not slow"
 
 test-data: $(SETUP) ## Run the tests on real data, which must lie in ../shared/data.
 	@$(BIN)/pytest -q -m "data and not slow"
 
 test-slow: $(SETUP) ## Run the tests that take minutes.
-	@$(BIN)/pytest -q -n auto -m slow
+	@$(BIN)/pytest -q -n auto --dist worksteal -m slow
 
 test-mutants: $(SETUP) ## Put past bugs back, one at a time, and see the tests fail.
 	@$(BIN)/python tests/mutants

@@ -10,9 +10,11 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from redis.exceptions import RedisError
 
 from feedsvc.core import flips, ids, sources
 from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, Progress, State, text_of
@@ -83,6 +85,8 @@ class Fanout:
             return progress.delivery("queued")
         except Exception:
             log.exception("a delivery failed and will be tried again")
+            with suppress(StoreUnavailable, RedisError):  # then it is taken over
+                await self._jobs.spill(job, incarnation, progress, "queued")
             return progress.delivery("queued")
 
     async def _inline(

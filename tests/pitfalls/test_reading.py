@@ -181,9 +181,9 @@ async def check_one_millisecond(service: Service, authors: int, each: int) -> No
     assert ids_of(await service.page("bob", size=2)) == [later, expected[0]]
 
 
-async def test_tens_of_thousands_in_one_millisecond_never_end(serve: Serve) -> None:
+async def test_ten_thousand_in_one_millisecond_never_end(serve: Serve) -> None:
     service = await serve(limits=Limits(shards=1))
-    await check_one_millisecond(service, authors=21, each=1_000)
+    await check_one_millisecond(service, authors=10, each=1_000)  # a shard has 8,192 ids for it
 
 
 @pytest.mark.slow
