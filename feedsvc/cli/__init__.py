@@ -4,7 +4,7 @@ from importlib import import_module
 
 import click
 
-#: The module and the name of each command, in the order in which a newcomer meets them. A command is
+#: Where each command is, in the order in which a newcomer meets them. A command is
 #: imported when it is asked for: the server's parts take half a second that no client has to wait.
 _COMMANDS = {
     "demo": "demo.demo",

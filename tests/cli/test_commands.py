@@ -104,14 +104,16 @@ async def test_tail_shows_what_happens(service: Service, feedsvc: Feedsvc) -> No
     assert process.stdout is not None
     assert b"Live" in await process.stdout.readline()
     await service.follow("bob", "alice")
+    assert await process.stdout.readline() == b"              bob now follows alice\n"
     posted = await service.post("alice", content="hello")
+    # What is deleted before it was told is never told.
+    shown = (await process.stdout.readline()).decode()
+    assert shown == "    just now  alice posted “hello”\n"
     await service.delete(posted, "alice")
     await service.unfollow("bob", "alice")
     ran = await ended(process)
     assert ran.code == 0
     assert ran.out.splitlines() == [
-        "              bob now follows alice",
-        "    just now  alice posted “hello”",
         f"     removed  {posted}",
         "              bob no longer follows alice",
     ]
