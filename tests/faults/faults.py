@@ -25,8 +25,8 @@ DOWN_SECONDS = (0.05, 0.5, 2.0)
 PAUSE_SECONDS = (0.3, 2.5)
 #: Seconds for which replies are cut, or held back.
 CUTTING_SECONDS = (0.1, 0.6)
-#: Seconds for which two stores take writes, at the most: before, while and after servers look at the
-#: role of theirs.
+#: Seconds for which two stores take writes, at the most: before, while and after servers look at
+#: the role of theirs.
 SPLIT_SECONDS = (0.05, 0.3, 1.5)
 #: The probability that the old primary is killed in a failover.
 KILLED = 0.4

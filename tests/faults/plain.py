@@ -42,7 +42,7 @@ OPTIONS = [
     OWN_CONNECTION,
 ]
 #: Seconds between an answer and the next call.
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.02
 
 Call = Callable[[], Awaitable[object]]
 
