@@ -62,7 +62,7 @@ class Faults:
             "server paused": (4, self._pause_server),
             "store killed": (0 if lossy else 8, self._kill_store),
             "tail lost": (16 if lossy else 0, self._lose_tail),
-            "store failed over": (16 if two else 0, self._fail_over),
+            "store failed over": (30 if two else 0, self._fail_over),
             "replies cut": (20, self._cut_replies),
             "store slow": (6, self._slow_store),
             "store full": (4, self._fill_store),
