@@ -14,6 +14,7 @@ from activityfeed.v1.follow_service_pb2_grpc import FollowServiceStub
 
 from tests.faults.history import History, Outcome
 from tests.faults.lanes import PATIENCE_SECONDS
+from tests.faults.processes import LOOK_SECONDS
 from tests.faults.stage import Server
 
 #: What a caller sets who reads gRPC's guide and nothing of ours.
@@ -23,8 +24,8 @@ POLICY = {
             "name": [{}],
             "retryPolicy": {
                 "maxAttempts": 5,
-                "initialBackoff": "0.02s",
-                "maxBackoff": "0.2s",
+                "initialBackoff": "0.01s",
+                "maxBackoff": "0.1s",
                 "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
@@ -40,6 +41,8 @@ OPTIONS = [
 ]
 #: Seconds between an answer and the next call.
 PAUSE_SECONDS = 0.02
+#: Callers who join while a server is being stopped: then is the moment at which calls go wrong.
+CROWD = 8
 
 Call = Callable[[], Awaitable[object]]
 
@@ -76,17 +79,28 @@ class Plain:
                 "Follow": lambda: follows.Follow(follow, timeout=PATIENCE_SECONDS),
                 "Unfollow": lambda: follows.Unfollow(unfollow, timeout=PATIENCE_SECONDS),
             }
-            works = (self._again(server, method, call) for method, call in calls.items())
+            works = [self._again(server, method, call) for method, call in calls.items()]
+            works += [self._join(server, "GetFeed", calls["GetFeed"]) for _ in range(CROWD)]
             await asyncio.gather(*works)
+
+    async def _join(self, server: Server, method: str, call: Call) -> None:
+        while not self._over:
+            if server.stopping:
+                await self._once(server, method, call)
+            else:
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def _again(self, server: Server, method: str, call: Call) -> None:
         while not self._over:
-            began, kills, code, details = time.monotonic(), server.kills, "OK", ""
-            try:
-                await call()
-            except grpc.aio.AioRpcError as error:
-                code, details = error.code().name, error.details() or ""
-            about = f"{method} of {server.process.name}"
-            outcome = Outcome(about, began, time.monotonic(), code, details, server.kills > kills)
-            self._history.outcomes.append(outcome)
+            await self._once(server, method, call)
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _once(self, server: Server, method: str, call: Call) -> None:
+        began, kills, code, details = time.monotonic(), server.kills, "OK", ""
+        try:
+            await call()
+        except grpc.aio.AioRpcError as error:
+            code, details = error.code().name, error.details() or ""
+        about = f"{method} of {server.process.name}"
+        outcome = Outcome(about, began, time.monotonic(), code, details, server.kills > kills)
+        self._history.outcomes.append(outcome)

@@ -68,6 +68,8 @@ class Server:
         self.port = port
         self.kills = 0
         """How often it was killed, and not asked to stop."""
+        self.stopping = False
+        """Whether it has been asked to stop, and is there still."""
         self.channels: list[grpc.aio.Channel] = []
 
     async def up(self) -> None:
@@ -85,13 +87,18 @@ class Server:
 
     async def stop(self) -> None:
         """Ask it to stop, and wait until it has. Raises Died if it does not end as it should."""
+        self.stopping = True
         self.process.terminate()
         deadline = time.monotonic() + START_SECONDS
-        while not self.process.ended():
-            if time.monotonic() > deadline:
-                self.kill()
-                raise Died(f"{self.process.name} does not stop: {self.process.said()[-2000:]}")
-            await asyncio.sleep(LOOK_SECONDS)
+        try:
+            while not self.process.ended():
+                if time.monotonic() > deadline:
+                    self.kill()
+                    text = f"{self.process.name} does not stop"
+                    raise Died(f"{text}: {self.process.said()[-2000:]}")
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self.stopping = False
         self.client = None
         if self.process.status:
             text = f"{self.process.name} stops with status {self.process.status}"
