@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,20 +13,13 @@ import pytest
 from redis.asyncio import Redis
 
 from feedsvc.embedded import find_server
-from tests.faults.processes import Process
+from tests.faults.processes import Process, free_port
 from tests.serving import until
 
 #: The name under which Sentinels watch the service.
 SERVICE = "feeds"
 #: Seconds after which a Sentinel takes a silent primary for dead, in milliseconds.
 DOWN_MS = 500
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class Node:

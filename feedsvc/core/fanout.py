@@ -272,6 +272,8 @@ def expected_followers(shards: int, of: int) -> int:
 
     An entity with followers in every shard may have very many: the estimate is then `MANY`.
     """
+    if not shards:
+        return 0
     if shards >= of:
         return MANY
     return min(MANY, math.ceil(math.log(1 - shards / of) / math.log(1 - 1 / of)))

@@ -223,6 +223,16 @@ class Store:
         self._greeted = False
         await self.call("TIME")
 
+    async def connect_again(self) -> None:
+        """Connect anew, because another connection of this process leads to another store.
+
+        Raises StoreUnavailable.
+        """
+        self._greeted = False
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
+        await self.call("TIME")
+
     async def examine(self) -> bool:
         """Looks whether the store is as all connections of this process know it.
 

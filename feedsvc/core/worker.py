@@ -171,7 +171,8 @@ class Workers:
         except JobLost:
             await self._leave_in_time(taken, 0.0)
         except StoreUnavailable:
-            await self._leave_in_time(taken, TRY_AGAIN_SECONDS)
+            lost = self._store.eras[taken.shard] != taken.incarnation
+            await self._leave_in_time(taken, 0.0 if lost else TRY_AGAIN_SECONDS)
         except Exception as error:
             log.exception("a job failed: %s", taken.name)
             try:
@@ -219,7 +220,7 @@ class Workers:
             sources = []  # another flip came after it
         elif job.kind is Kind.DELIVER and progress.audience is None:
             await self._fanout.count(self._store, sources, progress)
-        run = Run(job, progress, lambda: self._turn(job.author), self._next_chunk)
+        run = Run(job, progress, lambda: self._turn(taken), self._next_chunk)
         await self._fanout.work(run, sources)
         pulled = job.kind is Kind.DELIVER and any(one.pulled for one in sources)
         await self._jobs.finish(self._store, taken, "pulled" if pulled else "delivered")
@@ -227,11 +228,19 @@ class Workers:
             await self._fanout.consider(job.actor)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, author: str) -> AsyncIterator[Store]:
-        """Wait for a free connection."""
-        store = await self._turns.take(author)
+    async def _turn(self, taken: TakenJob) -> AsyncIterator[Store]:
+        """Wait for a free connection, which leads to where the job was taken.
+
+        In a failover it may lead to the old primary still. What is done for the job there is lost,
+        and would be taken for done. Raises StoreUnavailable.
+        """
+        store = await self._turns.take(taken.job.author)
         try:
             async with contextlib.nullcontext() if self._calm else self._alone:
+                if store.eras[taken.shard] != taken.incarnation:
+                    await store.connect_again()
+                if store.eras[taken.shard] != taken.incarnation:
+                    raise StoreUnavailable("the job is another store's")
                 yield store
         finally:
             self._turns.put(store)

@@ -14,7 +14,8 @@ from feedsvc.core import fitness, keys
 from feedsvc.embedded import EmbeddedStore
 from feedsvc.errors import StoreUnfit
 from feedsvc.server import Server
-from tests.nodes import Node, free_port
+from tests.faults.processes import free_port
+from tests.nodes import Node
 from tests.serving import Serve, refused, until
 from tests.stores import Store
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from activityfeed.v1.activity_service_pb2 import DELIVERY_STATE_DELIVERED
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from feedsvc.config import Limits
 from tests.nodes import SERVICE, Node, Switch, pair, sentinel
 from tests.serving import Service, refusal_of, refused, until
 
@@ -186,3 +188,32 @@ async def test_sentinels_and_store_have_passwords(tmp_path: Path) -> None:
     finally:
         for one in (node, replica):
             await one.stop()
+
+
+async def test_all_calls_for_a_job_go_to_where_it_was_taken(tmp_path: Path) -> None:
+    """A worker's other connection, still to the old primary, would push to feeds that are lost."""
+    async with pair(tmp_path) as (old, new), Switch(old) as switch:
+        # More calls than one connection gets done alone.
+        limits = Limits(shards=8, inline_audience=1, push_chunk=1)
+        service = await Service.start(switch.url, limits, workers=0)
+        try:
+            followers = [f"f{number}" for number in range(16)]
+            await service.follow_all([(one, "alice") for one in followers])
+            engine = service.server.engine
+            first, other = engine.workers._store, engine.workers._store.sibling()
+            engine.workers._turns.put(other)
+            for store in (first, other):
+                await store.call("TIME")
+            switch.target = new
+            await new.promote()
+            for store in (engine.store, first):
+                assert store._connection is not None
+                await store._connection.disconnect()
+            await service.warm(*followers)
+            posted = await service.post("alice")
+            assert await engine.workers.work() > 0
+            assert (await service.delivery(posted)).state == DELIVERY_STATE_DELIVERED
+            for one in followers:
+                assert await service.feed(one) == [posted]
+        finally:
+            await service.stop()

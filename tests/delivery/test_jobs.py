@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from activityfeed.v1.activity_pb2 import Audience
 from activityfeed.v1.activity_service_pb2 import DeliveryState
 from activityfeed.v1.admin_service_pb2 import (
     DiscardDeadLettersRequest,
@@ -143,6 +144,15 @@ async def test_job_of_a_dead_worker_is_taken_over(serve: Serve, store_url: str) 
     await all_have(service, posted)
     for engine in (dead, other):
         await engine.store.close()
+
+
+@pytest.mark.parametrize("shards", [1, 8])
+async def test_what_nobody_follows_is_delivered_at_once(serve: Serve, shards: int) -> None:
+    service = await serve(limits=Limits(shards=shards), workers=0)
+    topic = await service.publish("alice", to=["topic"], audience=Audience.AUDIENCE_TO_ONLY)
+    own = await service.publish("alice", to=["alice"])
+    assert {one.delivery.state for one in (topic, own)} == {DELIVERED}
+    assert await service.outbox("topic") == [topic.activity.id]
 
 
 @pytest.mark.every_store

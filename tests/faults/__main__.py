@@ -16,7 +16,9 @@ from tests.faults.stage import Mode
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--seconds", default=600.0, show_default=True, help="How long to play histories.")
 @click.option("--seed", default="", help="What is asked and broken.  [default: the time]")
-@click.option("--mode", type=click.Choice(MODES), help="Only histories of this kind.")
+@click.option(
+    "--mode", type=click.Choice(MODES), help="Only histories of this kind.  [default: each in turn]"
+)
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="A folder to leave logs and stores in."
 )
@@ -25,7 +27,9 @@ def main(*, seconds: float, seed: str, mode: Mode | None, keep: Path | None) -> 
 
     Each history has a few seconds of traffic against two servers and a worker while processes are
     killed and stopped, connections cut and clocks stepped; then it comes to rest, and everything
-    that was answered must hold. In mode "lost tail" the store also forgets its last writes.
+    that was answered must hold. In mode "lost tail" the store also forgets its last writes. In mode
+    "failover" it has a replica, which takes its place while it still takes writes itself, or dies;
+    then it is the replica.
 
     Exits 1, and tells the story, if a promise was not kept.
     """
@@ -62,7 +66,7 @@ def table(totals: Totals, seed: str) -> Table:
         "calls that failed": totals.unknown,
         "acknowledged publishes": totals.published,
         "feeds walked": totals.walks,
-    }
+    } | {f"plain calls: {code}": number for code, number in sorted(totals.plain.items())}
     for what, number in (*rows.items(), *sorted(totals.faults.items())):
         shown.add_row(what, f"{number:,}")
     return shown

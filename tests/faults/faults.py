@@ -5,14 +5,16 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from feedsvc.core.store import ROLE_SECONDS
 from tests.faults.history import Fault, History, Loss
-from tests.faults.processes import Process
-from tests.faults.stage import MARK_SECONDS, Server, Stage
+from tests.faults.processes import Died, Process
+from tests.faults.stage import MARK_SECONDS, Server, Stage, Store
 
 #: Seconds between faults, on average.
 BETWEEN_SECONDS = 0.15
@@ -23,6 +25,11 @@ DOWN_SECONDS = (0.05, 0.5, 2.0)
 PAUSE_SECONDS = (0.3, 2.5)
 #: Seconds for which replies are cut, or held back.
 CUTTING_SECONDS = (0.1, 0.6)
+#: Seconds for which two stores take writes, at the most: before, while and after servers look at
+#: the role of theirs.
+SPLIT_SECONDS = (0.05, 0.3, 1.5)
+#: The probability that the old primary is killed in a failover.
+KILLED = 0.4
 #: Bytes before the end of the kept part that the file of a store is cut at.
 RAGGED_BYTES = 100
 
@@ -46,14 +53,16 @@ class Faults:
         self._over = False
         self._sizes: list[int] = []
         """Of the store's file, at its last marks."""
-        lossy = stage.mode == "lost tail"
+        lossy, two = stage.mode == "lost tail", stage.mode == "failover"
         self._kinds: dict[str, tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = {
             "server killed": (10, self._kill_server),
+            "server restarted": (8, self._restart_server),
             "worker killed": (10, self._kill_worker),
             "worker paused": (8, self._pause_worker),
             "server paused": (4, self._pause_server),
             "store killed": (0 if lossy else 8, self._kill_store),
             "tail lost": (16 if lossy else 0, self._lose_tail),
+            "store failed over": (30 if two else 0, self._fail_over),
             "replies cut": (20, self._cut_replies),
             "store slow": (6, self._slow_store),
             "store full": (4, self._fill_store),
@@ -88,6 +97,19 @@ class Faults:
         server = self._chance.choice(self._stage.servers)
         await self._kill("server killed", server.process, server.kill, server.up)
 
+    async def _restart_server(self) -> None:
+        """Stops a server as its operator would, and starts it again."""
+        server = self._chance.choice(self._stage.servers)
+        if server.process in self._busy:
+            return
+        with self._alone(server.process):
+            self._note("server restarted", server.process.name)
+            try:
+                await server.stop()
+            except Died as error:
+                self._history.complaints.append(str(error))
+            await server.up()
+
     async def _kill_worker(self) -> None:
         worker = self._stage.worker
         await self._kill("worker killed", worker, worker.kill, self._stage.worker_up)
@@ -95,6 +117,47 @@ class Faults:
     async def _kill_store(self) -> None:
         store = self._stage.store
         await self._kill("store killed", store, store.kill, self._stage.store_up)
+
+    async def _fail_over(self) -> None:
+        """The standby becomes the primary; the old one is demoted late, or killed and comes back.
+
+        Until it is demoted it takes writes of those who are still connected to it: they are lost.
+        """
+        old, new = self._stage.stores
+        if {old.process, new.process} & self._busy:
+            return
+        with self._alone(old.process, new.process):
+            if not await new.has_all_of(old):
+                return
+            killed = self._chance.random() < KILLED
+            self._note("store failed over", f"{old.process.name} {'dies' if killed else 'goes on'}")
+            if killed:
+                old.process.kill()
+                await self._sleep(DOWN_SECONDS)
+            await new.promote()
+            began, kept = time.monotonic(), await new.marked()
+            self._stage.lead_to_standby()
+            if killed:
+                # Whoever was answered by the old one had asked before: nobody can ask it now.
+                self._history.losses.append(Loss(kept, began))
+                await self._sleep(DOWN_SECONDS)
+                await old.up(new)
+                return
+            await self._sleep(SPLIT_SECONDS)
+            await old.demote(new)
+            # It takes no more writes, but a server may read from it until it looks at its role.
+            self._history.losses.append(Loss(kept, time.monotonic() + ROLE_SECONDS))
+
+    async def _sleep(self, longest: tuple[float, ...]) -> None:
+        """Sleep for up to one of some numbers of seconds."""
+        await asyncio.sleep(self._chance.choice(longest) * self._chance.random())
+
+    @contextlib.contextmanager
+    def _alone(self, *processes: Process) -> Iterator[None]:
+        """Keep other faults from some processes meanwhile."""
+        self._busy.update(processes)
+        yield
+        self._busy.difference_update(processes)
 
     async def _kill(
         self, kind: str, process: Process, kill: Callable[[], Any], up: Callable[[], Awaitable[Any]]
@@ -132,7 +195,7 @@ class Faults:
             return
         self._busy.add(store)
         store.kill()
-        (file,) = self._stage.files.glob("appendonlydir/*.incr.aof")
+        (file,) = self._files()
         size = file.stat().st_size
         sizes = [*self._sizes, size]
         left = self._chance.choice(sizes)
@@ -143,18 +206,22 @@ class Faults:
         self._sizes.clear()
         await asyncio.sleep(self._chance.choice(DOWN_SECONDS) * self._chance.random())
         await self._stage.store_up()
-        self._history.losses.append(Loss(await self._stage.marked(), time.monotonic()))
+        self._history.losses.append(Loss(await self._stage.primary.marked(), time.monotonic()))
         self._busy.discard(store)
 
     async def _mark(self) -> None:
-        """Keeps in mind how long the store's file was during the last second, and marks it."""
-        while self._stage.mode == "lost tail" and not self._over:
+        """Marks the store, and keeps in mind how long its file was during the last second."""
+        while self._stage.mode != "durable" and not self._over:
             if self._stage.store not in self._busy:
                 with contextlib.suppress(RedisError, RuntimeError):  # it was killed meanwhile
                     await self._stage.mark()
-                    (file,) = self._stage.files.glob("appendonlydir/*.incr.aof")
-                    self._sizes = [*self._sizes[-round(1 / MARK_SECONDS) :], file.stat().st_size]
+                    sizes = [file.stat().st_size for file in self._files()]
+                    self._sizes = [*self._sizes, *sizes][-1 - round(1 / MARK_SECONDS) :]
             await asyncio.sleep(MARK_SECONDS)
+
+    def _files(self) -> list[Path]:
+        """The primary's append-only files that still grow."""
+        return list(self._stage.primary.files.glob("appendonlydir/*.incr.aof"))
 
     async def _cut_replies(self) -> None:
         proxy, kind = self._stage.proxy, "replies cut"
@@ -194,20 +261,17 @@ class Faults:
         """Does something to the store, unless that is down; it may not be killed meanwhile."""
         if self._stage.store in self._busy:
             return
-        self._busy.add(self._stage.store)
-        self._note(kind)
-        await what()
-        self._busy.discard(self._stage.store)
+        with self._alone(self._stage.store):
+            self._note(kind)
+            await what()
 
     async def _step_clock(self) -> None:
         """Sets a clock back by seconds or up to an hour, or right again; a server's also ahead."""
-        servers: list[Server] = self._stage.servers
-        name, clock = self._chance.choice(
-            [("store", self._stage.store_clock), *((s.process.name, s.clock) for s in servers)]
-        )
+        clocked: list[Server | Store] = [*self._stage.servers, *self._stage.stores]
+        one = self._chance.choice(clocked)
         back = self._chance.choice([0, 2, 30, 3600])
         seconds = -self._chance.randint(back // 2, back)
-        if name != "store" and self._chance.random() < 0.5:
+        if isinstance(one, Server) and self._chance.random() < 0.5:
             seconds = -seconds
-        if clock.step(seconds):
-            self._note("clock stepped", f"{name} to {seconds} s")
+        if one.clock.step(seconds):
+            self._note("clock stepped", f"{one.process.name} to {seconds} s")

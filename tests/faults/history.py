@@ -102,12 +102,26 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The store died and came back without the end of what it had acknowledged."""
+    """The store came back, or was replaced, without the end of what it had acknowledged."""
 
     kept: float
     """What was acknowledged until then is there."""
     restored: float
     """What began after this is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call came to in the end for a caller who has gRPC's own retries."""
+
+    about: str
+    """The method and the server."""
+    began: float
+    ended: float
+    code: str
+    details: str = ""
+    killed: bool = False
+    """Whether its server was killed meanwhile, and not only asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +156,7 @@ class History:
     changes: list[Change] = field(default_factory=list)
     walks: list[Walk] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)

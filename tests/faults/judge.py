@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from tests.faults.history import NEVER, Change, History, Item, Publish, Walk
 
+#: What a caller who retries UNAVAILABLE knows what to do with.
+EXPECTED = {"OK", "UNAVAILABLE"}
 #: Activities that one violation names at the most.
 NAMED = 5
 
@@ -35,6 +37,17 @@ def nothing_is_wrong_at_once(history: History) -> Found:
     """No answer that no fault excuses, no process that ends by itself."""
     for complaint in history.complaints:
         yield complaint, (), ()
+
+
+def plain_callers_are_told_to_come_again(history: History) -> Found:
+    """Whoever retries UNAVAILABLE gets over restarts: no call ends with any other code.
+
+    A server that was killed says nothing: what gRPC makes of the connection is not its answer.
+    """
+    for one in history.outcomes:
+        if one.code not in EXPECTED and not one.killed:
+            when = f"from {one.began:.3f} to {one.ended:.3f}"
+            yield f"{one.about} {when} ends with {one.code}: {one.details}", (), ()
 
 
 def listings_descend(history: History) -> Found:
@@ -262,6 +275,7 @@ def stored_feeds_are_verified(history: History) -> Found:
 
 DURING: Sequence[Callable[[History], Found]] = (
     nothing_is_wrong_at_once,
+    plain_callers_are_told_to_come_again,
     listings_descend,
     one_activity_one_id,
     an_actors_ids_ascend,

@@ -31,6 +31,7 @@ from tests.faults.lanes import (
     outbox,
     walked,
 )
+from tests.faults.plain import Plain
 from tests.faults.processes import Died
 from tests.faults.stage import Stage
 
@@ -47,7 +48,7 @@ REPEATED = 2
 
 async def play(stage: Stage, name: str, seconds: float, chance: random.Random) -> History:
     """Plays one history on a stage that has come to rest, and brings it to rest again."""
-    history = History(lossy=stage.mode == "lost tail")
+    history = History(lossy=stage.mode != "durable")
     world = World.named(name, USERS, STARS, TOPICS)
     calls = Calls(lambda: stage.serving, history, random.Random(chance.random()))
     lanes = [
@@ -59,13 +60,19 @@ async def play(stage: Stage, name: str, seconds: float, chance: random.Random) -
     faults = Faults(stage, history, random.Random(chance.random()))
     breaking = asyncio.create_task(faults.run())
     traffic = asyncio.gather(*(lane.run() for lane in lanes))
+    plain = Plain(stage.servers, f"{name}-plain", history)
+    plainly = asyncio.create_task(plain.run())
     await asyncio.wait([breaking, traffic], timeout=seconds)
     breaking.cancel()
     await asyncio.wait([breaking])
     if not breaking.cancelled():
         breaking.result()
     calls.stopping = True
-    await faults.heal()
+    try:
+        await faults.heal()
+    finally:
+        plain.stop()
+        await plainly
     calls.deadline = time.monotonic() + PATIENCE_SECONDS
     try:
         await traffic

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,14 @@ ctypes.CDLL(None).prctl(1, ctypes.c_ulong(9), 0, 0, 0)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
+
+
+def free_port() -> int:
+    """Find a port of loopback that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
 
 class Died(Exception):
@@ -53,13 +62,14 @@ class Process:
         assert self._running is not None
         return self._running.pid
 
-    def launch(self) -> None:
+    def launch(self, *more: str) -> None:
+        """Start it, with some more arguments."""
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._running = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())),
-                    *self._command,
+                    *(*self._command, *more),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -78,6 +88,11 @@ class Process:
 
     def ended(self) -> bool:
         return self._running is None or self._running.poll() is not None
+
+    @property
+    def status(self) -> int | None:
+        """What it has exited with; None while it runs."""
+        return None if self._running is None else self._running.poll()
 
     def check(self) -> None:
         """Raises Died if it ended by itself."""
@@ -120,11 +135,16 @@ class Process:
         raise TimeoutError(f"{self.name} does not say {text!r}: {self.said()[-2000:]}")
 
 
-def store_command(folder: Path, socket: Path, fsync: str) -> list[str]:
-    """A real store on a unix socket, with its append-only file in a folder."""
+def store_command(folder: Path, path: Path, fsync: str, port: int = 0) -> list[str]:
+    """A real store on a unix socket, with its append-only file in a folder.
+
+    If it has a port too, one of loopback, others replicate from there.
+    """
     options = {
-        "port": "0",
-        "unixsocket": str(socket),
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "repl-diskless-sync-delay": "0",
+        "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(folder),
         "save": "",

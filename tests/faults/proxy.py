@@ -18,7 +18,8 @@ class Proxy:
 
     def __init__(self, listens: Path, store: Path, chance: random.Random) -> None:
         self._listens = listens
-        self._store = store
+        self.store = store
+        """Where new connections lead; those that are open stay."""
         self._chance = chance
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None] | None, set[asyncio.StreamWriter]] = {}
@@ -49,7 +50,7 @@ class Proxy:
         self._deaf |= self._subscribers
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(self._store)
+        return await asyncio.open_unix_connection(self.store)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

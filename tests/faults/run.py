@@ -17,7 +17,7 @@ from tests.faults.play import play
 from tests.faults.stage import Mode, Stage
 from tests.faults.story import story
 
-MODES: tuple[Mode, ...] = ("durable", "lost tail")
+MODES: tuple[Mode, ...] = ("durable", "lost tail", "failover")
 #: Seconds of traffic and faults in one history.
 HISTORY_SECONDS = 4.0
 #: Histories that are played one after another on one stage, within the same limits.
@@ -36,6 +36,8 @@ class Totals:
     unknown: int = 0
     published: int = 0
     walks: int = 0
+    plain: Counter[str] = field(default_factory=Counter)
+    """What calls without a client of ours came to."""
     faults: Counter[str] = field(default_factory=Counter)
 
     def add(self, history: History) -> None:
@@ -44,6 +46,7 @@ class Totals:
         self.unknown += history.unknown
         self.published += history.acknowledged
         self.walks += len(history.walks) + len(history.rest.feeds)
+        self.plain.update(one.code for one in history.outcomes)
         self.faults.update(fault.kind for fault in history.faults)
 
 

@@ -11,7 +11,7 @@ def story(history: History, users: Collection[str], numbers: Collection[int]) ->
     """What was done and read by some users, and of some activities if any are named; and faults."""
     lines = [(one.at, f"FAULT {one.text}") for one in history.faults]
     for loss in history.losses:
-        lines += [(loss.kept, "LOST what follows"), (loss.restored, "the store is back")]
+        lines += [(loss.kept, "MAYBE LOST what follows"), (loss.restored, "the store is back")]
     ids = {one.id for one in history.publishes.values() if one.number in numbers} - {0}
     published = [
         one for one in history.publishes.values() if one.number in numbers or one.id in ids

@@ -4,8 +4,8 @@ import uvloop
 from tests.faults.run import MODES, run
 from tests.faults.stage import Mode
 
-#: Of traffic and faults, for each of the tests.
-SECONDS = 30
+#: Of traffic, faults and rest, for each of the tests.
+SECONDS = 10
 SEED = "in ci"
 
 

@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ReadOnlyError
 
 from tests.faults.clock import Clock, library
 from tests.faults.processes import ROOT, Died, Process
 from tests.faults.proxy import Proxy
+from tests.faults.stage import MARK, Stage
+from tests.serving import until
 
 #: Starts a process, stops it, tells its pid, and waits.
 PARENT = """
@@ -89,6 +93,42 @@ async def test_without_a_store_the_proxy_hangs_up(tmp_path: Path) -> None:
         writer.close()
     finally:
         await proxy.stop()
+
+
+async def test_a_failover_keeps_what_the_standby_has(tmp_path: Path) -> None:
+    """Connections that are open stay with the old primary, which takes no writes once demoted."""
+    stage = Stage(tmp_path, "failover", random.Random(1))
+    old, new = stage.stores
+    through = [Redis.from_url(f"unix://{tmp_path}/proxy.sock", max_connections=1) for _ in range(2)]
+    try:
+        await stage.store_up()
+        await new.up(old)
+        await stage.proxy.start()
+        await until(lambda: new.has_all_of(old))
+        await stage.mark()
+        marked = await old.marked()
+
+        async def same() -> bool:
+            return await new.redis.exists(MARK) and await new.marked() == marked
+
+        await until(same)
+        await through[0].set("kept", 1)
+        await old.redis.wait(1, 10_000)
+        await new.promote()
+        stage.lead_to_standby()
+        await through[0].set("lost", 1)
+        await through[1].set("kept too", 1)
+        await old.demote(new)
+        with pytest.raises(ReadOnlyError):
+            await through[0].set("refused", 1)
+        await until(lambda: old.has_all_of(new))
+        for store in stage.stores:
+            assert await store.redis.exists("kept", "kept too") == 2
+            assert await store.redis.exists("lost", "refused") == 0
+        assert await stage.primary.marked() == marked
+    finally:
+        await asyncio.gather(*(one.aclose() for one in through))
+        await stage._stop()
 
 
 async def test_a_process_that_ends_by_itself_is_noticed(tmp_path: Path) -> None:

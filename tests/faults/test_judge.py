@@ -11,6 +11,7 @@ from tests.faults.history import (
     History,
     Item,
     Loss,
+    Outcome,
     Publish,
     State,
     Walk,
@@ -230,6 +231,22 @@ def test_complaints_are_heard() -> None:
     found = history()
     found.complaints = ["a server ended by itself"]
     assert judges(found) == {"nothing_is_wrong_at_once"}
+
+
+@pytest.mark.parametrize(
+    ("code", "killed", "right"),
+    [
+        ("OK", False, True),
+        ("UNAVAILABLE", False, True),
+        ("CANCELLED", False, False),
+        ("INTERNAL", False, False),
+        ("CANCELLED", True, True),
+    ],
+)
+def test_plain_callers_are_told_to_come_again(code: str, *, killed: bool, right: bool) -> None:
+    found = history()
+    found.outcomes = [Outcome("GetFeed of server 0", 1, 2, code, killed=killed)]
+    assert judges(found) == (set() if right else {"plain_callers_are_told_to_come_again"})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import time
 
 from feedsvc.core import keys
 from tests.faults.faults import CUTTING_SECONDS, Faults
-from tests.faults.processes import START_SECONDS
 from tests.streams.history import StreamHistory
 from tests.streams.stage import StreamStage
 
@@ -25,7 +24,7 @@ class StreamFaults(Faults):
         self._told = history
         self._kinds = {
             "server killed": (8, self._kill_server),
-            "server drained": (8, self._drain_server),
+            "server restarted": (8, self._restart_server),
             "server paused": (8, self._pause_server),
             "worker killed": (4, self._kill_worker),
             "store killed": (6, self._kill_store),
@@ -40,25 +39,6 @@ class StreamFaults(Faults):
             "feeds expired": (8, self._expire_feeds),
             "scripts flushed": (4, self._flush_scripts),
         }
-
-    async def _drain_server(self) -> None:
-        """Stops a server as its operator would, and starts it again."""
-        server = self._chance.choice(self._stage.servers)
-        process = server.process
-        if process in self._busy:
-            return
-        self._busy.add(process)
-        self._note("server drained", process.name)
-        process.terminate()
-        deadline = time.monotonic() + START_SECONDS
-        while not process.ended():
-            if time.monotonic() > deadline:
-                self._told.complaints.append(f"{process.name} does not stop")
-                server.kill()
-            await asyncio.sleep(0.01)
-        server.kill()
-        await server.up()
-        self._busy.discard(process)
 
     async def _cut_messages(self) -> None:
         """Cuts what a server sends to subscribers, at any byte."""
