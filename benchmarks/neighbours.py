@@ -3,14 +3,14 @@
 The calm caller is a process of its own with one connection, which makes 50 small publishes and 50
 reads a second (`steady.py`). Beside it, on connections of its own, one load at a time:
 
-- *4 MB of nulls*: batches of 200 activities whose `extra` has 3,000 nulls each, one after another.
+- *2.9 MB of nulls*: batches of activities whose `extra` has 3,000 nulls each, one after another.
 - *A batch to 1,000*: batches of 500 by an author with 1,000 followers, whose feeds are warm.
 - *A batch with 32 to*: batches of 500 activities, each published `to` 32 entities.
 - *Below the floor*: 16 readers at a time walk below their warm feeds; each follows 10,000 entities
   (1,000 in a quick run), with one activity each.
 - *Waiting batches*: 8 batches of 500 at a time with `wait_for_delivery`, by authors with 1,000
   followers in a queue that workers cannot keep up with.
-- *64 batches*: 64 batches of 3.6 MB of text on their way at once, from one connection. The server's
+- *64 batches*: 64 batches of 2.9 MB of text on their way at once, from one connection. The server's
   memory is looked at meanwhile.
 - *ListFollowing*: pages of one edge of 10,000 (1,000), 64 calls at a time.
 
@@ -100,10 +100,10 @@ async def _loads(
 
     nulls = Struct()
     nulls["nulls"] = [None] * 3_000
-    null_batch = _batch(Activity(actor="nulls", verb="post", extra=nulls) for _ in range(200))
+    null_batch = _batch(Activity(actor="nulls", verb="post", extra=nulls) for _ in range(240))
     to = [f"to:{number}" for number in range(TO)]
     addressed = _batch(Activity(actor="sender", verb="post", to=to) for _ in range(BATCH))
-    text = "x" * 7_200
+    text = "x" * 5_700
     large = _batch(Activity(actor="writer", verb="post", content=text) for _ in range(BATCH))
     to_fans = _batch(population.activity(authors[0], number) for number in range(BATCH))
     waiting = [
@@ -111,7 +111,7 @@ async def _loads(
         for author in authors
     ]
     return {
-        "batches of 4 MB of nulls": [_publishing(channel, null_batch)],
+        "batches of 2.9 MB of nulls": [_publishing(channel, null_batch)],
         "batches of 500 to 1,000 followers": [_publishing(channel, to_fans)],
         "batches of 500 with 32 `to`": [_publishing(channel, addressed)],
         f"{READERS} readers below the floor, {followees:,} followees": [
@@ -120,7 +120,7 @@ async def _loads(
         "8 batches of 500 that wait for delivery": [
             _publishing(channel, batch) for batch in waiting
         ],
-        f"{AT_ONCE} batches of 3.6 MB at once": [
+        f"{AT_ONCE} batches of 2.9 MB at once": [
             _publishing(channel, large) for _ in range(AT_ONCE)
         ],
         f"{AT_ONCE} lists of {followees:,} followees, an edge a page": [
