@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 #: Shards that one call works on at most, where keys may be of several slots.
 SHARDS_A_CALL = 16
 
-#: Followers of an entity that has some in every shard, as far as the cost of a push is concerned.
-MANY = 300
+#: Entities whose followers are remembered by their number, for what a push to them costs.
+REMEMBERED = 10_000
 
 T = TypeVar("T")
 
@@ -48,12 +48,32 @@ class Run:
     """Whether to make another call."""
 
 
+class Sizes:
+    """How many followers entities had when something was last delivered to them."""
+
+    def __init__(self) -> None:
+        self._followers: dict[str, int] = {}
+
+    def expected(self, entity: str, shards: int, of: int, most: int) -> int:
+        """Estimate the followers in some of the shards of an entity; ``most``, if unknown."""
+        followers = self._followers.get(entity)
+        return most if followers is None else min(most, math.ceil(followers * shards / of))
+
+    def note(self, entity: str, followers: int) -> None:
+        """Remember the followers of an entity, of the latest few thousand entities."""
+        self._followers.pop(entity, None)
+        self._followers[entity] = followers
+        if len(self._followers) > REMEMBERED:
+            del self._followers[next(iter(self._followers))]
+
+
 class Fanout:
     """Deliveries and retractions, and the work under way that must come to its end."""
 
     def __init__(self, store: Store, jobs: Jobs) -> None:
         self._store = store
         self._jobs = jobs
+        self._sizes = Sizes()
         self._running: set[asyncio.Task[Any]] = set()
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
@@ -109,6 +129,8 @@ class Fanout:
             run, self._store, found[0], found[0].shards, end=incarnation
         )
         ended = over or await self.work(run, found)
+        if len(found) == 1:
+            self._sizes.note(found[0].entity, progress.seen)
         if pulled or not ended or 0 < limits.celebrity_threshold <= progress.seen:
             await self.count(self._store, found, progress)
         if not ended:
@@ -257,7 +279,7 @@ class Fanout:
             *("push", scope, one.entity, run.job.subject, budget, len(shards)),
             *[places.get(shard, "-inf") for shard in shards],
             *last,
-            cost=min(budget, expected_followers(len(shards), self._store.limits.shards)),
+            cost=self._sizes.expected(one.entity, len(shards), len(one.shards), budget),
         )
         for shard, (place, feeds, cold, seen) in zip(shards, results, strict=True):
             places[shard] = place.decode()
@@ -265,18 +287,6 @@ class Fanout:
             progress.cold += cold
             progress.seen += seen
         return bool(over)
-
-
-def expected_followers(shards: int, of: int) -> int:
-    """Estimate how many followers an entity has from the number of shards that hold any.
-
-    An entity with followers in every shard may have very many: the estimate is then `MANY`.
-    """
-    if not shards:
-        return 0
-    if shards >= of:
-        return MANY
-    return min(MANY, math.ceil(math.log(1 - shards / of) / math.log(1 - 1 / of)))
 
 
 def _together(store: Store) -> int:

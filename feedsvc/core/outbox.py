@@ -14,6 +14,8 @@ from feedsvc.core.tasks import in_lanes, retrieved
 #: Outboxes that one script call reads at the most, and ids of all of them: about a millisecond's
 #: work for the store, and less for this process.
 OUTBOXES_A_CALL = 40
+#: What an outbox of a call costs the store beside its arguments, in the units of ``batching.py``.
+OUTBOX_COST = 4
 IDS_A_CALL = 4_000
 #: Calls that one merge waits for at a time.
 CALLS_A_MERGE = 6
@@ -209,7 +211,9 @@ class Outboxes:
         arguments: list[Arg] = ["older" if fetch.older else "newer"]
         for entity, cursor, count in fetch.wanted:
             arguments += (entity, "" if cursor is None else cursor, count)
-        slices = await self._store.script("outbox_read", fetch.shard, *arguments)
+        slices = await self._store.script(
+            "outbox_read", fetch.shard, *arguments, cost=OUTBOX_COST * len(fetch.wanted)
+        )
         return {
             wanted: [int(one) for one in found]
             for wanted, found in zip(fetch.wanted, slices, strict=True)

@@ -66,6 +66,11 @@ _NOT_NOW = (
 #: A replica's answers.
 _OF_REPLICA = (ReadOnlyError, MasterDownError)
 
+#: What scripts cost the store beside what their callers say, in the units of ``batching.py``: those
+#: of many commands more than others.
+_SCRIPT_COST = 10
+_SCRIPT_COSTS = {"publish": 20, "outbox_add": 30}
+
 _RECORD = ("HMGET", keys.META, "schema", "shards", "secret")
 
 
@@ -305,6 +310,7 @@ class Store:
         self, name: str, shards: int | Sequence[int], *arguments: Arg, cost: int = 0
     ) -> Any:
         """Runs a script of ``lua/`` in a shard, or in several unless this is a cluster."""
+        cost += _SCRIPT_COSTS.get(name, _SCRIPT_COST)
         script = self._scripts[name]
         tags = [self.tags[one] for one in ((shards,) if isinstance(shards, int) else shards)]
         try:

@@ -1387,6 +1387,18 @@ BUGS = (
         (f"{BATCHING}::test_one_command_does_not_wait_for_hundreds_of_another_caller",),
     ),
     Bug(
+        "audience-by-the-shards-of-a-call",
+        "a push to many followers in few shards is taken for a cheap one",
+        (
+            (
+                "core/fanout.py",
+                "        return most if followers is None else min(most, ",
+                "        return 10 * shards if followers is None else min(most, ",
+            ),
+        ),
+        (f"{BATCHING}::test_a_push_costs_what_it_may_reach_until_its_audience_is_known",),
+    ),
+    Bug(
         "batches-without-a-cost",
         "a batch holds any number of costly commands, and everybody else waits for their end",
         (

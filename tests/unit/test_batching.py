@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from feedsvc.core.batching import BATCH, BATCH_COST, CALLER, TURN_COST, Batcher, Command
+from feedsvc.core.fanout import REMEMBERED, Sizes
 
 
 class Wire:
@@ -128,3 +129,20 @@ async def test_very_many_callers_each_get_a_turn(batcher: Batcher, wire: Wire) -
     assert firsts == sorted(firsts)
     sent = [one[0] for batch in wire.batches for one in batch]
     assert len(sent) == 10_000
+
+
+def test_a_push_costs_what_it_may_reach_until_its_audience_is_known() -> None:
+    sizes = Sizes()
+    assert sizes.expected("alice", 1, 16, 500) == 500
+    sizes.note("alice", 160)
+    assert sizes.expected("alice", 1, 16, 500) == 10
+    assert sizes.expected("alice", 16, 16, 500) == 160
+    assert sizes.expected("alice", 16, 16, 90) == 90
+
+
+def test_audiences_of_so_many_entities_are_remembered() -> None:
+    sizes = Sizes()
+    for number in range(REMEMBERED + 1):
+        sizes.note(f"author{number}", 1)
+    assert sizes.expected("author0", 1, 1, 500) == 500
+    assert sizes.expected("author1", 1, 1, 500) == 1
