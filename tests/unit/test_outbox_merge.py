@@ -157,7 +157,7 @@ class Watched:
         self._script = store.script
         self.calls = self.outboxes = self.now = self.most = 0
 
-    async def script(self, name: str, shards: int, *arguments: Arg) -> Any:
+    async def script(self, name: str, shards: int, *arguments: Arg, cost: int = 0) -> Any:
         assert name == "outbox_read"
         some = (len(arguments) - 1) // 3
         assert some <= outbox.OUTBOXES_A_CALL
@@ -167,7 +167,7 @@ class Watched:
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            return await self._script(name, shards, *arguments)
+            return await self._script(name, shards, *arguments, cost=cost)
         finally:
             self.now -= 1
 
