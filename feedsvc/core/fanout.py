@@ -56,6 +56,8 @@ class Sizes:
 
     def expected(self, entity: str, shards: int, of: int, most: int) -> int:
         """Estimate the followers in some of the shards of an entity; ``most``, if unknown."""
+        if not shards:
+            return 0
         followers = self._followers.get(entity)
         return most if followers is None else min(most, math.ceil(followers * shards / of))
 
@@ -129,7 +131,7 @@ class Fanout:
             run, self._store, found[0], found[0].shards, end=incarnation
         )
         ended = over or await self.work(run, found)
-        if len(found) == 1:
+        if job.kind is Kind.DELIVER and len(found) == 1 and not pulled:  # others count nobody
             self._sizes.note(found[0].entity, progress.seen)
         if pulled or not ended or 0 < limits.celebrity_threshold <= progress.seen:
             await self.count(self._store, found, progress)

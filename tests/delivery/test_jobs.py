@@ -149,10 +149,22 @@ async def test_job_of_a_dead_worker_is_taken_over(serve: Serve, store_url: str) 
 @pytest.mark.parametrize("shards", [1, 8])
 async def test_what_nobody_follows_is_delivered_at_once(serve: Serve, shards: int) -> None:
     service = await serve(limits=Limits(shards=shards), workers=0)
-    topic = await service.publish("alice", to=["topic"], audience=Audience.AUDIENCE_TO_ONLY)
-    own = await service.publish("alice", to=["alice"])
-    assert {one.delivery.state for one in (topic, own)} == {DELIVERED}
-    assert await service.outbox("topic") == [topic.activity.id]
+    for _ in range(2):  # how many were reached the first time is remembered
+        topic = await service.publish("alice", to=["topic"], audience=Audience.AUDIENCE_TO_ONLY)
+        own = await service.publish("alice", to=["alice"])
+        assert {one.delivery.state for one in (topic, own)} == {DELIVERED}
+        assert (await service.outbox("topic"))[0] == topic.activity.id
+
+
+async def test_delete_does_not_make_the_next_push_cheap(serve: Serve) -> None:
+    """A delete reaches live followers only: it does not tell how many there are."""
+    service = await serve(limits=Limits(shards=1))
+    await service.follow_all([(f"f{number}", "alice") for number in range(30)])
+    sizes = service.server.engine.fanout._sizes
+    posted = await service.post("alice")
+    assert sizes.expected("alice", 1, 1, 500) == 30
+    await service.delete(posted, "alice")
+    assert sizes.expected("alice", 1, 1, 500) == 30
 
 
 @pytest.mark.every_store

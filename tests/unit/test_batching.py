@@ -138,6 +138,8 @@ def test_a_push_costs_what_it_may_reach_until_its_audience_is_known() -> None:
     assert sizes.expected("alice", 1, 16, 500) == 10
     assert sizes.expected("alice", 16, 16, 500) == 160
     assert sizes.expected("alice", 16, 16, 90) == 90
+    sizes.note("topic", 0)
+    assert sizes.expected("topic", 0, 0, 500) == 0
 
 
 def test_audiences_of_so_many_entities_are_remembered() -> None:
