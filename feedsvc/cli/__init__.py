@@ -4,8 +4,8 @@ from importlib import import_module
 
 import click
 
-#: Where each command is, in the order in which a newcomer meets them. A command is
-#: imported when it is asked for: the server's parts take half a second that no client has to wait.
+#: Where each command is, in the order in which a newcomer meets them. A command is imported when it
+#: is asked for: the server's parts take half a second, for which no client has to wait.
 _COMMANDS = {
     "demo": "demo.demo",
     "serve": "serve.serve",

@@ -14,9 +14,9 @@ from feedsvc.core.tasks import in_lanes, retrieved
 #: Outboxes that one script call reads at the most, and ids of all of them: about a millisecond's
 #: work for the store, and less for this process.
 OUTBOXES_A_CALL = 40
+IDS_A_CALL = 4_000
 #: What an outbox of a call costs the store beside its arguments, in the units of ``batching.py``.
 OUTBOX_COST = 4
-IDS_A_CALL = 4_000
 #: Calls that one merge waits for at a time.
 CALLS_A_MERGE = 6
 #: A merge of more outboxes than this is wide, and so many wide merges of a process run at a time.

@@ -233,10 +233,9 @@ class Store:
 
         Raises StoreUnavailable.
         """
-        self._greeted = False
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
-        await self.call("TIME")
+        await self.greet_again()
 
     async def examine(self) -> bool:
         """Looks whether the store is as all connections of this process know it.
