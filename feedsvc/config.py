@@ -50,6 +50,9 @@ class Limits(_Validated):
     inline_audience: int = _bounded(
         1_000, 1, 100_000, "followers about whom a publish delivers before it answers"
     )
+    step_audience: int = _bounded(
+        500, 0, 1_000, "followers that the very step which publishes delivers to at the most"
+    )
     max_jobs: int = _bounded(
         10_000,
         1,

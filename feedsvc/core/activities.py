@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Any
 
 from feedsvc.core import ids, keys
 from feedsvc.core.fanout import Fanout
-from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, parse
+from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, Progress, parse
 from feedsvc.core.requests import record
 from feedsvc.core.sources import Source
 from feedsvc.core.store import Store
@@ -139,21 +140,24 @@ class Activities:
 
     async def _publish(self, new: NewActivity, request_id: str) -> Published:
         incarnation = self._store.eras[self.shard(new.actor)]
-        outcome, activity_id, bitmap, mode, due = await self._commit(new, request_id)
+        outcome, activity_id, bitmap, mode, due, *pushed = await self._commit(new, request_id)
         already = outcome != b"published"
         if not already and new.publish_ms is None:
             shard = ids.shard_of(activity_id)
             self._latest[shard] = max(self._latest[shard], activity_id)
         job = _delivering(activity_id, new.actor, new.to, followers=new.followers)
+        own = Source.of(new.actor, bitmap, mode) if new.followers else None
+        progress = Progress()
+        if own and not already:
+            progress = self._fanout.pushed(own, pushed, ended=not due)
         if due:
-            own = Source.of(new.actor, bitmap, mode) if new.followers else None
-            delivery = await self._fanout.inline(job, own, incarnation)
+            delivery = await self._fanout.inline(job, own, incarnation, progress)
             if not delivery.held:  # outboxes were trimmed after they were looked at
                 raise _too_old(new)
         elif already:
             delivery = await self._jobs.delivery(job)
         else:
-            delivery = Delivery()
+            delivery = progress.delivery("delivered")
         return Published(activity_id, already, delivery)
 
     async def delivery(
@@ -162,9 +166,8 @@ class Activities:
         """How far a delivery has come; ``followers``: whether the actor's are addressed."""
         return await self._jobs.delivery(_delivering(activity_id, actor, to, followers=followers))
 
-    async def _commit(
-        self, new: NewActivity, request_id: str
-    ) -> tuple[bytes, int, bytes, bytes, int]:
+    async def _commit(self, new: NewActivity, request_id: str) -> tuple[Any, ...]:
+        """Publish, and return what ``publish.lua`` does, if that is no refusal."""
         now = self._store.clock.now_ms()
         shard = self.shard(new.actor)
         name, seconds = record(self._store.limits, "p", new.actor, request_id)
@@ -183,6 +186,7 @@ class Activities:
         if not new.followers and not await self._some_hold(proposed, new.to):
             own = "-"
         call = secrets.token_hex(4)
+        budget, cost = self._fanout.at_once(new.actor)
         while True:
             outcome, found, *rest = await self._store.script(
                 "publish",
@@ -197,12 +201,13 @@ class Activities:
                 f"{new.actor}\0{new.external_id}" if new.external_id else "",
                 own,
                 call,
+                budget,
                 *new.to,
+                cost=cost,
             )
             match outcome:
                 case b"published" | b"replayed" | b"duplicate":
-                    bitmap, mode, due = rest
-                    return outcome, int(found), bitmap, mode, due
+                    return outcome, int(found), *rest
                 case b"busy":
                     continue
                 case _:

@@ -31,6 +31,10 @@ SHARDS_A_CALL = 16
 #: Entities whose followers are remembered by their number, for what a push to them costs.
 REMEMBERED = 10_000
 
+#: Work that the step which publishes takes upon itself, in followers, and what is expected of it,
+#: while it is not known how many there are.
+UNKNOWN_BUDGET, UNKNOWN_COST = 64, 20
+
 T = TypeVar("T")
 
 
@@ -60,6 +64,16 @@ class Sizes:
             return 0
         followers = self._followers.get(entity)
         return most if followers is None else min(most, math.ceil(followers * shards / of))
+
+    def at_once(self, entity: str, most: int) -> tuple[int, int]:
+        """Say how much work the step that publishes is to take upon itself, and its cost.
+
+        That is all of it or, where the followers are more than ``most``, nothing.
+        """
+        followers = self._followers.get(entity)
+        if followers is None:
+            return min(most, UNKNOWN_BUDGET), min(most, UNKNOWN_COST)
+        return (most, followers) if followers <= most else (0, 0)
 
     def note(self, entity: str, followers: int) -> None:
         """Remember the followers of an entity, of the latest few thousand entities."""
@@ -94,13 +108,31 @@ class Fanout:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def inline(self, job: Job, own: Source | None, incarnation: str) -> Delivery:
+    def at_once(self, actor: str) -> tuple[int, int]:
+        """Say how much work the step that publishes is to take upon itself, and its cost."""
+        if self._store.cluster:
+            return 0, 0
+        return self._sizes.at_once(actor, self._store.limits.step_audience)
+
+    def pushed(self, own: Source, results: Sequence[Any], *, ended: bool) -> Progress:
+        """Take down how far the step that published has delivered by itself."""
+        progress = Progress()
+        if results:
+            _note(progress, own, own.shards, results)
+        if ended and not own.pulled:
+            self._sizes.note(own.entity, progress.seen)
+        return progress
+
+    async def inline(
+        self, job: Job, own: Source | None, incarnation: str, progress: Progress | None = None
+    ) -> Delivery:
         """Does a job while its caller waits; if that takes too long, workers go on.
 
-        ``own`` is the actor as the step that made the job saw it; ``incarnation`` is the store's
-        from before that step. Whatever goes wrong, the job stays, and is taken over.
+        ``own`` is the actor as the step that made the job saw it, and ``progress`` how far that
+        step has come with it; ``incarnation`` is the store's from before that step. Whatever goes
+        wrong, the job stays, and is taken over.
         """
-        progress = Progress()
+        progress = progress or Progress()
         try:
             return await self._inline(job, own, incarnation, progress)
         except StoreUnavailable:
@@ -127,9 +159,9 @@ class Fanout:
             lambda: each,
             go_on=lambda: progress.seen + progress.told < limits.inline_audience,
         )
-        over = self._at_once(job, found) and await self._push(
-            run, self._store, found[0], found[0].shards, end=incarnation
-        )
+        over = False
+        if self._at_once(job, found) and (left := _left(run, found[0])):
+            over = await self._push(run, self._store, found[0], list(left), end=incarnation)
         ended = over or await self.work(run, found)
         if job.kind is Kind.DELIVER and len(found) == 1 and not pulled:  # others count nobody
             self._sizes.note(found[0].entity, progress.seen)
@@ -283,17 +315,25 @@ class Fanout:
             *last,
             cost=self._sizes.expected(one.entity, len(shards), len(one.shards), budget),
         )
-        for shard, (place, feeds, cold, seen) in zip(shards, results, strict=True):
-            places[shard] = place.decode()
-            progress.feeds += feeds
-            progress.cold += cold
-            progress.seen += seen
+        _note(progress, one, shards, results)
         return bool(over)
 
 
 def _together(store: Store) -> int:
     """Shards that one call may work on."""
     return 1 if store.cluster else SHARDS_A_CALL
+
+
+def _note(
+    progress: Progress, source: Source, shards: Sequence[int], results: Sequence[Any]
+) -> None:
+    """Take down how far pushing has come in some shards."""
+    places = progress.of(source)
+    for shard, (place, feeds, cold, seen) in zip(shards, results, strict=True):
+        places[shard] = place.decode()
+        progress.feeds += feeds
+        progress.cold += cold
+        progress.seen += seen
 
 
 def _left(run: Run, one: Source) -> deque[int]:

@@ -49,8 +49,10 @@ kind    type    what lives there
 A store that lost its last writes when it was started anew begins another *incarnation*: it stands after the letter of
 ``f``, ``F``, ``l``, ``m`` and ``n``, so that feeds are cold and logs gone. There is none before the first time. Its *era* is
 random and changes too, also when the store has lost everything: what was begun in one era is not finished in another.
+The shards of a node have one incarnation.
 
-``feedsvc:meta`` (hash) holds what the store was created with: ``shards``, ``schema``, ``secret``. The channel
+``feedsvc:meta`` (hash) holds what the store was created with: ``shards``, ``schema``, ``secret``. ``feedsvc:latest``
+(string) is the greatest id that any outbox or feed has ever held, where all shards are on one node. The channel
 ``<tag>wake`` carries the names of live logs that have grown, with NUL between them. Over ``feedsvc:echo:<random>`` a
 process hears itself.
 """
@@ -62,7 +64,8 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 META = "feedsvc:meta"
 ECHO = "feedsvc:echo:"
-SCHEMA = 4
+LATEST = "feedsvc:latest"
+SCHEMA = 5
 
 _KINDS = {
     "ACTIVITY": "a",
@@ -131,9 +134,9 @@ _SINGLE = (
 
 LUA = r"""
 local TAG, INCARNATION = KEYS[1], nil
-local function use(tag) TAG, INCARNATION = tag, nil end
+local function use(tag) TAG = tag end
 local function key(kind, name) return TAG .. kind .. ':' .. name end
--- Of what can be lost without harm: see "incarnation" above.
+-- Of what can be lost without harm: see "incarnation" above. All shards of a node have the same.
 local function cache_key(kind, name)
   INCARNATION = INCARNATION or redis.call('HGET', TALLIES, 'incarnation') or ''
   return TAG .. kind .. INCARNATION .. ':' .. name
@@ -150,6 +153,7 @@ def lua_names() -> dict[str, str]:
     texts = FIELDS | LOGS
     return {
         "WAKE": "(TAG .. 'wake')",
+        "LATEST": f"'{LATEST}'",
         **{name: f"(TAG .. '{_KINDS[name]}')" for name in _SINGLE},
         **{name: f"'{letter}'" for name, letter in _KINDS.items() if name not in _SINGLE},
         **{

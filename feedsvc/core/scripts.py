@@ -12,7 +12,7 @@ from hashlib import sha1
 from importlib.resources import files
 
 from feedsvc.config import Limits
-from feedsvc.core.keys import LUA, lua_names
+from feedsvc.core.keys import LUA, lua_names, tags
 
 SHARDLESS = frozenset({"meta"})
 """Scripts that work on no shard: they get neither key schema nor limits."""
@@ -89,8 +89,8 @@ def _words(text: str) -> set[str]:
 
 
 @lru_cache(maxsize=8)
-def load(limits: Limits) -> dict[str, Script]:
-    """All scripts by name, made for these limits."""
+def load(limits: Limits, *, one_node: bool = True) -> dict[str, Script]:
+    """All scripts by name, made for these limits; ``one_node``: a script may touch all shards."""
     folder = files("feedsvc.core") / "lua"
     library = {
         entry.name.removesuffix(".lua"): entry.read_text()
@@ -98,6 +98,8 @@ def load(limits: Limits) -> dict[str, Script]:
         if entry.name.endswith(".lua")
     }
     names = lua_names() | {name: str(value) for name, value in _constants(limits).items()}
+    names["ONE_NODE"] = "true" if one_node else "false"
+    names["TAGS"] = "{" + ", ".join(f"'{tag}'" for tag in tags(limits.shards)) + "}"
     scripts = {}
     for entry in folder.iterdir():
         name = entry.name.removesuffix(".lua")

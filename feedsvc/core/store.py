@@ -93,6 +93,7 @@ class ForeignStore(StoreUnavailable):
 class _Known:
     """What all connections of a process know of the store."""
 
+    scripts: dict[str, scripts.Script]
     secret: bytes = b""
     cluster: bool = False
     clock: Clock = field(default_factory=Clock)
@@ -113,9 +114,8 @@ class Store:
         self.eras = ["-"] * limits.shards
         """By shard, what the store was when it was connected to. After a loss, or when the data was
         replaced, it has an era that it never had before."""
-        self._known = known or _Known()
+        self._known = known or _Known(scripts.load(limits))
         self._known.members.append(self)
-        self._scripts = scripts.load(limits)
         self._batcher = Batcher(self._send, _translated)
         self._connection: AbstractConnection | None = None
         self._greeted = False
@@ -164,17 +164,20 @@ class Store:
                 fitness.check(info)
                 if info.get("cluster_enabled"):
                     fitness.check_cluster(await self.redis.cluster("INFO"))
-                for script in self._scripts.values():
+                    self._known.cluster = True
+                    self._known.scripts = scripts.load(self.limits, one_node=False)
+                for script in self._known.scripts.values():
                     await self.redis.script_load(script.source)
                 await self.redis.role()
                 record = await self.redis.execute_command(*_RECORD)  # type: ignore[no-untyped-call]
                 if None in record:
-                    record = await self.redis.eval(self._scripts["meta"].source, 1, *self._own())
+                    record = await self.redis.eval(
+                        self._known.scripts["meta"].source, 1, *self._own()
+                    )
         try:
             self._adopt(record)
         except ForeignStore as error:
             raise StoreUnfit(error.reason) from None
-        self._known.cluster = bool(info.get("cluster_enabled"))
         await self._meet()
 
     async def _meet(self) -> None:
@@ -248,7 +251,7 @@ class Store:
         asked = time.monotonic()
         commands: list[Command] = [
             ("TIME",),
-            ("EVAL", self._scripts["meta"].source, 1, *self._own()),
+            ("EVAL", self._known.scripts["meta"].source, 1, *self._own()),
             _RECORD,
             *(("HGET", keys.tallies(tag), "era") for tag in self.tags),
         ]
@@ -310,7 +313,7 @@ class Store:
     ) -> Any:
         """Runs a script of ``lua/`` in a shard, or in several unless this is a cluster."""
         cost += _SCRIPT_COSTS.get(name, _SCRIPT_COST)
-        script = self._scripts[name]
+        script = self._known.scripts[name]
         tags = [self.tags[one] for one in ((shards,) if isinstance(shards, int) else shards)]
         try:
             return await self.call("EVALSHA", script.sha, len(tags), *tags, *arguments, cost=cost)
@@ -381,23 +384,24 @@ class Store:
             and synced
             and info.get("master_replid2", "").strip("0") == ""
         )
-        script = self._scripts["incarnate"]
+        script = self._known.scripts["incarnate"]
         rest = (info["run_id"], int(self.lossy), secrets.token_hex(6))
+        groups = [(tag,) for tag in self.tags] if self.cluster else [self.tags]
         commands = [("SCRIPT", "LOAD", script.source)]
-        commands += [("EVALSHA", script.sha, 1, tag, *rest) for tag in self.tags]
+        commands += [("EVALSHA", script.sha, len(tags), *tags, *rest) for tags in groups]
         _, *answers = await self._ask(connection, _packed(commands), len(commands))
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        self.incarnations = [incarnation.decode() for incarnation, _ in answers]
-        self.eras = [era.decode() for _, era in answers]
+        self.incarnations = [name.decode() for name, *eras in answers for _ in eras]
+        self.eras = [era.decode() for _, *eras in answers for era in eras]
         self._role_seen = asked
         self._greeted = True
 
     async def _greet_record(self, connection: AbstractConnection, record: Any) -> None:
         """Compares the store's record with this process's; makes it if the store lost it."""
         if not isinstance(record, Exception) and None in record:
-            command = ("EVAL", self._scripts["meta"].source, 1, *self._own())
+            command = ("EVAL", self._known.scripts["meta"].source, 1, *self._own())
             (record,) = await self._ask(connection, _packed([command]), 1)
         if isinstance(record, Exception):
             raise record

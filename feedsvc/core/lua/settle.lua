@@ -1,4 +1,4 @@
--- include: packed
+-- include: packed latest
 -- Merges what was read of a followee's outbox into the warm feed and flips the edge from PULL to PUSH, unless
 -- the edge has changed since, or how the followee's are to be.
 -- KEYS  the tag of the follower's shard
@@ -17,6 +17,7 @@ if stored[1] and stored[1]:byte() ~= MARKER and #ARGV > 5 then
   local head = table.remove(stored, 1)
   local floor = ARGV[5] > head and ARGV[5] or head
   local merged = packed_merge(stored, arguments(6), floor)
+  latest_raise(ARGV[#ARGV])
   if #merged > #stored or floor ~= head then
     local ttl = redis.call('PTTL', feed)
     redis.call('DEL', feed)

@@ -41,9 +41,11 @@ local function deep_late(user, id, source, below)
   if below then deep_spend(deep, head, 1) end
 end
 
--- Delivers an id to a user's warm feed, and to the deep segment if it belongs there. Returns as packed_insert does.
-local function feed_insert(user, id, source)
-  local outcome, cost, _, trimmed = packed_insert(cache_key(FEED, user), id, FEED_CAP, FEED_MOST)
+-- Delivers an id to a user's warm feed, and to the deep segment if it belongs there. `newest`: it is greater than all
+-- others. Returns as packed_insert does.
+local function feed_insert(user, id, source, newest)
+  local insert = newest and packed_append_newest or packed_insert
+  local outcome, cost, _, trimmed = insert(cache_key(FEED, user), id, FEED_CAP, FEED_MOST)
   if outcome == BELOW or cost == FAR then deep_late(user, id, source, outcome == BELOW) end
   if trimmed then
     local deep = cache_key(DEEP, user)

@@ -7,16 +7,19 @@ local LAST_NUMBER = 2 ^ 24 - 1
 -- Lists a bucket, on average: between one and two times as many are within what the store packs, and so is a list.
 local BUCKET = 50
 
--- The last entity that was hashed: a push asks for the same one in every shard.
-local hashed, hash
+-- The last entity that was looked for, among how many buckets, and where: a push asks for the same one in every shard.
+local hashed, hash, hashed_among, hashed_place
 
 -- The bucket of an entity. Buckets are split one at a time, in turn (linear hashing).
 local function bucket_of(entity, buckets)
-  if entity ~= hashed then hashed, hash = entity, tonumber(redis.sha1hex(entity):sub(1, 8), 16) end
-  local level = 1
-  while level * 2 <= buckets do level = level * 2 end
-  local place = hash % (level * 2)
-  return key(FEW_FOLLOWERS, place < buckets and place or hash % level)
+  if entity ~= hashed or buckets ~= hashed_among then
+    if entity ~= hashed then hashed, hash = entity, tonumber(redis.sha1hex(entity):sub(1, 8), 16) end
+    local level = 1
+    while level * 2 <= buckets do level = level * 2 end
+    local place = hash % (level * 2)
+    hashed_among, hashed_place = buckets, string.format('%.0f', place < buckets and place or hash % level)
+  end
+  return key(FEW_FOLLOWERS, hashed_place)
 end
 
 local function buckets_now() return tonumber(redis.call('HGET', TALLIES, 'buckets') or 1) end

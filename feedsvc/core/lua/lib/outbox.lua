@@ -62,11 +62,11 @@ local function let_go(outbox, id)
   end
 end
 
--- Inserts an id into an outbox and lets go what is over the cap, which becomes the floor. Says whether the outbox
--- holds the id now.
-local function outbox_insert(entity, id)
+-- Inserts an id into an outbox and lets go what is over the cap, which becomes the floor. `newest`: the id is greater
+-- than all others. Says whether the outbox holds the id now.
+local function outbox_insert(entity, id, newest)
   local list = key(OUTBOX, entity)
-  local outcome, _, length = packed_insert(list, id, OUTBOX_CAP, math.huge)
+  local outcome, _, length = (newest and packed_append_newest or packed_insert)(list, id, OUTBOX_CAP, math.huge)
   if outcome == COLD then length = redis.call('RPUSH', list, '0', id) end
   if outcome == BELOW then let_go(entity, id) end
   local floor = outcome == BELOW and id or '0'

@@ -59,6 +59,14 @@ local function packed_insert(list, id, keep, most)
   return ADDED, cost, length
 end
 
+-- The same for an id that is greater than all that any list holds.
+local function packed_append_newest(list, id, keep, most)
+  local length = redis.call('RPUSHX', list, id)
+  if length == 0 then return COLD, 1 end
+  if length > most + 1 then return ADDED, 1, length, packed_trim(list, keep) end
+  return ADDED, 1, length
+end
+
 -- Appends many ids: unpack() is bounded by Lua's stack.
 local function packed_append(list, ids)
   for first = 1, #ids, 512 do
