@@ -112,7 +112,9 @@ class Fanout:
         """Say how much work the step that publishes is to take upon itself, and its cost."""
         if self._store.cluster:
             return 0, 0
-        return self._sizes.at_once(actor, self._store.limits.step_audience)
+        limits = self._store.limits
+        most = min(limits.step_audience, limits.push_chunk, limits.inline_audience)
+        return self._sizes.at_once(actor, most)
 
     def pushed(self, own: Source, results: Sequence[Any], *, ended: bool) -> Progress:
         """Take down how far the step that published has delivered by itself."""
@@ -160,7 +162,7 @@ class Fanout:
             go_on=lambda: progress.seen + progress.told < limits.inline_audience,
         )
         over = False
-        if self._at_once(job, found) and (left := _left(run, found[0])):
+        if run.go_on() and self._at_once(job, found) and (left := _left(run, found[0])):
             over = await self._push(run, self._store, found[0], list(left), end=incarnation)
         ended = over or await self.work(run, found)
         if job.kind is Kind.DELIVER and len(found) == 1 and not pulled:  # others count nobody

@@ -155,7 +155,7 @@ if external ~= '' then redis.call('SET', key(EXTERNAL, external), id .. digest) 
 local shards = {}
 if needed and budget > 0 and #ARGV == 11 and mode:sub(1, 1) ~= 'P' then shards = follower_shards() end
 if #shards > SHARDS_A_STEP then shards = {} end
-local any_live = any_live_in({KEYS[1], unpack(shards)})
+local any_live = any_live_in({unpack(KEYS), unpack(shards)})
 use(KEYS[1])
 if own then
   outbox_insert(actor, id, newest)
