@@ -16,6 +16,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
@@ -35,6 +36,8 @@ ENTRIES_A_CALL = 400
 LOGS_A_CALL, LOGS_A_ROUND, BODIES_A_CALL = 32, 128, 128
 #: Bytes of bodies after which the rest of what a round of reads found is left to the next round.
 BYTES_A_ROUND = 8_388_608
+#: The same of bodies that one call gives beside the logs; others are asked for by themselves.
+BYTES_A_CALL = 262_144
 #: Readers that are told in one turn of the event loop: with the streams that they wake, about a
 #: millisecond, after which others are served.
 TOLD_A_TURN = 16
@@ -59,6 +62,45 @@ _KINDS: dict[bytes, Kind] = {
 
 class LogLost(Exception):
     """The log does not hold the entry to continue after: events are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a call says of a log."""
+
+    flat: Any
+    """As ``live_read.lua`` gives it; an error, if that is what came of it."""
+    bodies: dict[int, bytes | None]
+    """The bodies of what was added to the logs of the call, as they were when these were read."""
+
+    def added(self) -> set[int]:
+        """The activities that were added."""
+        if not isinstance(self.flat, list):
+            return set()
+        pairs = zip(self.flat[1::4], self.flat[2::4], strict=True)
+        return {int(what) for kind, what in pairs if kind == b"a"}
+
+    def entries(self, more: dict[int, bytes | None]) -> tuple[Found, bool]:
+        """The entries up to the first whose body was not read, and whether there may be more.
+
+        ``more`` has bodies that were read by themselves.
+        """
+        if isinstance(self.flat, Exception):
+            return self.flat, False
+        if not isinstance(self.flat, list):
+            return LogLost(), False
+        entries: list[Entry] = []
+        fields = (self.flat[part::4] for part in range(4))
+        for place, kind, what, route in zip(*fields, strict=True):
+            body = None
+            if kind == b"a":
+                number = int(what)
+                bodies = self.bodies if number in self.bodies else more
+                if number not in bodies:
+                    return entries, True
+                body = bodies[number]
+            entries.append(Entry(place.decode(), _KINDS[kind], what.decode(), route.decode(), body))
+        return entries, len(entries) == ENTRIES_A_READ
 
 
 class Live:
@@ -212,43 +254,38 @@ class Live:
 
         An exception says why it is not known what the log holds: LogLost, for one.
         """
-        found: list[Any] = [b"later"] * len(wanted)
-        while left := [number for number, flat in enumerate(found) if flat == b"later"]:
+        found = [_Answer(b"later", {})] * len(wanted)
+        while left := [number for number, answer in enumerate(found) if answer.flat == b"later"]:
             together = 1 if self._store.cluster else LOGS_A_CALL
             calls = [left[first : first + together] for first in range(0, len(left), together)]
             answers = await asyncio.gather(
                 *(self._call([wanted[number] for number in call]) for call in calls)
             )
-            for call, answer in zip(calls, answers, strict=True):
-                for number, flat in zip(call, answer, strict=True):
-                    found[number] = flat
-        added = {
-            int(what): None
-            for flat in found
-            if isinstance(flat, list)
-            for kind, what in zip(flat[1::4], flat[2::4], strict=True)
-            if kind == b"a"
-        }
-        bodies = await self._bodies_of(list(added))
-        return [
-            _entries(flat, bodies) if isinstance(flat, list) else (_failed(flat), False)
-            for flat in found
-        ]
+            for call, answered in zip(calls, answers, strict=True):
+                for number, answer in zip(call, answered, strict=True):
+                    found[number] = answer
+        missing = {one: None for answer in found for one in answer.added() - answer.bodies.keys()}
+        more = await self._bodies_of(list(missing))
+        return [answer.entries(more) for answer in found]
 
-    async def _call(self, wanted: list[tuple[Log, str]]) -> list[Any]:
+    async def _call(self, wanted: list[tuple[Log, str]]) -> list["_Answer"]:
         """What the script says of some logs; the error, of one that cannot be read."""
-        rest: list[Arg] = [ENTRIES_A_READ, ENTRIES_A_CALL]
+        rest: list[Arg] = [ENTRIES_A_READ, ENTRIES_A_CALL, BYTES_A_CALL]
         for one, place in wanted:
             rest += (one.name, place)
         try:
             shards = [one.shard for one, _ in wanted]
-            return list(await self._store.script("live_read", shards, *rest))
+            *flats, frames = await self._store.script("live_read", shards, *rest)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 (it ends the stream that follows it)
             if len(wanted) == 1:
-                return [error]
+                return [_Answer(error, {})]
             return [found for one in wanted for found in await self._call([one])]
+        bodies = {
+            int(one): frame or None for one, frame in zip(frames[::2], frames[1::2], strict=True)
+        }
+        return [_Answer(flat, bodies) for flat in flats]
 
     async def _bodies_of(self, added: list[int]) -> dict[int, bytes | None]:
         """The bodies of activities; of the first ones only, if all are too many bytes at a time."""
@@ -372,23 +409,6 @@ class Live:
 
     def _tick_of(self, moment: float) -> int:
         return int(moment / self._tick_seconds)
-
-
-def _entries(flat: list[bytes], bodies: dict[int, bytes | None]) -> tuple[list[Entry], bool]:
-    """The entries up to the first whose body was not read, and whether there may be more."""
-    entries: list[Entry] = []
-    for place, kind, what, route in zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True):
-        body = None
-        if kind == b"a":
-            if (number := int(what)) not in bodies:
-                return entries, True
-            body = bodies[number]
-        entries.append(Entry(place.decode(), _KINDS[kind], what.decode(), route.decode(), body))
-    return entries, len(entries) == ENTRIES_A_READ
-
-
-def _failed(said: Any) -> Exception:
-    return said if isinstance(said, Exception) else LogLost()
 
 
 def _varied(seconds: float) -> float:
