@@ -152,6 +152,9 @@ class Server:
                 # A second server on the port must fail, not share it in silence.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", config.max_request_bytes),
+                # A call that has not begun holds 64 KB of its request here, not megabytes: gRPC
+                # would widen the window of every call by what the connection could carry.
+                ("grpc.http2.bdp_probe", 0),
                 # A connection whose other end is gone without a word is noticed and ended.
                 ("grpc.keepalive_time_ms", int(config.keepalive_seconds * 1000)),
                 ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),

@@ -1,12 +1,14 @@
 """Batches: commands that are issued while a batch is in flight leave together as the next one.
 
 One system call and one pass of the event loop serve many commands. Callers take turns: a batch
-holds a few commands of each, and takes the store a few milliseconds at the most, so that a caller
-with hundreds of commands waiting delays a caller with a single command by a batch or two.
+holds a few commands of each, and takes the store a few milliseconds at the most; while a caller
+with hundreds of commands waiting is not alone, about one. So it delays a caller with a single
+command by a batch or two.
 """
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -20,9 +22,14 @@ BATCH = 256
 #: The cost of the commands that leave together, and of those that a caller sends in one turn; the
 #: last command may exceed it. A command costs one for each of its arguments, and what its caller
 #: says beside; 100 take the store about 0.4 ms.
-BATCH_COST, TURN_COST = 600, 100
-#: Turns of the event loop for which a batch is collected when several callers are about.
-TURNS = 6
+BATCH_COST, TURN_COST = 800, 100
+#: The same of a batch to which callers with much to send may add, while other callers are about.
+SHARED_COST = 250
+#: Seconds after its last command for which a caller is about.
+ABOUT_SECONDS = 0.1
+#: Turns of the event loop for which a batch is collected when several commands are about; and
+#: seconds after which it leaves nevertheless, if they are of several callers.
+TURNS, COLLECTING_SECONDS = 6, 0.0005
 
 CALLER: ContextVar[object] = ContextVar("caller", default=None)
 """On whose behalf the current task works: what takes turns. None: the service itself."""
@@ -57,6 +64,9 @@ class Batcher:
         self._free = asyncio.Event()
         self._free.set()
         self._busy = False
+        self._last_caller: object = None
+        self._others_seen = -ABOUT_SECONDS
+        """When the caller was last another one than before."""
         self.sent = 0
         """Batches sent so far."""
 
@@ -70,6 +80,10 @@ class Batcher:
             self._loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = self._loop.create_future()
         caller = CALLER.get()
+        if caller is not None and caller != self._last_caller:
+            if self._last_caller is not None:
+                self._others_seen = time.monotonic()
+            self._last_caller = caller
         queue = self._queues.get(caller)
         if queue is None:
             queue = self._queues[caller] = deque()
@@ -96,9 +110,7 @@ class Batcher:
 
     async def _send_all(self) -> None:
         while self._queues:
-            # Those whom the last answers woke, or who are about to ask, are in this batch too.
-            for _ in range(TURNS if self._busy else 1):
-                await asyncio.sleep(0)
+            await self._collect()
             batch = self._next_batch()
             if not batch:
                 continue
@@ -118,6 +130,15 @@ class Batcher:
                 self._free.set()
             self._hand_out(batch, answers)
 
+    async def _collect(self) -> None:
+        """Wait for those whom the last answers woke, or who are about to ask."""
+        began = time.monotonic()
+        for _ in range(TURNS if self._busy else 1):
+            await asyncio.sleep(0)
+            # Nobody is to wait for what others do between two commands.
+            if len(self._queues) > 1 and time.monotonic() - began > COLLECTING_SECONDS:
+                return
+
     def _hand_out(self, batch: list[_Waiting], answers: list[Any]) -> None:
         for (_, answer, _), value in zip(batch, answers, strict=True):
             if answer.done():  # its caller was cancelled
@@ -131,7 +152,9 @@ class Batcher:
         """The commands of the next batch: some of each caller, in turn."""
         batch: list[_Waiting] = []
         left = BATCH_COST
-        while left > 0 and len(batch) < BATCH and self._queues:
+        shared = time.monotonic() - self._others_seen < ABOUT_SECONDS
+        keep = BATCH_COST - SHARED_COST if shared else 0
+        while len(batch) < BATCH and left > (0 if self._newcomers else keep) and self._queues:
             caller = (self._newcomers or self._turns).popleft()
             queue, turn = self._queues[caller], TURN_COST
             while queue and turn > 0 and left > 0 and len(batch) < BATCH:

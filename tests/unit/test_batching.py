@@ -1,13 +1,24 @@
 """Turns between callers: what leaves in which batch."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextvars import copy_context
 from typing import Any
 
 import pytest
 
-from feedsvc.core.batching import BATCH, BATCH_COST, CALLER, TURN_COST, Batcher, Command
+from feedsvc.core.batching import (
+    ABOUT_SECONDS,
+    BATCH,
+    BATCH_COST,
+    CALLER,
+    SHARED_COST,
+    TURN_COST,
+    TURNS,
+    Batcher,
+    Command,
+)
 from feedsvc.core.fanout import REMEMBERED, Sizes
 
 
@@ -79,10 +90,45 @@ async def test_commands_of_one_caller_leave_in_their_order(batcher: Batcher, wir
 
 
 async def test_a_batch_is_bounded_by_its_cost(batcher: Batcher, wire: Wire) -> None:
-    await asyncio.gather(*calls(batcher, "costly", 50, cost=300))
+    await asyncio.gather(*calls(batcher, "alone", 50, cost=300))
     assert max(map(len, wire.batches)) <= BATCH_COST // 300 + 1
-    await asyncio.gather(*calls(batcher, "cheap", 2 * BATCH))
+    await asyncio.gather(*calls(batcher, "alone", 2 * BATCH))
     assert max(map(len, wire.batches)) == BATCH
+
+
+async def test_batches_are_short_while_somebody_is_beside_who_has_much_to_send(
+    batcher: Batcher, wire: Wire
+) -> None:
+    await asyncio.gather(*calls(batcher, "calm", 1), *calls(batcher, "greedy", 2_000))
+    # A command costs 2; the last turn of a batch may exceed what is left.
+    assert max(map(len, wire.batches)) <= (SHARED_COST + TURN_COST) / 2
+    await asyncio.sleep(2 * ABOUT_SECONDS)
+    wire.batches.clear()
+    await asyncio.gather(*calls(batcher, "greedy", 2_000))
+    assert max(map(len, wire.batches)) == BATCH
+
+
+async def test_many_callers_with_little_to_send_share_a_batch(batcher: Batcher, wire: Wire) -> None:
+    everybody = [calls(batcher, f"caller {number}", 1)[0] for number in range(BATCH)]
+    await asyncio.gather(*everybody)
+    assert len(wire.batches) == 1
+
+
+async def test_a_batch_does_not_wait_for_what_others_do(batcher: Batcher, wire: Wire) -> None:
+    """While several callers are about, it is collected for as long as that takes no time."""
+
+    async def busy() -> None:
+        while True:
+            time.sleep(0.002)  # noqa: ASYNC251 (that is what keeps the loop)
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    turns = list[int]()
+    await asyncio.gather(*calls(batcher, "a", 2))  # a batch of several is followed by collecting
+    task = asyncio.create_task(busy())
+    await asyncio.gather(*calls(batcher, "a", 1), *calls(batcher, "b", 1))
+    assert len(turns) < TURNS
+    task.cancel()
 
 
 async def test_callers_share_by_cost_not_by_number(batcher: Batcher, wire: Wire) -> None:
