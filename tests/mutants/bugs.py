@@ -30,6 +30,7 @@ SUBSCRIPTIONS = "tests/contract/test_subscriptions.py"
 STREAMS = "tests/streams/test_streams.py"
 NEIGHBOURS = "tests/contract/test_neighbours.py"
 BATCHING = "tests/unit/test_batching.py"
+LATEST = "tests/delivery/test_latest.py"
 ADMISSION = "tests/unit/test_admission.py"
 BAD_INPUT = "tests/contract/test_bad_input.py"
 ENDED = "tests/contract/test_ended_calls.py"
@@ -92,14 +93,14 @@ BUGS = (
                 "'-inf', '+inf', 'LIMIT', tonumber(position) or 0, count)",
             ),
             (
-                "core/lua/push.lua",
+                "core/lua/lib/push.lua",
                 "{redis.call('ZSCORE', key(FOLLOWERS, author), followers[i - 1]), delivered",
                 "{tostring((tonumber(position) or 0) + i - 1), delivered",
             ),
             (
-                "core/lua/push.lua",
-                "redis.call('ZSCORE', key(FOLLOWERS, author), followers[count])",
-                "tostring((tonumber(position) or 0) + count)",
+                "core/lua/lib/push.lua",
+                "redis.call('ZSCORE', key(FOLLOWERS, author), followers[budget])",
+                "tostring((tonumber(position) or 0) + budget)",
             ),
         ),
         (PAIRS,),
@@ -239,7 +240,7 @@ BUGS = (
         "the live log is told only what the stored feed did not hold: a rebuild swallows events",
         (
             (
-                "core/lua/push.lua",
+                "core/lua/lib/push.lua",
                 "if any_live and leased(follower)",
                 "if any_live and outcome ~= PRESENT and leased(follower)",
             ),
@@ -264,7 +265,7 @@ BUGS = (
         (
             (
                 "core/lua/publish.lua",
-                "if needed then job_due(job(id)) end\n",
+                "if not all then job_due(job(id)) end\n",
                 "",
             ),
         ),
@@ -281,8 +282,8 @@ BUGS = (
         "a push appends, whether the feed holds the id or not",
         (
             (
-                "core/lua/push.lua",
-                "feed_insert(follower, id, author)",
+                "core/lua/lib/push.lua",
+                "feed_insert(follower, id, author, newest)",
                 "(redis.call('RPUSHX', cache_key(FEED, follower), id) > 0 and ADDED or COLD), 1",
             ),
         ),
@@ -309,8 +310,9 @@ BUGS = (
         (
             (
                 "core/lua/push.lua",
-                "  use(KEYS[i])\n  results[i] = push(",
-                "  use(KEYS[i])\n  INCARNATION = ARGV[4 + shards + i]\n  results[i] = push(",
+                "  use(KEYS[i])\n  results[i], budget = push(",
+                "  use(KEYS[i])\n  INCARNATION = ARGV[4 + shards + i]\n"
+                "  results[i], budget = push(",
             ),
             ("core/lua/push.lua", "local rest = 5 + shards", "local rest = 5 + 2 * shards"),
             (
@@ -732,18 +734,6 @@ BUGS = (
         (RETENTION,),
     ),
     Bug(
-        "carrying-ends-with-an-error",
-        "after a defect nobody carries notes any more",
-        (
-            (
-                "core/retention.py",
-                "            except Exception:\n                log.exception(",
-                "            except ZeroDivisionError:\n                log.exception(",
-            ),
-        ),
-        (RETENTION,),
-    ),
-    Bug(
         "delivered-to-nobody",
         "what no outbox can hold is published, and said to be delivered",
         (
@@ -1064,10 +1054,11 @@ BUGS = (
         (
             (
                 "core/live.py",
-                "        bodies = await self._bodies_of(list(added))\n",
-                "        bodies = self.__dict__.setdefault('kept', {})\n"
-                "        new = [one for one in added if one not in bodies]\n"
-                "        bodies.update(await self._bodies_of(new))\n",
+                "        return [_Answer(flat, bodies) for flat in flats]\n",
+                "        kept = self.__dict__.setdefault('kept', {})\n"
+                "        bodies = kept | bodies | kept\n"
+                "        kept.update(bodies)\n"
+                "        return [_Answer(flat, bodies) for flat in flats]\n",
             ),
         ),
         (f"{KNOWN}::test_resumed_behind_a_deletion",),
@@ -1146,18 +1137,6 @@ BUGS = (
             ),
         ),
         ("tests/unit/test_scripts.py::test_texts_and_comments_stay_as_they_are",),
-    ),
-    Bug(
-        "loading-taken-for-lossy",
-        "a store that is still loading says that it has no append-only file, and is believed",
-        (
-            (
-                "core/store.py",
-                'if info.get("loading") == "1":',
-                'if info.get("loading") == "2":',
-            ),
-        ),
-        (f"{LOST}::test_store_that_is_still_loading_has_lost_nothing",),
     ),
     Bug(
         "stops-without-a-word",
@@ -1385,6 +1364,85 @@ BUGS = (
         "commands wait in one queue: one caller's hundreds stand before another's single one",
         (("core/batching.py", "        caller = CALLER.get()\n", "        caller = None\n"),),
         (f"{BATCHING}::test_one_command_does_not_wait_for_hundreds_of_another_caller",),
+    ),
+    Bug(
+        "long-batches-beside-others",
+        "who has much to send fills whole batches while others wait",
+        (("core/batching.py", "BATCH_COST - SHARED_COST if shared else 0", "0"),),
+        (f"{BATCHING}::test_batches_are_short_while_somebody_is_beside_who_has_much_to_send",),
+    ),
+    Bug(
+        "short-batches-for-all",
+        "many callers with little to send take turns as if each had much",
+        (("core/batching.py", "left > (0 if self._newcomers else keep)", "left > keep"),),
+        (f"{BATCHING}::test_many_callers_with_little_to_send_share_a_batch",),
+    ),
+    Bug(
+        "batch-waits-for-what-others-do",
+        "a batch is collected for some turns of the loop, however long they take",
+        (
+            (
+                "core/batching.py",
+                "            if len(self._queues) > 1 and ",
+                "            if False and ",
+            ),
+        ),
+        (f"{BATCHING}::test_a_batch_does_not_wait_for_what_others_do",),
+    ),
+    Bug(
+        "servers-without-one-order",
+        "activities of now are ordered by the clocks of their servers",
+        (("core/lua/publish.lua", "  id = above(latest)\n", "  id = proposed\n"),),
+        (f"{LATEST}::test_activities_of_several_servers_have_one_order",),
+    ),
+    Bug(
+        "latest-pins-all",
+        "a store's clock that was set back pins all activities above the greatest id",
+        (
+            (
+                "core/lua/publish.lua",
+                " and math.floor(tonumber(latest) / 2097152) <= clock_ms() + NEAR_MS then",
+                " then",
+            ),
+        ),
+        (f"{LATEST}::test_latest_far_ahead_pins_nothing",),
+    ),
+    *(
+        Bug(
+            f"{script}-brings-what-is-not-known",
+            "an id of a lost history is in a list, and what is published next is put behind it",
+            ((f"core/lua/{script}.lua", call, ""),),
+            (f"{LATEST}::test_what_comes_from_a_lost_history_is_known",),
+        )
+        for script, call in (
+            ("outbox_add", "latest_raise(id)\n"),
+            ("push", "latest_raise(id)\n"),
+            ("settle", "  latest_raise(ARGV[#ARGV])\n"),
+        )
+    ),
+    Bug(
+        "broken-feed-fails-the-step",
+        "a broken feed ends the step that publishes, with the activity half published",
+        (
+            (
+                "core/lua/publish.lua",
+                "pcall(push_all, id, shards, any_live, newest)",
+                "true, push_all(id, shards, any_live, newest)",
+            ),
+        ),
+        (f"{LATEST}::test_broken_feed_leaves_the_rest_to_a_job",),
+    ),
+    Bug(
+        "step-counts-nobody",
+        "who has become a celebrity is not counted where the step that publishes is enough",
+        (
+            (
+                "core/lua/publish.lua",
+                "(CELEBRITY_THRESHOLD == 0 or seen < CELEBRITY_THRESHOLD)",
+                "true",
+            ),
+        ),
+        (f"{LATEST}::test_step_leaves_who_may_be_a_celebrity_to_be_counted",),
     ),
     Bug(
         "audience-by-the-shards-of-a-call",
