@@ -51,7 +51,11 @@ class Limits(_Validated):
         1_000, 1, 100_000, "followers about whom a publish delivers before it answers"
     )
     step_audience: int = _bounded(
-        500, 0, 1_000, "followers that the very step which publishes delivers to at the most"
+        500,
+        0,
+        1_000,
+        "an activity for up to so many followers is delivered in the step that stores it; "
+        "0: none is",
     )
     max_jobs: int = _bounded(
         10_000,

@@ -38,9 +38,9 @@ LOGS_A_CALL, LOGS_A_ROUND, BODIES_A_CALL = 32, 128, 128
 BYTES_A_ROUND = 8_388_608
 #: The same of bodies that one call gives beside the logs; others are asked for by themselves.
 BYTES_A_CALL = 262_144
-#: Readers that are told in one turn of the event loop: with the streams that they wake, about a
-#: millisecond, after which others are served.
-TOLD_A_TURN = 16
+#: Readers that are told in one turn of the event loop: as many as, with the streams that they wake,
+#: take so many seconds, after which others are served; and the least and the most of them.
+TURN_SECONDS, LEAST_A_TURN, TOLD_A_TURN = 0.001, 4, 16
 #: Seconds between attempts to listen to the channel again.
 LISTEN_AGAIN_SECONDS = 0.2
 #: Seconds between the words that a process says to itself over the channel, and seconds after which
@@ -114,6 +114,8 @@ class Live:
         self._wanted: dict[tuple[Log, str], list[Reader]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
+        self._a_turn = TOLD_A_TURN
+        """Readers that are told in the next turn of the event loop."""
         self._echo = f"{keys.ECHO}{secrets.token_hex(8)}"
         """The channel over which this process hears itself."""
         self._heard = asyncio.Event()
@@ -246,8 +248,16 @@ class Live:
                 for reader in readers:
                     reader.stream.tell(reader, entries, more=more)
                     told += 1
-                    if not told % TOLD_A_TURN:
-                        await asyncio.sleep(0)  # the streams that were woken, and calls of others
+                    if told >= self._a_turn:
+                        await self._let_others(told)
+                        told = 0
+
+    async def _let_others(self, told: int) -> None:
+        """Let the streams that were woken go on, and calls of others; see how long that takes."""
+        began = time.monotonic()
+        await asyncio.sleep(0)
+        took = max(1e-6, time.monotonic() - began)
+        self._a_turn = round(min(TOLD_A_TURN, max(LEAST_A_TURN, told * TURN_SECONDS / took)))
 
     async def _read_logs(self, wanted: list[tuple[Log, str]]) -> list[tuple[Found, bool]]:
         """For each log what it holds after a place, and whether there may be more.
