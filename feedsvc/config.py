@@ -141,7 +141,7 @@ class Config(_Validated):
         "connection; it refuses others with SERVER_OVERLOADED",
     )
     caller_work: int = _bounded(
-        64,
+        32,
         1,
         10_000,
         "calls of one connection that the server works on at a time, a batch counted as 16; "
