@@ -5,7 +5,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -57,6 +57,8 @@ from redis.asyncio import Redis
 
 from feedsvc.config import Config, Limits
 from feedsvc.core import address, ids, keys
+from feedsvc.core.engine import Engine
+from feedsvc.core.store import Store
 from feedsvc.server import Server
 
 #: No step of a test takes longer than this: what has not come by then does not come.
@@ -481,3 +483,14 @@ async def until(happened: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(SECONDS):
         while not await happened():  # noqa: ASYNC110 (nothing in the store sets an Event)
             await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def engine_on(url: str, limits: Limits) -> AsyncIterator[Engine]:
+    """The core on a store, without a server."""
+    store = Store.at(url, limits)
+    await store.open()
+    try:
+        yield Engine.on(store)
+    finally:
+        await store.close()

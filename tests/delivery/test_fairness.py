@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import grpc
 import pytest
@@ -11,11 +9,10 @@ from activityfeed.v1.admin_service_pb2 import GetFanoutStatusRequest
 
 from feedsvc.config import Limits
 from feedsvc.core import ids, worker
-from feedsvc.core.engine import Engine
 from feedsvc.core.jobs import TakenJob
 from feedsvc.core.store import Store
 from feedsvc.core.turns import Turns
-from tests.serving import Serve, Service, refusal_of, until
+from tests.serving import Serve, Service, engine_on, refusal_of, until
 
 #: All in one shard, so that no call comes to all of them.
 FANS = [name for name in map("fan{}".format, range(5_000)) if ids.shard_for(name, 256) == 0][:6]
@@ -33,16 +30,6 @@ def author_in(shard: int, shards: int, name: str = "author") -> str:
         for number in range(100_000)
         if ids.shard_for(found := f"{name}{number}", shards) == shard
     )
-
-
-@asynccontextmanager
-async def engine_on(url: str, limits: Limits) -> AsyncIterator[Engine]:
-    store = Store.at(url, limits)
-    await store.open()
-    try:
-        yield Engine.on(store)
-    finally:
-        await store.close()
 
 
 async def backlog(service: Service, author: str, count: int) -> None:

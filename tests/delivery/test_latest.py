@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,25 +14,16 @@ from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.core.feed import Cursor
 from feedsvc.core.store import Store
+from tests.serving import engine_on
 
 LIMITS = Limits(shards=4)
 FAN = "fan"
 numbers = itertools.count()
 
 
-@asynccontextmanager
-async def engine_on(url: str, limits: Limits = LIMITS) -> AsyncIterator[Engine]:
-    store = Store.at(url, limits)
-    await store.open()
-    try:
-        yield Engine.on(store)
-    finally:
-        await store.close()
-
-
 @pytest.fixture
 async def engine(store_url: str) -> AsyncIterator[Engine]:
-    async with engine_on(store_url) as engine:
+    async with engine_on(store_url, LIMITS) as engine:
         yield engine
 
 
@@ -77,7 +67,7 @@ class _Behind:
 
 async def test_activities_of_several_servers_have_one_order(store_url: str) -> None:
     """Also where what one of them takes for the time is a little behind."""
-    async with engine_on(store_url) as first, engine_on(store_url) as second:
+    async with engine_on(store_url, LIMITS) as first, engine_on(store_url, LIMITS) as second:
         behind(second, 500)
         await first.edges.follow([NewEdge(FAN, "alice"), NewEdge(FAN, "bob")])
         await first.feeds.warm(FAN)
@@ -181,7 +171,7 @@ async def test_step_that_publishes_makes_no_job(engine: Engine, store_url: str) 
 
 async def test_step_leaves_who_may_be_a_celebrity_to_be_counted(store_url: str) -> None:
     """The threshold may have been lowered since the last follow."""
-    async with engine_on(store_url) as engine:
+    async with engine_on(store_url, LIMITS) as engine:
         await engine.edges.follow([NewEdge(f"fan {number}", "alice") for number in range(6)])
     async with engine_on(store_url, Limits(shards=4, celebrity_threshold=5)) as engine:
         await publish(engine, "alice")
