@@ -10,7 +10,7 @@ NODE := tools/node/node_modules/.setup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-data test-slow test-mutants faults streams soak bench bench-quick lint \
-	buf-lint breaking gen drift contract-check clean
+	buf-lint breaking gen drift contract-check example-go clean
 
 help: ## Print this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ drift: $(GEN) ## Check that the committed Python stubs are what protos/ generate
 
 contract-check: $(GEN) $(NODE) ## Compile the contract in Go, TypeScript and Java (needs them all).
 	@tools/contract-check
+
+example-go: $(SETUP) contract-check ## Run the client in examples/go over a restart of its server.
+	@tools/example-go
 
 clean: ## Remove all that was made, but .venv.
 	@rm -rf build dist tools/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

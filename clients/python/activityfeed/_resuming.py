@@ -10,7 +10,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from activityfeed.v1.subscription_service_pb2 import (
-    FeedEvent,
+    SUBSCRIPTION_START_RESET,
+    FeedSubscriptionStarted,
     SubscribeActivitiesRequest,
     SubscribeActivitiesResponse,
     SubscribeAllRequest,
@@ -20,7 +21,7 @@ from activityfeed.v1.subscription_service_pb2 import (
 )
 
 #: Seconds without a message after which a connection is taken for dead: four times the 15 seconds
-#: between the checkpoints of a server.
+#: between the heartbeats of a server.
 MAX_SILENCE = 60.0
 #: Seconds of backoff: at most the first after the first break, twice as much after each that
 #: follows without a message in between, at most the second.
@@ -158,8 +159,8 @@ def of_feed(
     )
 
     def reset(token: str) -> SubscribeFeedResponse:
-        event = FeedEvent(reset=FeedEvent.Reset())
-        return SubscribeFeedResponse(user=user, resume_token=token, events=[event])
+        started = FeedSubscriptionStarted(start=SUBSCRIPTION_START_RESET)
+        return SubscribeFeedResponse(resume_token=token, started=started)
 
     return Resuming("SubscribeFeed", request, on_break, reset)
 

@@ -28,9 +28,9 @@ from activityfeed._resuming import (
     of_all,
     of_feed,
 )
+from activityfeed.admin.v1.admin_service_pb2_grpc import AdminServiceStub
 from activityfeed.client import DEFAULT_SECONDS, OPTIONS, OWN_CONNECTION, _identified
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
-from activityfeed.v1.admin_service_pb2_grpc import AdminServiceStub
 from activityfeed.v1.feed_pb2 import FeedPage
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 from activityfeed.v1.feed_service_pb2_grpc import FeedServiceStub

@@ -37,9 +37,9 @@ from activityfeed._resuming import (
     retry_after,
     violations,
 )
+from activityfeed.admin.v1.admin_service_pb2_grpc import AdminServiceStub
 from activityfeed.v1.activity_service_pb2 import BatchPublishActivitiesRequest
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
-from activityfeed.v1.admin_service_pb2_grpc import AdminServiceStub
 from activityfeed.v1.feed_pb2 import FeedPage
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 from activityfeed.v1.feed_service_pb2_grpc import FeedServiceStub
@@ -183,8 +183,7 @@ class FeedClient:
 
         Begins after the message that had ``resume_token``, or now if it is empty. Without a token
         the first message has the newest page, of at most ``initial_page_size`` items, if that is
-        above 0; no later message has one. Messages without events are checkpoints: only their token
-        is new.
+        above 0; no later message has one. Of a heartbeat only the token is new.
 
         A stream that breaks is resumed with the token of the last message that was yielded: when
         the connection is lost, the server stops or restarts (DRAINING), the store does not answer,
@@ -195,12 +194,13 @@ class FeedClient:
         after STREAM_EXPIRED and a reset it does not wait. It does so for as long as it takes.
 
         If the log no longer reaches back (RESUME_TOKEN_EXPIRED), a message comes that the server
-        did not send, with the one event ``reset`` and a token from which it then goes on. Events
-        are missing: read the feed again when it is there.
+        did not send: ``started`` with SUBSCRIPTION_START_RESET, and a token from which it then goes
+        on. Events are missing: read the feed again when it is there. After any other break
+        ``started`` comes again too, with SUBSCRIPTION_START_RESUMED: nothing is missing.
 
-        ``max_silence``: seconds that may pass without a message, not even a checkpoint, while the
+        ``max_silence``: seconds that may pass without a message, not even a heartbeat, while the
         caller waits for one; then the connection is taken for dead, and the next attempt makes one
-        of its own. It must be longer than the server's time between checkpoints, of 15 seconds.
+        of its own. It must be longer than the server's time between heartbeats, of 15 seconds.
         None: it is waited for ever. Default: 60.
 
         ``on_break`` is called at each break that is survived, before it is waited: with the error,

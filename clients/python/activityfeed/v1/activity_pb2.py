@@ -22,23 +22,41 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61\x63tivityfeed/v1/activity.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\":\n\x03Ref\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0b\n\x03url\x18\x04 \x01(\t\"I\n\nAttachment\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\"\xfc\x02\n\x08\x41\x63tivity\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x65xternal_id\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0c\n\x04verb\x18\x04 \x01(\t\x12$\n\x06object\x18\x05 \x01(\x0b\x32\x14.activityfeed.v1.Ref\x12$\n\x06target\x18\x06 \x01(\x0b\x32\x14.activityfeed.v1.Ref\x12\n\n\x02to\x18\x07 \x03(\t\x12\x10\n\x08mentions\x18\x08 \x03(\t\x12+\n\x08\x61udience\x18\t \x01(\x0e\x32\x19.activityfeed.v1.Audience\x12\x0f\n\x07\x63ontent\x18\n \x01(\t\x12\x30\n\x0b\x61ttachments\x18\x0b \x03(\x0b\x32\x1b.activityfeed.v1.Attachment\x12&\n\x05\x65xtra\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0cpublish_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp*R\n\x08\x41udience\x12\x18\n\x14\x41UDIENCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41UDIENCE_FOLLOWERS\x10\x01\x12\x14\n\x10\x41UDIENCE_TO_ONLY\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61\x63tivityfeed/v1/activity.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x01\n\x03Ref\x12\x10\n\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x18\n\x06\x65ntity\x18\x05 \x01(\tH\x00R\x06\x65ntity\x12!\n\x0b\x61\x63tivity_id\x18\x06 \x01(\tH\x00R\nactivityId\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x10\n\x03url\x18\x04 \x01(\tR\x03urlB\t\n\x07subject\"j\n\nAttachment\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x15\n\x03url\x18\x02 \x01(\tB\x03\xe0\x41\x02R\x03url\x12\x1d\n\nmedia_type\x18\x03 \x01(\tR\tmediaType\x12\x12\n\x04name\x18\x04 \x01(\tR\x04name\"\x97\x05\n\x08\x41\x63tivity\x12\x13\n\x02id\x18\x01 \x01(\tB\x03\xe0\x41\x03R\x02id\x12\x1f\n\x0b\x65xternal_id\x18\x02 \x01(\tR\nexternalId\x12\x19\n\x05\x61\x63tor\x18\x03 \x01(\tB\x03\xe0\x41\x02R\x05\x61\x63tor\x12\x17\n\x04verb\x18\x04 \x01(\tB\x03\xe0\x41\x02R\x04verb\x12,\n\x06object\x18\x05 \x01(\x0b\x32\x14.activityfeed.v1.RefR\x06object\x12,\n\x06target\x18\x06 \x01(\x0b\x32\x14.activityfeed.v1.RefR\x06target\x12\x0e\n\x02to\x18\x07 \x03(\tR\x02to\x12\x1a\n\x08mentions\x18\x08 \x03(\tR\x08mentions\x12\x35\n\x08\x61udience\x18\t \x01(\x0e\x32\x19.activityfeed.v1.AudienceR\x08\x61udience\x12\x18\n\x07\x63ontent\x18\n \x01(\tR\x07\x63ontent\x12=\n\x0b\x61ttachments\x18\x0b \x03(\x0b\x32\x1b.activityfeed.v1.AttachmentR\x0b\x61ttachments\x12-\n\x05\x65xtra\x18\x0c \x01(\x0b\x32\x17.google.protobuf.StructR\x05\x65xtra\x12=\n\x0cpublish_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bpublishTime\x12@\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03R\ncreateTime\x12@\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03R\nupdateTime\x12\x17\n\x04\x65tag\x18\x10 \x01(\tB\x03\xe0\x41\x03R\x04\x65tag\"G\n\x0eViewedActivity\x12\x35\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.ActivityR\x08\x61\x63tivity*R\n\x08\x41udience\x12\x18\n\x14\x41UDIENCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41UDIENCE_FOLLOWERS\x10\x01\x12\x14\n\x10\x41UDIENCE_TO_ONLY\x10\x02\x42\xc8\x01\n\x1aio.feedsvc.activityfeed.v1B\rActivityProtoP\x01ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\xaa\x02\x0f\x41\x63tivityFeed.V1\xca\x02\x0f\x41\x63tivityFeed\\V1\xe2\x02\x1b\x41\x63tivityFeed\\V1\\GPBMetadata\xea\x02\x10\x41\x63tivityFeed::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'activityfeed.v1.activity_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_AUDIENCE']._serialized_start=632
-  _globals['_AUDIENCE']._serialized_end=714
-  _globals['_REF']._serialized_start=114
-  _globals['_REF']._serialized_end=172
-  _globals['_ATTACHMENT']._serialized_start=174
-  _globals['_ATTACHMENT']._serialized_end=247
-  _globals['_ACTIVITY']._serialized_start=250
-  _globals['_ACTIVITY']._serialized_end=630
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\032io.feedsvc.activityfeed.v1B\rActivityProtoP\001ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\252\002\017ActivityFeed.V1\312\002\017ActivityFeed\\V1\342\002\033ActivityFeed\\V1\\GPBMetadata\352\002\020ActivityFeed::V1'
+  _globals['_ATTACHMENT'].fields_by_name['url']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['url']._serialized_options = b'\340A\002'
+  _globals['_ACTIVITY'].fields_by_name['id']._loaded_options = None
+  _globals['_ACTIVITY'].fields_by_name['id']._serialized_options = b'\340A\003'
+  _globals['_ACTIVITY'].fields_by_name['actor']._loaded_options = None
+  _globals['_ACTIVITY'].fields_by_name['actor']._serialized_options = b'\340A\002'
+  _globals['_ACTIVITY'].fields_by_name['verb']._loaded_options = None
+  _globals['_ACTIVITY'].fields_by_name['verb']._serialized_options = b'\340A\002'
+  _globals['_ACTIVITY'].fields_by_name['create_time']._loaded_options = None
+  _globals['_ACTIVITY'].fields_by_name['create_time']._serialized_options = b'\340A\003'
+  _globals['_ACTIVITY'].fields_by_name['update_time']._loaded_options = None
+  _globals['_ACTIVITY'].fields_by_name['update_time']._serialized_options = b'\340A\003'
+  _globals['_ACTIVITY'].fields_by_name['etag']._loaded_options = None
+  _globals['_ACTIVITY'].fields_by_name['etag']._serialized_options = b'\340A\003'
+  _globals['_AUDIENCE']._serialized_start=1150
+  _globals['_AUDIENCE']._serialized_end=1232
+  _globals['_REF']._serialized_start=148
+  _globals['_REF']._serialized_end=301
+  _globals['_ATTACHMENT']._serialized_start=303
+  _globals['_ATTACHMENT']._serialized_end=409
+  _globals['_ACTIVITY']._serialized_start=412
+  _globals['_ACTIVITY']._serialized_end=1075
+  _globals['_VIEWEDACTIVITY']._serialized_start=1077
+  _globals['_VIEWEDACTIVITY']._serialized_end=1148
 # @@protoc_insertion_point(module_scope)

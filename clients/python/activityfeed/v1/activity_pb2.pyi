@@ -1,3 +1,4 @@
+from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -18,16 +19,20 @@ AUDIENCE_FOLLOWERS: Audience
 AUDIENCE_TO_ONLY: Audience
 
 class Ref(_message.Message):
-    __slots__ = ("id", "type", "name", "url")
+    __slots__ = ("id", "entity", "activity_id", "type", "name", "url")
     ID_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_FIELD_NUMBER: _ClassVar[int]
+    ACTIVITY_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
     id: str
+    entity: str
+    activity_id: str
     type: str
     name: str
     url: str
-    def __init__(self, id: _Optional[str] = ..., type: _Optional[str] = ..., name: _Optional[str] = ..., url: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., entity: _Optional[str] = ..., activity_id: _Optional[str] = ..., type: _Optional[str] = ..., name: _Optional[str] = ..., url: _Optional[str] = ...) -> None: ...
 
 class Attachment(_message.Message):
     __slots__ = ("type", "url", "media_type", "name")
@@ -42,7 +47,7 @@ class Attachment(_message.Message):
     def __init__(self, type: _Optional[str] = ..., url: _Optional[str] = ..., media_type: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class Activity(_message.Message):
-    __slots__ = ("id", "external_id", "actor", "verb", "object", "target", "to", "mentions", "audience", "content", "attachments", "extra", "publish_time")
+    __slots__ = ("id", "external_id", "actor", "verb", "object", "target", "to", "mentions", "audience", "content", "attachments", "extra", "publish_time", "create_time", "update_time", "etag")
     ID_FIELD_NUMBER: _ClassVar[int]
     EXTERNAL_ID_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +61,9 @@ class Activity(_message.Message):
     ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
     EXTRA_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     id: str
     external_id: str
     actor: str
@@ -69,4 +77,13 @@ class Activity(_message.Message):
     attachments: _containers.RepeatedCompositeFieldContainer[Attachment]
     extra: _struct_pb2.Struct
     publish_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., external_id: _Optional[str] = ..., actor: _Optional[str] = ..., verb: _Optional[str] = ..., object: _Optional[_Union[Ref, _Mapping]] = ..., target: _Optional[_Union[Ref, _Mapping]] = ..., to: _Optional[_Iterable[str]] = ..., mentions: _Optional[_Iterable[str]] = ..., audience: _Optional[_Union[Audience, str]] = ..., content: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., extra: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., publish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    etag: str
+    def __init__(self, id: _Optional[str] = ..., external_id: _Optional[str] = ..., actor: _Optional[str] = ..., verb: _Optional[str] = ..., object: _Optional[_Union[Ref, _Mapping]] = ..., target: _Optional[_Union[Ref, _Mapping]] = ..., to: _Optional[_Iterable[str]] = ..., mentions: _Optional[_Iterable[str]] = ..., audience: _Optional[_Union[Audience, str]] = ..., content: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., extra: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., publish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class ViewedActivity(_message.Message):
+    __slots__ = ("activity",)
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    activity: Activity
+    def __init__(self, activity: _Optional[_Union[Activity, _Mapping]] = ...) -> None: ...

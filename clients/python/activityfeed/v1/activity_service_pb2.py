@@ -24,52 +24,71 @@ _sym_db = _symbol_database.Default()
 
 from activityfeed.v1 import activity_pb2 as activityfeed_dot_v1_dot_activity__pb2
 from activityfeed.v1 import feed_pb2 as activityfeed_dot_v1_dot_feed__pb2
+from activityfeed.v1 import view_pb2 as activityfeed_dot_v1_dot_view__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&activityfeed/v1/activity_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1e\x61\x63tivityfeed/v1/activity.proto\x1a\x1a\x61\x63tivityfeed/v1/feed.proto\x1a\x17google/rpc/status.proto\"t\n\x16PublishActivityRequest\x12+\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.Activity\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x19\n\x11wait_for_delivery\x18\x03 \x01(\x08\"t\n\x08\x44\x65livery\x12\x11\n\tdelivered\x18\x01 \x01(\x03\x12\x14\n\x0cskipped_cold\x18\x02 \x01(\x03\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.activityfeed.v1.DeliveryState\x12\x10\n\x08\x61udience\x18\x04 \x01(\x03\"\x8e\x01\n\x17PublishActivityResponse\x12+\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.Activity\x12\x19\n\x11\x61lready_published\x18\x02 \x01(\x08\x12+\n\x08\x64\x65livery\x18\x03 \x01(\x0b\x32\x19.activityfeed.v1.Delivery\"Z\n\x1d\x42\x61tchPublishActivitiesRequest\x12\x39\n\x08requests\x18\x01 \x03(\x0b\x32\'.activityfeed.v1.PublishActivityRequest\"\x84\x01\n\x15PublishActivityResult\x12<\n\x08response\x18\x01 \x01(\x0b\x32(.activityfeed.v1.PublishActivityResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"Y\n\x1e\x42\x61tchPublishActivitiesResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.activityfeed.v1.PublishActivityResult\"0\n\x12GetDeliveryRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\"B\n\x13GetDeliveryResponse\x12+\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.Delivery\"0\n\x12GetActivityRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\"B\n\x13GetActivityResponse\x12+\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.Activity\"8\n\x19\x42\x61tchGetActivitiesRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\"q\n\x11GetActivityResult\x12-\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.ActivityH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"Q\n\x1a\x42\x61tchGetActivitiesResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".activityfeed.v1.GetActivityResult\"F\n\x15\x44\x65leteActivityRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x18\n\x16\x44\x65leteActivityResponse\"p\n\x15ListActivitiesRequest\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x10\n\x08own_only\x18\x05 \x01(\x08\"\xa1\x01\n\x16ListActivitiesResponse\x12-\n\nactivities\x18\x01 \x03(\x0b\x32\x19.activityfeed.v1.Activity\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x18\n\x10newer_page_token\x18\x03 \x01(\t\x12%\n\x03\x65nd\x18\x04 \x01(\x0e\x32\x18.activityfeed.v1.PageEnd*\x9e\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x01\x12\x19\n\x15\x44\x45LIVERY_STATE_QUEUED\x10\x02\x12\x19\n\x15\x44\x45LIVERY_STATE_PULLED\x10\x03\x12\x19\n\x15\x44\x45LIVERY_STATE_FAILED\x10\x04\x32\xdb\x05\n\x0f\x41\x63tivityService\x12\x64\n\x0fPublishActivity\x12\'.activityfeed.v1.PublishActivityRequest\x1a(.activityfeed.v1.PublishActivityResponse\x12y\n\x16\x42\x61tchPublishActivities\x12..activityfeed.v1.BatchPublishActivitiesRequest\x1a/.activityfeed.v1.BatchPublishActivitiesResponse\x12X\n\x0bGetDelivery\x12#.activityfeed.v1.GetDeliveryRequest\x1a$.activityfeed.v1.GetDeliveryResponse\x12X\n\x0bGetActivity\x12#.activityfeed.v1.GetActivityRequest\x1a$.activityfeed.v1.GetActivityResponse\x12m\n\x12\x42\x61tchGetActivities\x12*.activityfeed.v1.BatchGetActivitiesRequest\x1a+.activityfeed.v1.BatchGetActivitiesResponse\x12\x61\n\x0e\x44\x65leteActivity\x12&.activityfeed.v1.DeleteActivityRequest\x1a\'.activityfeed.v1.DeleteActivityResponse\x12\x61\n\x0eListActivities\x12&.activityfeed.v1.ListActivitiesRequest\x1a\'.activityfeed.v1.ListActivitiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&activityfeed/v1/activity_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1e\x61\x63tivityfeed/v1/activity.proto\x1a\x1a\x61\x63tivityfeed/v1/feed.proto\x1a\x1a\x61\x63tivityfeed/v1/view.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17google/rpc/status.proto\"\x9f\x01\n\x16PublishActivityRequest\x12:\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.ActivityB\x03\xe0\x41\x02R\x08\x61\x63tivity\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\x12*\n\x11wait_for_delivery\x18\x03 \x01(\x08R\x0fwaitForDelivery\"\x8b\x02\n\x08\x44\x65livery\x12\x34\n\x05state\x18\x01 \x01(\x0e\x32\x1e.activityfeed.v1.DeliveryStateR\x05state\x12,\n\x0f\x64\x65livered_count\x18\x02 \x01(\x03H\x00R\x0e\x64\x65liveredCount\x88\x01\x01\x12\x31\n\x12skipped_cold_count\x18\x03 \x01(\x03H\x01R\x10skippedColdCount\x88\x01\x01\x12*\n\x0e\x61udience_count\x18\x04 \x01(\x03H\x02R\raudienceCount\x88\x01\x01\x42\x12\n\x10_delivered_countB\x15\n\x13_skipped_cold_countB\x11\n\x0f_audience_count\"\xb4\x01\n\x17PublishActivityResponse\x12\x35\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.ActivityR\x08\x61\x63tivity\x12+\n\x11\x61lready_published\x18\x02 \x01(\x08R\x10\x61lreadyPublished\x12\x35\n\x08\x64\x65livery\x18\x03 \x01(\x0b\x32\x19.activityfeed.v1.DeliveryR\x08\x64\x65livery\"i\n\x1d\x42\x61tchPublishActivitiesRequest\x12H\n\x08requests\x18\x01 \x03(\x0b\x32\'.activityfeed.v1.PublishActivityRequestB\x03\xe0\x41\x02R\x08requests\"\x95\x01\n\x15PublishActivityResult\x12\x46\n\x08response\x18\x01 \x01(\x0b\x32(.activityfeed.v1.PublishActivityResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\x08\n\x06result\"b\n\x1e\x42\x61tchPublishActivitiesResponse\x12@\n\x07results\x18\x01 \x03(\x0b\x32&.activityfeed.v1.PublishActivityResultR\x07results\"A\n\x12GetDeliveryRequest\x12\x13\n\x02id\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x02id\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\"L\n\x13GetDeliveryResponse\x12\x35\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.DeliveryR\x08\x64\x65livery\"A\n\x12GetActivityRequest\x12\x13\n\x02id\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x02id\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\"R\n\x13GetActivityResponse\x12;\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x1f.activityfeed.v1.ViewedActivityR\x08\x61\x63tivity\"J\n\x19\x42\x61tchGetActivitiesRequest\x12\x15\n\x03ids\x18\x01 \x03(\tB\x03\xe0\x41\x02R\x03ids\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\"\x88\x01\n\x11GetActivityResult\x12=\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x1f.activityfeed.v1.ViewedActivityH\x00R\x08\x61\x63tivity\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\x08\n\x06result\"Z\n\x1a\x42\x61tchGetActivitiesResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32\".activityfeed.v1.GetActivityResultR\x07results\"f\n\x15\x44\x65leteActivityRequest\x12\x13\n\x02id\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x02id\x12\x19\n\x05\x61\x63tor\x18\x02 \x01(\tB\x03\xe0\x41\x02R\x05\x61\x63tor\x12\x1d\n\nrequest_id\x18\x03 \x01(\tR\trequestId\"\x18\n\x16\x44\x65leteActivityResponse\"\xec\x01\n\x15ListActivitiesRequest\x12\x1b\n\x06\x65ntity\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x06\x65ntity\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12\x19\n\x08own_only\x18\x05 \x01(\x08R\x07ownOnly\x12\x1c\n\tresumable\x18\x06 \x01(\x08R\tresumable\x12)\n\x04view\x18\x07 \x01(\x0b\x32\x15.activityfeed.v1.ViewR\x04view\"\xfa\x01\n\x16ListActivitiesResponse\x12?\n\nactivities\x18\x01 \x03(\x0b\x32\x1f.activityfeed.v1.ViewedActivityR\nactivities\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12(\n\x10newer_page_token\x18\x03 \x01(\tR\x0enewerPageToken\x12*\n\x03\x65nd\x18\x04 \x01(\x0e\x32\x18.activityfeed.v1.PageEndR\x03\x65nd\x12!\n\x0cresume_token\x18\x05 \x01(\tR\x0bresumeToken*\x9e\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x01\x12\x19\n\x15\x44\x45LIVERY_STATE_QUEUED\x10\x02\x12\x19\n\x15\x44\x45LIVERY_STATE_PULLED\x10\x03\x12\x19\n\x15\x44\x45LIVERY_STATE_FAILED\x10\x04\x32\xdb\x05\n\x0f\x41\x63tivityService\x12\x64\n\x0fPublishActivity\x12\'.activityfeed.v1.PublishActivityRequest\x1a(.activityfeed.v1.PublishActivityResponse\x12y\n\x16\x42\x61tchPublishActivities\x12..activityfeed.v1.BatchPublishActivitiesRequest\x1a/.activityfeed.v1.BatchPublishActivitiesResponse\x12X\n\x0bGetDelivery\x12#.activityfeed.v1.GetDeliveryRequest\x1a$.activityfeed.v1.GetDeliveryResponse\x12X\n\x0bGetActivity\x12#.activityfeed.v1.GetActivityRequest\x1a$.activityfeed.v1.GetActivityResponse\x12m\n\x12\x42\x61tchGetActivities\x12*.activityfeed.v1.BatchGetActivitiesRequest\x1a+.activityfeed.v1.BatchGetActivitiesResponse\x12\x61\n\x0e\x44\x65leteActivity\x12&.activityfeed.v1.DeleteActivityRequest\x1a\'.activityfeed.v1.DeleteActivityResponse\x12\x61\n\x0eListActivities\x12&.activityfeed.v1.ListActivitiesRequest\x1a\'.activityfeed.v1.ListActivitiesResponseB\xcf\x01\n\x1aio.feedsvc.activityfeed.v1B\x14\x41\x63tivityServiceProtoP\x01ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\xaa\x02\x0f\x41\x63tivityFeed.V1\xca\x02\x0f\x41\x63tivityFeed\\V1\xe2\x02\x1b\x41\x63tivityFeed\\V1\\GPBMetadata\xea\x02\x10\x41\x63tivityFeed::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'activityfeed.v1.activity_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_DELIVERYSTATE']._serialized_start=1712
-  _globals['_DELIVERYSTATE']._serialized_end=1870
-  _globals['_PUBLISHACTIVITYREQUEST']._serialized_start=144
-  _globals['_PUBLISHACTIVITYREQUEST']._serialized_end=260
-  _globals['_DELIVERY']._serialized_start=262
-  _globals['_DELIVERY']._serialized_end=378
-  _globals['_PUBLISHACTIVITYRESPONSE']._serialized_start=381
-  _globals['_PUBLISHACTIVITYRESPONSE']._serialized_end=523
-  _globals['_BATCHPUBLISHACTIVITIESREQUEST']._serialized_start=525
-  _globals['_BATCHPUBLISHACTIVITIESREQUEST']._serialized_end=615
-  _globals['_PUBLISHACTIVITYRESULT']._serialized_start=618
-  _globals['_PUBLISHACTIVITYRESULT']._serialized_end=750
-  _globals['_BATCHPUBLISHACTIVITIESRESPONSE']._serialized_start=752
-  _globals['_BATCHPUBLISHACTIVITIESRESPONSE']._serialized_end=841
-  _globals['_GETDELIVERYREQUEST']._serialized_start=843
-  _globals['_GETDELIVERYREQUEST']._serialized_end=891
-  _globals['_GETDELIVERYRESPONSE']._serialized_start=893
-  _globals['_GETDELIVERYRESPONSE']._serialized_end=959
-  _globals['_GETACTIVITYREQUEST']._serialized_start=961
-  _globals['_GETACTIVITYREQUEST']._serialized_end=1009
-  _globals['_GETACTIVITYRESPONSE']._serialized_start=1011
-  _globals['_GETACTIVITYRESPONSE']._serialized_end=1077
-  _globals['_BATCHGETACTIVITIESREQUEST']._serialized_start=1079
-  _globals['_BATCHGETACTIVITIESREQUEST']._serialized_end=1135
-  _globals['_GETACTIVITYRESULT']._serialized_start=1137
-  _globals['_GETACTIVITYRESULT']._serialized_end=1250
-  _globals['_BATCHGETACTIVITIESRESPONSE']._serialized_start=1252
-  _globals['_BATCHGETACTIVITIESRESPONSE']._serialized_end=1333
-  _globals['_DELETEACTIVITYREQUEST']._serialized_start=1335
-  _globals['_DELETEACTIVITYREQUEST']._serialized_end=1405
-  _globals['_DELETEACTIVITYRESPONSE']._serialized_start=1407
-  _globals['_DELETEACTIVITYRESPONSE']._serialized_end=1431
-  _globals['_LISTACTIVITIESREQUEST']._serialized_start=1433
-  _globals['_LISTACTIVITIESREQUEST']._serialized_end=1545
-  _globals['_LISTACTIVITIESRESPONSE']._serialized_start=1548
-  _globals['_LISTACTIVITIESRESPONSE']._serialized_end=1709
-  _globals['_ACTIVITYSERVICE']._serialized_start=1873
-  _globals['_ACTIVITYSERVICE']._serialized_end=2604
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\032io.feedsvc.activityfeed.v1B\024ActivityServiceProtoP\001ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\252\002\017ActivityFeed.V1\312\002\017ActivityFeed\\V1\342\002\033ActivityFeed\\V1\\GPBMetadata\352\002\020ActivityFeed::V1'
+  _globals['_PUBLISHACTIVITYREQUEST'].fields_by_name['activity']._loaded_options = None
+  _globals['_PUBLISHACTIVITYREQUEST'].fields_by_name['activity']._serialized_options = b'\340A\002'
+  _globals['_BATCHPUBLISHACTIVITIESREQUEST'].fields_by_name['requests']._loaded_options = None
+  _globals['_BATCHPUBLISHACTIVITIESREQUEST'].fields_by_name['requests']._serialized_options = b'\340A\002'
+  _globals['_GETDELIVERYREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETDELIVERYREQUEST'].fields_by_name['id']._serialized_options = b'\340A\002'
+  _globals['_GETACTIVITYREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETACTIVITYREQUEST'].fields_by_name['id']._serialized_options = b'\340A\002'
+  _globals['_BATCHGETACTIVITIESREQUEST'].fields_by_name['ids']._loaded_options = None
+  _globals['_BATCHGETACTIVITIESREQUEST'].fields_by_name['ids']._serialized_options = b'\340A\002'
+  _globals['_DELETEACTIVITYREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_DELETEACTIVITYREQUEST'].fields_by_name['id']._serialized_options = b'\340A\002'
+  _globals['_DELETEACTIVITYREQUEST'].fields_by_name['actor']._loaded_options = None
+  _globals['_DELETEACTIVITYREQUEST'].fields_by_name['actor']._serialized_options = b'\340A\002'
+  _globals['_LISTACTIVITIESREQUEST'].fields_by_name['entity']._loaded_options = None
+  _globals['_LISTACTIVITIESREQUEST'].fields_by_name['entity']._serialized_options = b'\340A\002'
+  _globals['_DELIVERYSTATE']._serialized_start=2405
+  _globals['_DELIVERYSTATE']._serialized_end=2563
+  _globals['_PUBLISHACTIVITYREQUEST']._serialized_start=206
+  _globals['_PUBLISHACTIVITYREQUEST']._serialized_end=365
+  _globals['_DELIVERY']._serialized_start=368
+  _globals['_DELIVERY']._serialized_end=635
+  _globals['_PUBLISHACTIVITYRESPONSE']._serialized_start=638
+  _globals['_PUBLISHACTIVITYRESPONSE']._serialized_end=818
+  _globals['_BATCHPUBLISHACTIVITIESREQUEST']._serialized_start=820
+  _globals['_BATCHPUBLISHACTIVITIESREQUEST']._serialized_end=925
+  _globals['_PUBLISHACTIVITYRESULT']._serialized_start=928
+  _globals['_PUBLISHACTIVITYRESULT']._serialized_end=1077
+  _globals['_BATCHPUBLISHACTIVITIESRESPONSE']._serialized_start=1079
+  _globals['_BATCHPUBLISHACTIVITIESRESPONSE']._serialized_end=1177
+  _globals['_GETDELIVERYREQUEST']._serialized_start=1179
+  _globals['_GETDELIVERYREQUEST']._serialized_end=1244
+  _globals['_GETDELIVERYRESPONSE']._serialized_start=1246
+  _globals['_GETDELIVERYRESPONSE']._serialized_end=1322
+  _globals['_GETACTIVITYREQUEST']._serialized_start=1324
+  _globals['_GETACTIVITYREQUEST']._serialized_end=1389
+  _globals['_GETACTIVITYRESPONSE']._serialized_start=1391
+  _globals['_GETACTIVITYRESPONSE']._serialized_end=1473
+  _globals['_BATCHGETACTIVITIESREQUEST']._serialized_start=1475
+  _globals['_BATCHGETACTIVITIESREQUEST']._serialized_end=1549
+  _globals['_GETACTIVITYRESULT']._serialized_start=1552
+  _globals['_GETACTIVITYRESULT']._serialized_end=1688
+  _globals['_BATCHGETACTIVITIESRESPONSE']._serialized_start=1690
+  _globals['_BATCHGETACTIVITIESRESPONSE']._serialized_end=1780
+  _globals['_DELETEACTIVITYREQUEST']._serialized_start=1782
+  _globals['_DELETEACTIVITYREQUEST']._serialized_end=1884
+  _globals['_DELETEACTIVITYRESPONSE']._serialized_start=1886
+  _globals['_DELETEACTIVITYRESPONSE']._serialized_end=1910
+  _globals['_LISTACTIVITIESREQUEST']._serialized_start=1913
+  _globals['_LISTACTIVITIESREQUEST']._serialized_end=2149
+  _globals['_LISTACTIVITIESRESPONSE']._serialized_start=2152
+  _globals['_LISTACTIVITIESRESPONSE']._serialized_end=2402
+  _globals['_ACTIVITYSERVICE']._serialized_start=2566
+  _globals['_ACTIVITYSERVICE']._serialized_end=3297
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,7 @@
 from activityfeed.v1 import activity_pb2 as _activity_pb2
 from activityfeed.v1 import feed_pb2 as _feed_pb2
+from activityfeed.v1 import view_pb2 as _view_pb2
+from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -33,16 +35,16 @@ class PublishActivityRequest(_message.Message):
     def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ..., request_id: _Optional[str] = ..., wait_for_delivery: bool = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("delivered", "skipped_cold", "state", "audience")
-    DELIVERED_FIELD_NUMBER: _ClassVar[int]
-    SKIPPED_COLD_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("state", "delivered_count", "skipped_cold_count", "audience_count")
     STATE_FIELD_NUMBER: _ClassVar[int]
-    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
-    delivered: int
-    skipped_cold: int
+    DELIVERED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_COLD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_COUNT_FIELD_NUMBER: _ClassVar[int]
     state: DeliveryState
-    audience: int
-    def __init__(self, delivered: _Optional[int] = ..., skipped_cold: _Optional[int] = ..., state: _Optional[_Union[DeliveryState, str]] = ..., audience: _Optional[int] = ...) -> None: ...
+    delivered_count: int
+    skipped_cold_count: int
+    audience_count: int
+    def __init__(self, state: _Optional[_Union[DeliveryState, str]] = ..., delivered_count: _Optional[int] = ..., skipped_cold_count: _Optional[int] = ..., audience_count: _Optional[int] = ...) -> None: ...
 
 class PublishActivityResponse(_message.Message):
     __slots__ = ("activity", "already_published", "delivery")
@@ -99,8 +101,8 @@ class GetActivityRequest(_message.Message):
 class GetActivityResponse(_message.Message):
     __slots__ = ("activity",)
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
-    activity: _activity_pb2.Activity
-    def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ...) -> None: ...
+    activity: _activity_pb2.ViewedActivity
+    def __init__(self, activity: _Optional[_Union[_activity_pb2.ViewedActivity, _Mapping]] = ...) -> None: ...
 
 class BatchGetActivitiesRequest(_message.Message):
     __slots__ = ("ids", "viewer")
@@ -114,9 +116,9 @@ class GetActivityResult(_message.Message):
     __slots__ = ("activity", "error")
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    activity: _activity_pb2.Activity
+    activity: _activity_pb2.ViewedActivity
     error: _status_pb2.Status
-    def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    def __init__(self, activity: _Optional[_Union[_activity_pb2.ViewedActivity, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class BatchGetActivitiesResponse(_message.Message):
     __slots__ = ("results",)
@@ -139,27 +141,33 @@ class DeleteActivityResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ListActivitiesRequest(_message.Message):
-    __slots__ = ("entity", "viewer", "page_size", "page_token", "own_only")
+    __slots__ = ("entity", "viewer", "page_size", "page_token", "own_only", "resumable", "view")
     ENTITY_FIELD_NUMBER: _ClassVar[int]
     VIEWER_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     OWN_ONLY_FIELD_NUMBER: _ClassVar[int]
+    RESUMABLE_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     entity: str
     viewer: str
     page_size: int
     page_token: str
     own_only: bool
-    def __init__(self, entity: _Optional[str] = ..., viewer: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., own_only: bool = ...) -> None: ...
+    resumable: bool
+    view: _view_pb2.View
+    def __init__(self, entity: _Optional[str] = ..., viewer: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., own_only: bool = ..., resumable: bool = ..., view: _Optional[_Union[_view_pb2.View, _Mapping]] = ...) -> None: ...
 
 class ListActivitiesResponse(_message.Message):
-    __slots__ = ("activities", "next_page_token", "newer_page_token", "end")
+    __slots__ = ("activities", "next_page_token", "newer_page_token", "end", "resume_token")
     ACTIVITIES_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     NEWER_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
-    activities: _containers.RepeatedCompositeFieldContainer[_activity_pb2.Activity]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    activities: _containers.RepeatedCompositeFieldContainer[_activity_pb2.ViewedActivity]
     next_page_token: str
     newer_page_token: str
     end: _feed_pb2.PageEnd
-    def __init__(self, activities: _Optional[_Iterable[_Union[_activity_pb2.Activity, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., newer_page_token: _Optional[str] = ..., end: _Optional[_Union[_feed_pb2.PageEnd, str]] = ...) -> None: ...
+    resume_token: str
+    def __init__(self, activities: _Optional[_Iterable[_Union[_activity_pb2.ViewedActivity, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., newer_page_token: _Optional[str] = ..., end: _Optional[_Union[_feed_pb2.PageEnd, str]] = ..., resume_token: _Optional[str] = ...) -> None: ...

@@ -26,17 +26,25 @@ if _version_not_supported:
 
 
 class ActivityServiceStub(object):
-    """Activities and the outboxes they are published to.
+    """Activities and the outboxes that they are published to.
 
-    Request ids. Every mutation takes a `request_id` (AIP-155): any string of up to 128 bytes that the caller
-    makes unique for each thing it wants done, a UUID for example. For 24 hours, sending the same request with
-    the same `request_id` again changes nothing and answers as the first did; sending another body with it is
-    FAILED_PRECONDITION, reason REQUEST_ID_REUSED. It is scoped to the RPC and to the entity that acts (`actor`,
-    `follower`). Without one, a caller that got no answer cannot know whether the call took effect.
+    Request ids (AIP-155). Every request that changes something and that a client may have to send again has a
+    `request_id`: any string of up to 128 bytes that the caller makes unique for each thing it wants done, for example a
+    UUID. For 24 hours (configurable), the same request with the same `request_id` changes nothing and answers what the
+    first one answered, but for `already_published` and the progress of a delivery, which tell the present. Another request with it is FAILED_PRECONDITION, reason REQUEST_ID_REUSED. A request_id belongs to a kind of
+    change (publish, delete, follow, unfollow) and to the entity that acts (`actor`, `follower`): a single call and an
+    entry of a batch share it. Without one, a caller that got no answer cannot know whether the call took effect.
 
-    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
-    the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
-    UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
+    Errors. Every error of the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain
+    `feedsvc`. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field, whose path is that of
+    the request: `activity.to[3]`, `add.user`. UNAVAILABLE and RESOURCE_EXHAUSTED of the service mean that the same
+    request can succeed later, and carry google.rpc.RetryInfo. ErrorReason lists the reasons, their metadata, and what
+    gRPC itself answers.
+
+    Deadlines. Set one on every call; the service gives up work whose deadline has passed. clients/service_config.json
+    has a default for each method, and says which calls gRPC may retry.
+
+    Keepalive. The server accepts pings every 10 seconds or more slowly, with or without calls.
     """
 
     def __init__(self, channel):
@@ -83,68 +91,91 @@ class ActivityServiceStub(object):
 
 
 class ActivityServiceServicer(object):
-    """Activities and the outboxes they are published to.
+    """Activities and the outboxes that they are published to.
 
-    Request ids. Every mutation takes a `request_id` (AIP-155): any string of up to 128 bytes that the caller
-    makes unique for each thing it wants done, a UUID for example. For 24 hours, sending the same request with
-    the same `request_id` again changes nothing and answers as the first did; sending another body with it is
-    FAILED_PRECONDITION, reason REQUEST_ID_REUSED. It is scoped to the RPC and to the entity that acts (`actor`,
-    `follower`). Without one, a caller that got no answer cannot know whether the call took effect.
+    Request ids (AIP-155). Every request that changes something and that a client may have to send again has a
+    `request_id`: any string of up to 128 bytes that the caller makes unique for each thing it wants done, for example a
+    UUID. For 24 hours (configurable), the same request with the same `request_id` changes nothing and answers what the
+    first one answered, but for `already_published` and the progress of a delivery, which tell the present. Another request with it is FAILED_PRECONDITION, reason REQUEST_ID_REUSED. A request_id belongs to a kind of
+    change (publish, delete, follow, unfollow) and to the entity that acts (`actor`, `follower`): a single call and an
+    entry of a batch share it. Without one, a caller that got no answer cannot know whether the call took effect.
 
-    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
-    the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
-    UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
+    Errors. Every error of the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain
+    `feedsvc`. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field, whose path is that of
+    the request: `activity.to[3]`, `add.user`. UNAVAILABLE and RESOURCE_EXHAUSTED of the service mean that the same
+    request can succeed later, and carry google.rpc.RetryInfo. ErrorReason lists the reasons, their metadata, and what
+    gRPC itself answers.
+
+    Deadlines. Set one on every call; the service gives up work whose deadline has passed. clients/service_config.json
+    has a default for each method, and says which calls gRPC may retry.
+
+    Keepalive. The server accepts pings every 10 seconds or more slowly, with or without calls.
     """
 
     def PublishActivity(self, request, context):
-        """Publishes an activity: puts it in its outboxes and delivers it to the feeds of their followers.
+        """Publishes an activity: puts it into its outboxes and delivers it to the feeds of their followers.
 
-        When it answers, the activity is in the actor's outbox and own feed, and it will be in every feed it belongs
-        in, though any process dies: its delivery is a job that is stored in the same step as the activity. A small
-        audience (1,000 followers; configurable) is served before the answer; a larger one by workers, within the lag
-        that AdminService.GetFanoutStatus tells. `delivery.state` says which; `wait_for_delivery` waits for the end.
-        Publishing is atomic: after an error other than those below the activity is published whole or not at all, and
-        retrying with the same `request_id` (or the same `external_id`) publishes it once.
+        When this answers, the activity is in the actor's outbox and own feed, and it will be in every feed it belongs in,
+        though any process dies: its delivery is a job that is stored in the same step as the activity. The call itself
+        serves a small audience (1,000 followers; configurable); workers serve a larger one, within the lag that
+        AdminService.GetFanoutStatus tells. `delivery.state` says which; `wait_for_delivery` waits for the end. Publishing
+        is atomic: after any other error than those below, the activity is published whole or not at all.
+
+        Publishing again. A request with the `request_id` or the `external_id` of an earlier one publishes nothing and
+        returns the earlier activity, with `already_published`. Two activities are the same if all fields that the caller
+        gives are the same, `publish_time` apart: the first one counts. So a client may send back what it was answered.
+        Otherwise the request fails with REQUEST_ID_REUSED or EXTERNAL_ID_CONFLICT. After the activity was deleted, its
+        `request_id` still answers the activity as it was sent (perhaps without its `create_time`), and its `external_id` fails with ACTIVITY_DELETED.
 
         An outbox in `to` that was trimmed above `publish_time` does not take the activity, and neither do the feeds of its
-        followers; the others do.
+        followers; the other outboxes do.
 
-        Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with BEFORE_RETENTION if the actor's outbox was trimmed
-        above `publish_time` (or within its very millisecond, if it holds that many of one), or if retention took the
-        activity of this `external_id`. An activity with AUDIENCE_TO_ONLY is refused so if every outbox in `to` was trimmed
-        above `publish_time`, or if retention took an activity of the actor with AUDIENCE_TO_ONLY that was as new as this
-        one, so long ago that its id might be given out again. FAILED_PRECONDITION also with ACTIVITY_DELETED if the
-        activity of this `external_id` was deleted, and with REQUEST_ID_REUSED. ALREADY_EXISTS with EXTERNAL_ID_CONFLICT if the actor has a different activity of this
-        `external_id`. RESOURCE_EXHAUSTED with FANOUT_OVERLOADED if too many deliveries are waiting, or too many of this
-        actor's for what room is left to others: nothing was published; google.rpc.RetryInfo says when to try again.
-        UNAVAILABLE.
+        Errors:
+        - INVALID_ARGUMENT.
+        - FAILED_PRECONDITION with BEFORE_RETENTION: the actor's outbox was trimmed above `publish_time` (or within its very
+        millisecond, if it holds that many of one). With AUDIENCE_TO_ONLY: every outbox in `to` was, or retention took
+        an activity of the actor with AUDIENCE_TO_ONLY that was as new as this one, so long ago that its id might be
+        given out again.
+        - FAILED_PRECONDITION with EXTERNAL_ID_EXPIRED: retention took the activity of this `external_id`.
+        - FAILED_PRECONDITION with ACTIVITY_DELETED: the activity of this `external_id` was deleted.
+        - FAILED_PRECONDITION with REQUEST_ID_REUSED.
+        - ALREADY_EXISTS with EXTERNAL_ID_CONFLICT: the actor has a different activity of this `external_id`.
+        - RESOURCE_EXHAUSTED with FANOUT_OVERLOADED: too many deliveries are waiting, or too many of this actor's for what
+        room is left to others. Nothing was published.
+        - UNAVAILABLE: retry with the same `request_id` (or `external_id`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchPublishActivities(self, request, context):
-        """Publishes up to 500 activities, each as PublishActivity does, and answers for each in the same order.
-        One entry's failure does not touch the others; the call itself fails only if the batch as such is bad
-        (INVALID_ARGUMENT) or times out. Activities of one actor without a `publish_time` keep their order.
+        """Publishes up to 500 activities, each as PublishActivity does, and answers for each in the same order. One entry's
+        failure does not touch the others; the call itself fails only if the batch as such is bad (INVALID_ARGUMENT) or
+        times out. Activities of one actor without a `publish_time` keep their order.
+
+        Errors: INVALID_ARGUMENT; those of PublishActivity for each entry. Retry: if every entry has a `request_id` or an
+        `external_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDelivery(self, request, context):
-        """Tells how far the delivery of an activity has come. For ten minutes after its end the answer has the figures of
-        a delivery by workers; later, and for one that was over when PublishActivity answered, it has the state alone.
+        """Tells how far the delivery of an activity has come. The counts of a delivery by workers are known until ten minutes
+        (configurable) after its end.
 
-        NOT_FOUND with ACTIVITY_NOT_FOUND if there is no such activity (any more): a deleted one is not delivered.
+        Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if there is no such activity (any more): the service
+        does not deliver what was deleted. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetActivity(self, request, context):
-        """Returns one activity. NOT_FOUND with ACTIVITY_NOT_FOUND if it never was, was deleted, or fell out of
-        retention.
+        """Returns one activity.
+
+        Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if the activity never was, was deleted, or fell out of
+        retention. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,27 +183,33 @@ class ActivityServiceServicer(object):
 
     def BatchGetActivities(self, request, context):
         """Returns up to 100 activities, in the order asked for, each with a status of its own.
+
+        Errors: INVALID_ARGUMENT; those of GetActivity for each entry. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteActivity(self, request, context):
-        """Deletes an activity on behalf of its actor. Final at once: no read that begins after the answer shows it,
-        and nothing that is in flight brings it back. Live feeds get a `removed` event.
+        """Deletes an activity on behalf of its actor. Final at once: no read that begins after the answer shows it, and
+        nothing that is in flight brings it back. Live feeds get a `removed` event.
 
-        Errors: NOT_FOUND with ACTIVITY_NOT_FOUND, also if it was deleted before (a retry with the same
-        `request_id` succeeds). PERMISSION_DENIED with NOT_THE_ACTOR.
+        Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND, also if the activity was deleted before (a retry with
+        the same `request_id` succeeds). PERMISSION_DENIED with NOT_THE_ACTOR. FAILED_PRECONDITION with REQUEST_ID_REUSED.
+        Retry: with the same `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListActivities(self, request, context):
-        """Pages through an entity's outbox, newest first: what it did, and what was published `to` it.
+        """Pages through an entity's outbox, newest first: what the entity did, and what others published `to` it.
 
-        Retention: an outbox keeps its newest 1,000 entries (configurable; deleted ones count until they are
-        trimmed). When the last outbox that holds an activity trims it, the activity is gone for good.
+        Retention: an outbox keeps its newest 1,000 entries (configurable; deleted ones count until they are trimmed). When
+        the last outbox that holds an activity trims it, the activity is gone for good, 60 days later its external_id too.
+
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query, view,
+        viewer or version. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,17 +262,25 @@ def add_ActivityServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ActivityService(object):
-    """Activities and the outboxes they are published to.
+    """Activities and the outboxes that they are published to.
 
-    Request ids. Every mutation takes a `request_id` (AIP-155): any string of up to 128 bytes that the caller
-    makes unique for each thing it wants done, a UUID for example. For 24 hours, sending the same request with
-    the same `request_id` again changes nothing and answers as the first did; sending another body with it is
-    FAILED_PRECONDITION, reason REQUEST_ID_REUSED. It is scoped to the RPC and to the entity that acts (`actor`,
-    `follower`). Without one, a caller that got no answer cannot know whether the call took effect.
+    Request ids (AIP-155). Every request that changes something and that a client may have to send again has a
+    `request_id`: any string of up to 128 bytes that the caller makes unique for each thing it wants done, for example a
+    UUID. For 24 hours (configurable), the same request with the same `request_id` changes nothing and answers what the
+    first one answered, but for `already_published` and the progress of a delivery, which tell the present. Another request with it is FAILED_PRECONDITION, reason REQUEST_ID_REUSED. A request_id belongs to a kind of
+    change (publish, delete, follow, unfollow) and to the entity that acts (`actor`, `follower`): a single call and an
+    entry of a batch share it. Without one, a caller that got no answer cannot know whether the call took effect.
 
-    Errors. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field. Every error of
-    the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain `feedsvc`; its
-    UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. The reasons, and what gRPC itself answers, are at ErrorReason.
+    Errors. Every error of the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain
+    `feedsvc`. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field, whose path is that of
+    the request: `activity.to[3]`, `add.user`. UNAVAILABLE and RESOURCE_EXHAUSTED of the service mean that the same
+    request can succeed later, and carry google.rpc.RetryInfo. ErrorReason lists the reasons, their metadata, and what
+    gRPC itself answers.
+
+    Deadlines. Set one on every call; the service gives up work whose deadline has passed. clients/service_config.json
+    has a default for each method, and says which calls gRPC may retry.
+
+    Keepalive. The server accepts pings every 10 seconds or more slowly, with or without calls.
     """
 
     @staticmethod

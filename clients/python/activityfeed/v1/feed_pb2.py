@@ -25,17 +25,18 @@ _sym_db = _symbol_database.Default()
 from activityfeed.v1 import activity_pb2 as activityfeed_dot_v1_dot_activity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61\x63tivityfeed/v1/feed.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1e\x61\x63tivityfeed/v1/activity.proto\"N\n\x08\x46\x65\x65\x64Item\x12-\n\x08\x61\x63tivity\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.ActivityH\x00\x12\x0b\n\x03via\x18\x03 \x03(\tB\x06\n\x04item\"\xbe\x01\n\x08\x46\x65\x65\x64Page\x12(\n\x05items\x18\x01 \x03(\x0b\x32\x19.activityfeed.v1.FeedItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x18\n\x10newer_page_token\x18\x03 \x01(\t\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12%\n\x03\x65nd\x18\x05 \x01(\x0e\x32\x18.activityfeed.v1.PageEnd\x12\x18\n\x10incomplete_below\x18\x06 \x01(\t*g\n\x07PageEnd\x12\x18\n\x14PAGE_END_UNSPECIFIED\x10\x00\x12\x15\n\x11PAGE_END_FEED_END\x10\x01\x12\x16\n\x12PAGE_END_RETENTION\x10\x02\x12\x13\n\x0fPAGE_END_NEWEST\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61\x63tivityfeed/v1/feed.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1e\x61\x63tivityfeed/v1/activity.proto\"\x97\x01\n\x08\x46\x65\x65\x64Item\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x19\n\x08sort_key\x18\x02 \x01(\x0cR\x07sortKey\x12\x10\n\x03via\x18\x03 \x03(\tR\x03via\x12=\n\x08\x61\x63tivity\x18\x04 \x01(\x0b\x32\x1f.activityfeed.v1.ViewedActivityH\x00R\x08\x61\x63tivityB\x06\n\x04item\"\xa1\x02\n\x08\x46\x65\x65\x64Page\x12/\n\x05items\x18\x01 \x03(\x0b\x32\x19.activityfeed.v1.FeedItemR\x05items\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12(\n\x10newer_page_token\x18\x03 \x01(\tR\x0enewerPageToken\x12!\n\x0cresume_token\x18\x04 \x01(\tR\x0bresumeToken\x12*\n\x03\x65nd\x18\x05 \x01(\x0e\x32\x18.activityfeed.v1.PageEndR\x03\x65nd\x12.\n\x10incomplete_below\x18\x06 \x01(\tH\x00R\x0fincompleteBelow\x88\x01\x01\x42\x13\n\x11_incomplete_below*z\n\x07PageEnd\x12\x18\n\x14PAGE_END_UNSPECIFIED\x10\x00\x12\x11\n\rPAGE_END_MORE\x10\x01\x12\x15\n\x11PAGE_END_FEED_END\x10\x02\x12\x16\n\x12PAGE_END_RETENTION\x10\x03\x12\x13\n\x0fPAGE_END_NEWEST\x10\x04\x42\xc4\x01\n\x1aio.feedsvc.activityfeed.v1B\tFeedProtoP\x01ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\xaa\x02\x0f\x41\x63tivityFeed.V1\xca\x02\x0f\x41\x63tivityFeed\\V1\xe2\x02\x1b\x41\x63tivityFeed\\V1\\GPBMetadata\xea\x02\x10\x41\x63tivityFeed::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'activityfeed.v1.feed_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_PAGEEND']._serialized_start=352
-  _globals['_PAGEEND']._serialized_end=455
-  _globals['_FEEDITEM']._serialized_start=79
-  _globals['_FEEDITEM']._serialized_end=157
-  _globals['_FEEDPAGE']._serialized_start=160
-  _globals['_FEEDPAGE']._serialized_end=350
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\032io.feedsvc.activityfeed.v1B\tFeedProtoP\001ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\252\002\017ActivityFeed.V1\312\002\017ActivityFeed\\V1\342\002\033ActivityFeed\\V1\\GPBMetadata\352\002\020ActivityFeed::V1'
+  _globals['_PAGEEND']._serialized_start=525
+  _globals['_PAGEEND']._serialized_end=647
+  _globals['_FEEDITEM']._serialized_start=80
+  _globals['_FEEDITEM']._serialized_end=231
+  _globals['_FEEDPAGE']._serialized_start=234
+  _globals['_FEEDPAGE']._serialized_end=523
 # @@protoc_insertion_point(module_scope)

@@ -10,21 +10,27 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class PageEnd(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PAGE_END_UNSPECIFIED: _ClassVar[PageEnd]
+    PAGE_END_MORE: _ClassVar[PageEnd]
     PAGE_END_FEED_END: _ClassVar[PageEnd]
     PAGE_END_RETENTION: _ClassVar[PageEnd]
     PAGE_END_NEWEST: _ClassVar[PageEnd]
 PAGE_END_UNSPECIFIED: PageEnd
+PAGE_END_MORE: PageEnd
 PAGE_END_FEED_END: PageEnd
 PAGE_END_RETENTION: PageEnd
 PAGE_END_NEWEST: PageEnd
 
 class FeedItem(_message.Message):
-    __slots__ = ("activity", "via")
-    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("item_id", "sort_key", "via", "activity")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    SORT_KEY_FIELD_NUMBER: _ClassVar[int]
     VIA_FIELD_NUMBER: _ClassVar[int]
-    activity: _activity_pb2.Activity
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    sort_key: bytes
     via: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, activity: _Optional[_Union[_activity_pb2.Activity, _Mapping]] = ..., via: _Optional[_Iterable[str]] = ...) -> None: ...
+    activity: _activity_pb2.ViewedActivity
+    def __init__(self, item_id: _Optional[str] = ..., sort_key: _Optional[bytes] = ..., via: _Optional[_Iterable[str]] = ..., activity: _Optional[_Union[_activity_pb2.ViewedActivity, _Mapping]] = ...) -> None: ...
 
 class FeedPage(_message.Message):
     __slots__ = ("items", "next_page_token", "newer_page_token", "resume_token", "end", "incomplete_below")

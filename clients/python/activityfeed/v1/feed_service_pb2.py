@@ -23,19 +23,24 @@ _sym_db = _symbol_database.Default()
 
 
 from activityfeed.v1 import feed_pb2 as activityfeed_dot_v1_dot_feed__pb2
+from activityfeed.v1 import view_pb2 as activityfeed_dot_v1_dot_view__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"activityfeed/v1/feed_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1a\x61\x63tivityfeed/v1/feed.proto\"h\n\x0eGetFeedRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x11\n\tstart_log\x18\x05 \x01(\x08\":\n\x0fGetFeedResponse\x12\'\n\x04page\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.FeedPage2[\n\x0b\x46\x65\x65\x64Service\x12L\n\x07GetFeed\x12\x1f.activityfeed.v1.GetFeedRequest\x1a .activityfeed.v1.GetFeedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"activityfeed/v1/feed_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1a\x61\x63tivityfeed/v1/feed.proto\x1a\x1a\x61\x63tivityfeed/v1/view.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xc6\x01\n\x0eGetFeedRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x04user\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12\x1c\n\tresumable\x18\x05 \x01(\x08R\tresumable\x12)\n\x04view\x18\x06 \x01(\x0b\x32\x15.activityfeed.v1.ViewR\x04view\"@\n\x0fGetFeedResponse\x12-\n\x04page\x18\x01 \x01(\x0b\x32\x19.activityfeed.v1.FeedPageR\x04page2[\n\x0b\x46\x65\x65\x64Service\x12L\n\x07GetFeed\x12\x1f.activityfeed.v1.GetFeedRequest\x1a .activityfeed.v1.GetFeedResponseB\xcb\x01\n\x1aio.feedsvc.activityfeed.v1B\x10\x46\x65\x65\x64ServiceProtoP\x01ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\xaa\x02\x0f\x41\x63tivityFeed.V1\xca\x02\x0f\x41\x63tivityFeed\\V1\xe2\x02\x1b\x41\x63tivityFeed\\V1\\GPBMetadata\xea\x02\x10\x41\x63tivityFeed::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'activityfeed.v1.feed_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_GETFEEDREQUEST']._serialized_start=83
-  _globals['_GETFEEDREQUEST']._serialized_end=187
-  _globals['_GETFEEDRESPONSE']._serialized_start=189
-  _globals['_GETFEEDRESPONSE']._serialized_end=247
-  _globals['_FEEDSERVICE']._serialized_start=249
-  _globals['_FEEDSERVICE']._serialized_end=340
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\032io.feedsvc.activityfeed.v1B\020FeedServiceProtoP\001ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\252\002\017ActivityFeed.V1\312\002\017ActivityFeed\\V1\342\002\033ActivityFeed\\V1\\GPBMetadata\352\002\020ActivityFeed::V1'
+  _globals['_GETFEEDREQUEST'].fields_by_name['user']._loaded_options = None
+  _globals['_GETFEEDREQUEST'].fields_by_name['user']._serialized_options = b'\340A\002'
+  _globals['_GETFEEDREQUEST']._serialized_start=145
+  _globals['_GETFEEDREQUEST']._serialized_end=343
+  _globals['_GETFEEDRESPONSE']._serialized_start=345
+  _globals['_GETFEEDRESPONSE']._serialized_end=409
+  _globals['_FEEDSERVICE']._serialized_start=411
+  _globals['_FEEDSERVICE']._serialized_end=502
 # @@protoc_insertion_point(module_scope)

@@ -47,14 +47,14 @@ class FeedServiceServicer(object):
     """
 
     def GetFeed(self, request, context):
-        """Returns a page of a user's feed: the merge of the outboxes of all entities that the user follows and its
-        own, newest id first. The feed of a user that never followed or did anything is empty.
+        """Returns a page of a user's feed: the outboxes of all entities that the user follows and the user's own, merged,
+        newest first. The feed of a user that never followed or did anything is empty.
 
-        It holds at least what was delivered when the read began, and never what was deleted, or whose source was
-        unfollowed, before it began.
+        The page holds at least what was delivered when the read began. It never holds what was deleted, or whose source
+        was unfollowed, before the read began.
 
-        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query,
-        viewer or version. UNAVAILABLE.
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query, view,
+        viewer or version. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

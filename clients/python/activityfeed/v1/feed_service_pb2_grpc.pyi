@@ -61,14 +61,14 @@ class FeedServiceStub(typing.Generic[_FeedServiceGetFeedType]):
     ], channel: grpc.aio.Channel) -> None: ...
 
     GetFeed: _FeedServiceGetFeedType
-    """Returns a page of a user's feed: the merge of the outboxes of all entities that the user follows and its
-    own, newest id first. The feed of a user that never followed or did anything is empty.
+    """Returns a page of a user's feed: the outboxes of all entities that the user follows and the user's own, merged,
+    newest first. The feed of a user that never followed or did anything is empty.
 
-    It holds at least what was delivered when the read began, and never what was deleted, or whose source was
-    unfollowed, before it began.
+    The page holds at least what was delivered when the read began. It never holds what was deleted, or whose source
+    was unfollowed, before the read began.
 
-    Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query,
-    viewer or version. UNAVAILABLE.
+    Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query, view,
+    viewer or version. UNAVAILABLE. Retry: always safe.
     """
 
 FeedServiceAsyncStub: typing_extensions.TypeAlias = FeedServiceStub[
@@ -87,14 +87,14 @@ class FeedServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.feed_service_pb2.GetFeedRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.feed_service_pb2.GetFeedResponse, collections.abc.Awaitable[activityfeed.v1.feed_service_pb2.GetFeedResponse]]:
-        """Returns a page of a user's feed: the merge of the outboxes of all entities that the user follows and its
-        own, newest id first. The feed of a user that never followed or did anything is empty.
+        """Returns a page of a user's feed: the outboxes of all entities that the user follows and the user's own, merged,
+        newest first. The feed of a user that never followed or did anything is empty.
 
-        It holds at least what was delivered when the read began, and never what was deleted, or whose source was
-        unfollowed, before it began.
+        The page holds at least what was delivered when the read began. It never holds what was deleted, or whose source
+        was unfollowed, before the read began.
 
-        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query,
-        viewer or version. UNAVAILABLE.
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query, view,
+        viewer or version. UNAVAILABLE. Retry: always safe.
         """
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

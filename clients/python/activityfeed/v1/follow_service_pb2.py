@@ -22,51 +22,73 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$activityfeed/v1/follow_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"a\n\nFollowEdge\x12\x10\n\x08\x66ollower\x18\x01 \x01(\t\x12\x10\n\x08\x66ollowee\x18\x02 \x01(\t\x12/\n\x0b\x66ollow_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\rFollowRequest\x12\x10\n\x08\x66ollower\x18\x01 \x01(\t\x12\x10\n\x08\x66ollowee\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"V\n\x0e\x46ollowResponse\x12)\n\x04\x65\x64ge\x18\x01 \x01(\x0b\x32\x1b.activityfeed.v1.FollowEdge\x12\x19\n\x11\x61lready_following\x18\x02 \x01(\x08\"I\n\x0fUnfollowRequest\x12\x10\n\x08\x66ollower\x18\x01 \x01(\t\x12\x10\n\x08\x66ollowee\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\")\n\x10UnfollowResponse\x12\x15\n\rwas_following\x18\x01 \x01(\x08\"F\n\x12\x42\x61tchFollowRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.activityfeed.v1.FollowRequest\"r\n\x0c\x46ollowResult\x12\x33\n\x08response\x18\x01 \x01(\x0b\x32\x1f.activityfeed.v1.FollowResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"E\n\x13\x42\x61tchFollowResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.activityfeed.v1.FollowResult\"]\n\x14ListFollowersRequest\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\\\n\x15ListFollowersResponse\x12*\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x1b.activityfeed.v1.FollowEdge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"]\n\x14ListFollowingRequest\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\\\n\x15ListFollowingResponse\x12*\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x1b.activityfeed.v1.FollowEdge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"N\n\x1c\x42\x61tchGetRelationshipsRequest\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x0e\n\x06others\x18\x02 \x03(\t\x12\x0e\n\x06viewer\x18\x03 \x01(\t\"E\n\x0cRelationship\x12\r\n\x05other\x18\x01 \x01(\t\x12\x11\n\tfollowing\x18\x02 \x01(\x08\x12\x13\n\x0b\x66ollowed_by\x18\x03 \x01(\x08\"U\n\x1d\x42\x61tchGetRelationshipsResponse\x12\x34\n\rrelationships\x18\x01 \x03(\x0b\x32\x1d.activityfeed.v1.Relationship\"8\n\x16GetFollowCountsRequest\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\"?\n\x17GetFollowCountsResponse\x12\x11\n\tfollowers\x18\x01 \x01(\x03\x12\x11\n\tfollowing\x18\x02 \x01(\x03\x32\xa3\x05\n\rFollowService\x12I\n\x06\x46ollow\x12\x1e.activityfeed.v1.FollowRequest\x1a\x1f.activityfeed.v1.FollowResponse\x12O\n\x08Unfollow\x12 .activityfeed.v1.UnfollowRequest\x1a!.activityfeed.v1.UnfollowResponse\x12X\n\x0b\x42\x61tchFollow\x12#.activityfeed.v1.BatchFollowRequest\x1a$.activityfeed.v1.BatchFollowResponse\x12^\n\rListFollowers\x12%.activityfeed.v1.ListFollowersRequest\x1a&.activityfeed.v1.ListFollowersResponse\x12^\n\rListFollowing\x12%.activityfeed.v1.ListFollowingRequest\x1a&.activityfeed.v1.ListFollowingResponse\x12v\n\x15\x42\x61tchGetRelationships\x12-.activityfeed.v1.BatchGetRelationshipsRequest\x1a..activityfeed.v1.BatchGetRelationshipsResponse\x12\x64\n\x0fGetFollowCounts\x12\'.activityfeed.v1.GetFollowCountsRequest\x1a(.activityfeed.v1.GetFollowCountsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$activityfeed/v1/follow_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x81\x01\n\nFollowEdge\x12\x1a\n\x08\x66ollower\x18\x01 \x01(\tR\x08\x66ollower\x12\x1a\n\x08\x66ollowee\x18\x02 \x01(\tR\x08\x66ollowee\x12;\n\x0b\x66ollow_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfollowTime\"p\n\rFollowRequest\x12\x1f\n\x08\x66ollower\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x08\x66ollower\x12\x1f\n\x08\x66ollowee\x18\x02 \x01(\tB\x03\xe0\x41\x02R\x08\x66ollowee\x12\x1d\n\nrequest_id\x18\x03 \x01(\tR\trequestId\"n\n\x0e\x46ollowResponse\x12/\n\x04\x65\x64ge\x18\x01 \x01(\x0b\x32\x1b.activityfeed.v1.FollowEdgeR\x04\x65\x64ge\x12+\n\x11\x61lready_following\x18\x02 \x01(\x08R\x10\x61lreadyFollowing\"r\n\x0fUnfollowRequest\x12\x1f\n\x08\x66ollower\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x08\x66ollower\x12\x1f\n\x08\x66ollowee\x18\x02 \x01(\tB\x03\xe0\x41\x02R\x08\x66ollowee\x12\x1d\n\nrequest_id\x18\x03 \x01(\tR\trequestId\"7\n\x10UnfollowResponse\x12#\n\rwas_following\x18\x01 \x01(\x08R\x0cwasFollowing\"U\n\x12\x42\x61tchFollowRequest\x12?\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.activityfeed.v1.FollowRequestB\x03\xe0\x41\x02R\x08requests\"\x83\x01\n\x0c\x46ollowResult\x12=\n\x08response\x18\x01 \x01(\x0b\x32\x1f.activityfeed.v1.FollowResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\x08\n\x06result\"N\n\x13\x42\x61tchFollowResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32\x1d.activityfeed.v1.FollowResultR\x07results\"\x87\x01\n\x14ListFollowersRequest\x12\x1b\n\x06\x65ntity\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x06\x65ntity\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"r\n\x15ListFollowersResponse\x12\x31\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x1b.activityfeed.v1.FollowEdgeR\x05\x65\x64ges\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x87\x01\n\x14ListFollowingRequest\x12\x1b\n\x06\x65ntity\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x06\x65ntity\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"r\n\x15ListFollowingResponse\x12\x31\n\x05\x65\x64ges\x18\x01 \x03(\x0b\x32\x1b.activityfeed.v1.FollowEdgeR\x05\x65\x64ges\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"p\n\x1c\x42\x61tchGetRelationshipsRequest\x12\x1b\n\x06\x65ntity\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x06\x65ntity\x12\x1b\n\x06others\x18\x02 \x03(\tB\x03\xe0\x41\x02R\x06others\x12\x16\n\x06viewer\x18\x03 \x01(\tR\x06viewer\"c\n\x0cRelationship\x12\x14\n\x05other\x18\x01 \x01(\tR\x05other\x12\x1c\n\tfollowing\x18\x02 \x01(\x08R\tfollowing\x12\x1f\n\x0b\x66ollowed_by\x18\x03 \x01(\x08R\nfollowedBy\"d\n\x1d\x42\x61tchGetRelationshipsResponse\x12\x43\n\rrelationships\x18\x01 \x03(\x0b\x32\x1d.activityfeed.v1.RelationshipR\rrelationships\"M\n\x16GetFollowCountsRequest\x12\x1b\n\x06\x65ntity\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x06\x65ntity\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\"i\n\x17GetFollowCountsResponse\x12%\n\x0e\x66ollower_count\x18\x01 \x01(\x03R\rfollowerCount\x12\'\n\x0f\x66ollowing_count\x18\x02 \x01(\x03R\x0e\x66ollowingCount2\xa3\x05\n\rFollowService\x12I\n\x06\x46ollow\x12\x1e.activityfeed.v1.FollowRequest\x1a\x1f.activityfeed.v1.FollowResponse\x12O\n\x08Unfollow\x12 .activityfeed.v1.UnfollowRequest\x1a!.activityfeed.v1.UnfollowResponse\x12X\n\x0b\x42\x61tchFollow\x12#.activityfeed.v1.BatchFollowRequest\x1a$.activityfeed.v1.BatchFollowResponse\x12^\n\rListFollowers\x12%.activityfeed.v1.ListFollowersRequest\x1a&.activityfeed.v1.ListFollowersResponse\x12^\n\rListFollowing\x12%.activityfeed.v1.ListFollowingRequest\x1a&.activityfeed.v1.ListFollowingResponse\x12v\n\x15\x42\x61tchGetRelationships\x12-.activityfeed.v1.BatchGetRelationshipsRequest\x1a..activityfeed.v1.BatchGetRelationshipsResponse\x12\x64\n\x0fGetFollowCounts\x12\'.activityfeed.v1.GetFollowCountsRequest\x1a(.activityfeed.v1.GetFollowCountsResponseB\xcd\x01\n\x1aio.feedsvc.activityfeed.v1B\x12\x46ollowServiceProtoP\x01ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\xaa\x02\x0f\x41\x63tivityFeed.V1\xca\x02\x0f\x41\x63tivityFeed\\V1\xe2\x02\x1b\x41\x63tivityFeed\\V1\\GPBMetadata\xea\x02\x10\x41\x63tivityFeed::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'activityfeed.v1.follow_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_FOLLOWEDGE']._serialized_start=115
-  _globals['_FOLLOWEDGE']._serialized_end=212
-  _globals['_FOLLOWREQUEST']._serialized_start=214
-  _globals['_FOLLOWREQUEST']._serialized_end=285
-  _globals['_FOLLOWRESPONSE']._serialized_start=287
-  _globals['_FOLLOWRESPONSE']._serialized_end=373
-  _globals['_UNFOLLOWREQUEST']._serialized_start=375
-  _globals['_UNFOLLOWREQUEST']._serialized_end=448
-  _globals['_UNFOLLOWRESPONSE']._serialized_start=450
-  _globals['_UNFOLLOWRESPONSE']._serialized_end=491
-  _globals['_BATCHFOLLOWREQUEST']._serialized_start=493
-  _globals['_BATCHFOLLOWREQUEST']._serialized_end=563
-  _globals['_FOLLOWRESULT']._serialized_start=565
-  _globals['_FOLLOWRESULT']._serialized_end=679
-  _globals['_BATCHFOLLOWRESPONSE']._serialized_start=681
-  _globals['_BATCHFOLLOWRESPONSE']._serialized_end=750
-  _globals['_LISTFOLLOWERSREQUEST']._serialized_start=752
-  _globals['_LISTFOLLOWERSREQUEST']._serialized_end=845
-  _globals['_LISTFOLLOWERSRESPONSE']._serialized_start=847
-  _globals['_LISTFOLLOWERSRESPONSE']._serialized_end=939
-  _globals['_LISTFOLLOWINGREQUEST']._serialized_start=941
-  _globals['_LISTFOLLOWINGREQUEST']._serialized_end=1034
-  _globals['_LISTFOLLOWINGRESPONSE']._serialized_start=1036
-  _globals['_LISTFOLLOWINGRESPONSE']._serialized_end=1128
-  _globals['_BATCHGETRELATIONSHIPSREQUEST']._serialized_start=1130
-  _globals['_BATCHGETRELATIONSHIPSREQUEST']._serialized_end=1208
-  _globals['_RELATIONSHIP']._serialized_start=1210
-  _globals['_RELATIONSHIP']._serialized_end=1279
-  _globals['_BATCHGETRELATIONSHIPSRESPONSE']._serialized_start=1281
-  _globals['_BATCHGETRELATIONSHIPSRESPONSE']._serialized_end=1366
-  _globals['_GETFOLLOWCOUNTSREQUEST']._serialized_start=1368
-  _globals['_GETFOLLOWCOUNTSREQUEST']._serialized_end=1424
-  _globals['_GETFOLLOWCOUNTSRESPONSE']._serialized_start=1426
-  _globals['_GETFOLLOWCOUNTSRESPONSE']._serialized_end=1489
-  _globals['_FOLLOWSERVICE']._serialized_start=1492
-  _globals['_FOLLOWSERVICE']._serialized_end=2167
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\032io.feedsvc.activityfeed.v1B\022FollowServiceProtoP\001ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\252\002\017ActivityFeed.V1\312\002\017ActivityFeed\\V1\342\002\033ActivityFeed\\V1\\GPBMetadata\352\002\020ActivityFeed::V1'
+  _globals['_FOLLOWREQUEST'].fields_by_name['follower']._loaded_options = None
+  _globals['_FOLLOWREQUEST'].fields_by_name['follower']._serialized_options = b'\340A\002'
+  _globals['_FOLLOWREQUEST'].fields_by_name['followee']._loaded_options = None
+  _globals['_FOLLOWREQUEST'].fields_by_name['followee']._serialized_options = b'\340A\002'
+  _globals['_UNFOLLOWREQUEST'].fields_by_name['follower']._loaded_options = None
+  _globals['_UNFOLLOWREQUEST'].fields_by_name['follower']._serialized_options = b'\340A\002'
+  _globals['_UNFOLLOWREQUEST'].fields_by_name['followee']._loaded_options = None
+  _globals['_UNFOLLOWREQUEST'].fields_by_name['followee']._serialized_options = b'\340A\002'
+  _globals['_BATCHFOLLOWREQUEST'].fields_by_name['requests']._loaded_options = None
+  _globals['_BATCHFOLLOWREQUEST'].fields_by_name['requests']._serialized_options = b'\340A\002'
+  _globals['_LISTFOLLOWERSREQUEST'].fields_by_name['entity']._loaded_options = None
+  _globals['_LISTFOLLOWERSREQUEST'].fields_by_name['entity']._serialized_options = b'\340A\002'
+  _globals['_LISTFOLLOWINGREQUEST'].fields_by_name['entity']._loaded_options = None
+  _globals['_LISTFOLLOWINGREQUEST'].fields_by_name['entity']._serialized_options = b'\340A\002'
+  _globals['_BATCHGETRELATIONSHIPSREQUEST'].fields_by_name['entity']._loaded_options = None
+  _globals['_BATCHGETRELATIONSHIPSREQUEST'].fields_by_name['entity']._serialized_options = b'\340A\002'
+  _globals['_BATCHGETRELATIONSHIPSREQUEST'].fields_by_name['others']._loaded_options = None
+  _globals['_BATCHGETRELATIONSHIPSREQUEST'].fields_by_name['others']._serialized_options = b'\340A\002'
+  _globals['_GETFOLLOWCOUNTSREQUEST'].fields_by_name['entity']._loaded_options = None
+  _globals['_GETFOLLOWCOUNTSREQUEST'].fields_by_name['entity']._serialized_options = b'\340A\002'
+  _globals['_FOLLOWEDGE']._serialized_start=149
+  _globals['_FOLLOWEDGE']._serialized_end=278
+  _globals['_FOLLOWREQUEST']._serialized_start=280
+  _globals['_FOLLOWREQUEST']._serialized_end=392
+  _globals['_FOLLOWRESPONSE']._serialized_start=394
+  _globals['_FOLLOWRESPONSE']._serialized_end=504
+  _globals['_UNFOLLOWREQUEST']._serialized_start=506
+  _globals['_UNFOLLOWREQUEST']._serialized_end=620
+  _globals['_UNFOLLOWRESPONSE']._serialized_start=622
+  _globals['_UNFOLLOWRESPONSE']._serialized_end=677
+  _globals['_BATCHFOLLOWREQUEST']._serialized_start=679
+  _globals['_BATCHFOLLOWREQUEST']._serialized_end=764
+  _globals['_FOLLOWRESULT']._serialized_start=767
+  _globals['_FOLLOWRESULT']._serialized_end=898
+  _globals['_BATCHFOLLOWRESPONSE']._serialized_start=900
+  _globals['_BATCHFOLLOWRESPONSE']._serialized_end=978
+  _globals['_LISTFOLLOWERSREQUEST']._serialized_start=981
+  _globals['_LISTFOLLOWERSREQUEST']._serialized_end=1116
+  _globals['_LISTFOLLOWERSRESPONSE']._serialized_start=1118
+  _globals['_LISTFOLLOWERSRESPONSE']._serialized_end=1232
+  _globals['_LISTFOLLOWINGREQUEST']._serialized_start=1235
+  _globals['_LISTFOLLOWINGREQUEST']._serialized_end=1370
+  _globals['_LISTFOLLOWINGRESPONSE']._serialized_start=1372
+  _globals['_LISTFOLLOWINGRESPONSE']._serialized_end=1486
+  _globals['_BATCHGETRELATIONSHIPSREQUEST']._serialized_start=1488
+  _globals['_BATCHGETRELATIONSHIPSREQUEST']._serialized_end=1600
+  _globals['_RELATIONSHIP']._serialized_start=1602
+  _globals['_RELATIONSHIP']._serialized_end=1701
+  _globals['_BATCHGETRELATIONSHIPSRESPONSE']._serialized_start=1703
+  _globals['_BATCHGETRELATIONSHIPSRESPONSE']._serialized_end=1803
+  _globals['_GETFOLLOWCOUNTSREQUEST']._serialized_start=1805
+  _globals['_GETFOLLOWCOUNTSREQUEST']._serialized_end=1882
+  _globals['_GETFOLLOWCOUNTSRESPONSE']._serialized_start=1884
+  _globals['_GETFOLLOWCOUNTSRESPONSE']._serialized_end=1989
+  _globals['_FOLLOWSERVICE']._serialized_start=1992
+  _globals['_FOLLOWSERVICE']._serialized_end=2667
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
@@ -146,9 +147,9 @@ class GetFollowCountsRequest(_message.Message):
     def __init__(self, entity: _Optional[str] = ..., viewer: _Optional[str] = ...) -> None: ...
 
 class GetFollowCountsResponse(_message.Message):
-    __slots__ = ("followers", "following")
-    FOLLOWERS_FIELD_NUMBER: _ClassVar[int]
-    FOLLOWING_FIELD_NUMBER: _ClassVar[int]
-    followers: int
-    following: int
-    def __init__(self, followers: _Optional[int] = ..., following: _Optional[int] = ...) -> None: ...
+    __slots__ = ("follower_count", "following_count")
+    FOLLOWER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    follower_count: int
+    following_count: int
+    def __init__(self, follower_count: _Optional[int] = ..., following_count: _Optional[int] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FollowServiceStub(object):
-    """Who follows whom. "Request ids" and "Errors" are as described at ActivityService.
+    """Who follows whom. "Request ids" and "Errors" are described at ActivityService.
     """
 
     def __init__(self, channel):
@@ -73,31 +73,38 @@ class FollowServiceStub(object):
 
 
 class FollowServiceServicer(object):
-    """Who follows whom. "Request ids" and "Errors" are as described at ActivityService.
+    """Who follows whom. "Request ids" and "Errors" are described at ActivityService.
     """
 
     def Follow(self, request, context):
-        """Makes `follower` follow `followee`. The next read of the follower's feed holds all that the followee's
-        outbox holds. Following again changes nothing.
+        """Makes `follower` follow `followee`. The next read of the follower's feed holds all that the followee's outbox
+        holds. Following again changes nothing.
 
         Errors: INVALID_ARGUMENT, also for following oneself (one's own outbox is in one's feed anyway).
-        FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 (configurable). UNAVAILABLE.
+        FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 (configurable), or with REQUEST_ID_REUSED. UNAVAILABLE.
+        Retry: always safe; `already_following` says what the first call found only with the same `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Unfollow(self, request, context):
-        """Ends it. Final at once: no read that begins after the answer shows what only this edge brought.
-        Unfollowing what is not followed changes nothing.
+        """Ends an edge. Final at once: no read that begins after the answer shows what only this edge brought. Unfollowing
+        what is not followed changes nothing.
+
+        Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with REQUEST_ID_REUSED. UNAVAILABLE. Retry: with the same
+        `request_id`; without one a retry may undo a Follow that came between.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchFollow(self, request, context):
-        """Makes up to 1,000 edges, each as Follow does, and answers for each in the same order. One entry's failure
-        does not touch the others.
+        """Makes up to 1,000 edges, each as Follow does, and answers for each in the same order. One entry's failure does not
+        touch the others.
+
+        Errors: INVALID_ARGUMENT if the batch as such is bad; those of Follow for each entry. Retry: if every entry has a
+        `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,6 +112,9 @@ class FollowServiceServicer(object):
 
     def ListFollowers(self, request, context):
         """Pages through the followers of an entity, newest edge first.
+
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, entity, viewer or
+        version. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +122,8 @@ class FollowServiceServicer(object):
 
     def ListFollowing(self, request, context):
         """Pages through what an entity follows, newest edge first.
+
+        Errors: as those of ListFollowers. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,13 +131,18 @@ class FollowServiceServicer(object):
 
     def BatchGetRelationships(self, request, context):
         """Says for up to 100 other entities whether an entity follows them and is followed by them.
+
+        Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFollowCounts(self, request, context):
-        """Counts the followers of an entity and what it follows. Counted, not kept beside the edges: always exact.
+        """Counts the followers of an entity and what it follows. The service counts edges and keeps no counter beside them:
+        the counts are always exact.
+
+        Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,7 +195,7 @@ def add_FollowServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FollowService(object):
-    """Who follows whom. "Request ids" and "Errors" are as described at ActivityService.
+    """Who follows whom. "Request ids" and "Errors" are described at ActivityService.
     """
 
     @staticmethod

@@ -138,7 +138,7 @@ _FollowServiceGetFollowCountsType = typing_extensions.TypeVar(
 )
 
 class FollowServiceStub(typing.Generic[_FollowServiceFollowType, _FollowServiceUnfollowType, _FollowServiceBatchFollowType, _FollowServiceListFollowersType, _FollowServiceListFollowingType, _FollowServiceBatchGetRelationshipsType, _FollowServiceGetFollowCountsType]):
-    """Who follows whom. "Request ids" and "Errors" are as described at ActivityService."""
+    """Who follows whom. "Request ids" and "Errors" are described at ActivityService."""
 
     @typing.overload
     def __init__(self: FollowServiceStub[
@@ -205,34 +205,55 @@ class FollowServiceStub(typing.Generic[_FollowServiceFollowType, _FollowServiceU
     ], channel: grpc.aio.Channel) -> None: ...
 
     Follow: _FollowServiceFollowType
-    """Makes `follower` follow `followee`. The next read of the follower's feed holds all that the followee's
-    outbox holds. Following again changes nothing.
+    """Makes `follower` follow `followee`. The next read of the follower's feed holds all that the followee's outbox
+    holds. Following again changes nothing.
 
     Errors: INVALID_ARGUMENT, also for following oneself (one's own outbox is in one's feed anyway).
-    FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 (configurable). UNAVAILABLE.
+    FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 (configurable), or with REQUEST_ID_REUSED. UNAVAILABLE.
+    Retry: always safe; `already_following` says what the first call found only with the same `request_id`.
     """
 
     Unfollow: _FollowServiceUnfollowType
-    """Ends it. Final at once: no read that begins after the answer shows what only this edge brought.
-    Unfollowing what is not followed changes nothing.
+    """Ends an edge. Final at once: no read that begins after the answer shows what only this edge brought. Unfollowing
+    what is not followed changes nothing.
+
+    Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with REQUEST_ID_REUSED. UNAVAILABLE. Retry: with the same
+    `request_id`; without one a retry may undo a Follow that came between.
     """
 
     BatchFollow: _FollowServiceBatchFollowType
-    """Makes up to 1,000 edges, each as Follow does, and answers for each in the same order. One entry's failure
-    does not touch the others.
+    """Makes up to 1,000 edges, each as Follow does, and answers for each in the same order. One entry's failure does not
+    touch the others.
+
+    Errors: INVALID_ARGUMENT if the batch as such is bad; those of Follow for each entry. Retry: if every entry has a
+    `request_id`.
     """
 
     ListFollowers: _FollowServiceListFollowersType
-    """Pages through the followers of an entity, newest edge first."""
+    """Pages through the followers of an entity, newest edge first.
+
+    Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, entity, viewer or
+    version. UNAVAILABLE. Retry: always safe.
+    """
 
     ListFollowing: _FollowServiceListFollowingType
-    """Pages through what an entity follows, newest edge first."""
+    """Pages through what an entity follows, newest edge first.
+
+    Errors: as those of ListFollowers. Retry: always safe.
+    """
 
     BatchGetRelationships: _FollowServiceBatchGetRelationshipsType
-    """Says for up to 100 other entities whether an entity follows them and is followed by them."""
+    """Says for up to 100 other entities whether an entity follows them and is followed by them.
+
+    Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
+    """
 
     GetFollowCounts: _FollowServiceGetFollowCountsType
-    """Counts the followers of an entity and what it follows. Counted, not kept beside the edges: always exact."""
+    """Counts the followers of an entity and what it follows. The service counts edges and keeps no counter beside them:
+    the counts are always exact.
+
+    Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
+    """
 
 FollowServiceAsyncStub: typing_extensions.TypeAlias = FollowServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -266,7 +287,7 @@ FollowServiceAsyncStub: typing_extensions.TypeAlias = FollowServiceStub[
 ]
 
 class FollowServiceServicer(metaclass=abc.ABCMeta):
-    """Who follows whom. "Request ids" and "Errors" are as described at ActivityService."""
+    """Who follows whom. "Request ids" and "Errors" are described at ActivityService."""
 
     @abc.abstractmethod
     def Follow(
@@ -274,11 +295,12 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.FollowRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.FollowResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.FollowResponse]]:
-        """Makes `follower` follow `followee`. The next read of the follower's feed holds all that the followee's
-        outbox holds. Following again changes nothing.
+        """Makes `follower` follow `followee`. The next read of the follower's feed holds all that the followee's outbox
+        holds. Following again changes nothing.
 
         Errors: INVALID_ARGUMENT, also for following oneself (one's own outbox is in one's feed anyway).
-        FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 (configurable). UNAVAILABLE.
+        FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 (configurable), or with REQUEST_ID_REUSED. UNAVAILABLE.
+        Retry: always safe; `already_following` says what the first call found only with the same `request_id`.
         """
 
     @abc.abstractmethod
@@ -287,8 +309,11 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.UnfollowRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.UnfollowResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.UnfollowResponse]]:
-        """Ends it. Final at once: no read that begins after the answer shows what only this edge brought.
-        Unfollowing what is not followed changes nothing.
+        """Ends an edge. Final at once: no read that begins after the answer shows what only this edge brought. Unfollowing
+        what is not followed changes nothing.
+
+        Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with REQUEST_ID_REUSED. UNAVAILABLE. Retry: with the same
+        `request_id`; without one a retry may undo a Follow that came between.
         """
 
     @abc.abstractmethod
@@ -297,8 +322,11 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.BatchFollowRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.BatchFollowResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.BatchFollowResponse]]:
-        """Makes up to 1,000 edges, each as Follow does, and answers for each in the same order. One entry's failure
-        does not touch the others.
+        """Makes up to 1,000 edges, each as Follow does, and answers for each in the same order. One entry's failure does not
+        touch the others.
+
+        Errors: INVALID_ARGUMENT if the batch as such is bad; those of Follow for each entry. Retry: if every entry has a
+        `request_id`.
         """
 
     @abc.abstractmethod
@@ -307,7 +335,11 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.ListFollowersRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.ListFollowersResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.ListFollowersResponse]]:
-        """Pages through the followers of an entity, newest edge first."""
+        """Pages through the followers of an entity, newest edge first.
+
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, entity, viewer or
+        version. UNAVAILABLE. Retry: always safe.
+        """
 
     @abc.abstractmethod
     def ListFollowing(
@@ -315,7 +347,10 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.ListFollowingRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.ListFollowingResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.ListFollowingResponse]]:
-        """Pages through what an entity follows, newest edge first."""
+        """Pages through what an entity follows, newest edge first.
+
+        Errors: as those of ListFollowers. Retry: always safe.
+        """
 
     @abc.abstractmethod
     def BatchGetRelationships(
@@ -323,7 +358,10 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.BatchGetRelationshipsRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.BatchGetRelationshipsResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.BatchGetRelationshipsResponse]]:
-        """Says for up to 100 other entities whether an entity follows them and is followed by them."""
+        """Says for up to 100 other entities whether an entity follows them and is followed by them.
+
+        Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
+        """
 
     @abc.abstractmethod
     def GetFollowCounts(
@@ -331,6 +369,10 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.GetFollowCountsRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.GetFollowCountsResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.GetFollowCountsResponse]]:
-        """Counts the followers of an entity and what it follows. Counted, not kept beside the edges: always exact."""
+        """Counts the followers of an entity and what it follows. The service counts edges and keeps no counter beside them:
+        the counts are always exact.
+
+        Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
+        """
 
 def add_FollowServiceServicer_to_server(servicer: FollowServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -24,54 +24,82 @@ _sym_db = _symbol_database.Default()
 
 from activityfeed.v1 import activity_pb2 as activityfeed_dot_v1_dot_activity__pb2
 from activityfeed.v1 import feed_pb2 as activityfeed_dot_v1_dot_feed__pb2
+from activityfeed.v1 import view_pb2 as activityfeed_dot_v1_dot_view__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*activityfeed/v1/subscription_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1e\x61\x63tivityfeed/v1/activity.proto\x1a\x1a\x61\x63tivityfeed/v1/feed.proto\x1a\x17google/rpc/status.proto\"e\n\x14SubscribeFeedRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x19\n\x11initial_page_size\x18\x04 \x01(\x05\"\x90\x01\n\x15SubscribeFeedResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12*\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1a.activityfeed.v1.FeedEvent\x12\'\n\x04page\x18\x04 \x01(\x0b\x32\x19.activityfeed.v1.FeedPage\"\xc0\x01\n\x15SubscribeFeedsRequest\x12\x34\n\x03\x61\x64\x64\x18\x01 \x01(\x0b\x32%.activityfeed.v1.SubscribeFeedRequestH\x00\x12?\n\x06remove\x18\x02 \x01(\x0b\x32-.activityfeed.v1.SubscribeFeedsRequest.RemoveH\x00\x1a&\n\x06Remove\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\tB\x08\n\x06\x61\x63tion\"\xd5\x01\n\x16SubscribeFeedsResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12*\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x1a.activityfeed.v1.FeedEvent\x12\'\n\x04page\x18\x05 \x01(\x0b\x32\x19.activityfeed.v1.FeedPage\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0f\n\x07removed\x18\x07 \x01(\x08\"\x9c\x03\n\tFeedEvent\x12\x35\n\x07\x63reated\x18\x01 \x01(\x0b\x32\".activityfeed.v1.FeedEvent.CreatedH\x00\x12*\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x0b\x32\x19.activityfeed.v1.FeedItemH\x00\x12\x35\n\x07removed\x18\x03 \x01(\x0b\x32\".activityfeed.v1.FeedEvent.RemovedH\x00\x12\x42\n\x0esource_changed\x18\x04 \x01(\x0b\x32(.activityfeed.v1.FeedEvent.SourceChangedH\x00\x12\x31\n\x05reset\x18\x05 \x01(\x0b\x32 .activityfeed.v1.FeedEvent.ResetH\x00\x1a\t\n\x07\x43reated\x1a\x1e\n\x07Removed\x12\x13\n\x0b\x61\x63tivity_id\x18\x01 \x01(\t\x1a\x32\n\rSourceChanged\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x11\n\tfollowing\x18\x02 \x01(\x08\x1a\x07\n\x05ResetB\x07\n\x05\x65ventJ\x04\x08\x06\x10\x07R\x07updated\"R\n\x1aSubscribeActivitiesRequest\x12\x0e\n\x06\x65ntity\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"c\n\x1bSubscribeActivitiesResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12.\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1e.activityfeed.v1.ActivityEvent\"+\n\x13SubscribeAllRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\"\\\n\x14SubscribeAllResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12.\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1e.activityfeed.v1.ActivityEvent\"\xf4\x01\n\rActivityEvent\x12\x39\n\x07\x63reated\x18\x01 \x01(\x0b\x32&.activityfeed.v1.ActivityEvent.CreatedH\x00\x12*\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x0b\x32\x19.activityfeed.v1.ActivityH\x00\x12\x39\n\x07removed\x18\x03 \x01(\x0b\x32&.activityfeed.v1.ActivityEvent.RemovedH\x00\x1a\t\n\x07\x43reated\x1a\x1e\n\x07Removed\x12\x13\n\x0b\x61\x63tivity_id\x18\x01 \x01(\tB\x07\n\x05\x65ventJ\x04\x08\x04\x10\x05R\x07updated\"J\n\x14GetFeedEventsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0e\n\x06viewer\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"g\n\x15GetFeedEventsResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.activityfeed.v1.FeedEvent\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x0c\n\x04more\x18\x03 \x01(\x08\x32\x91\x04\n\x13SubscriptionService\x12`\n\rSubscribeFeed\x12%.activityfeed.v1.SubscribeFeedRequest\x1a&.activityfeed.v1.SubscribeFeedResponse0\x01\x12\x65\n\x0eSubscribeFeeds\x12&.activityfeed.v1.SubscribeFeedsRequest\x1a\'.activityfeed.v1.SubscribeFeedsResponse(\x01\x30\x01\x12r\n\x13SubscribeActivities\x12+.activityfeed.v1.SubscribeActivitiesRequest\x1a,.activityfeed.v1.SubscribeActivitiesResponse0\x01\x12]\n\x0cSubscribeAll\x12$.activityfeed.v1.SubscribeAllRequest\x1a%.activityfeed.v1.SubscribeAllResponse0\x01\x12^\n\rGetFeedEvents\x12%.activityfeed.v1.GetFeedEventsRequest\x1a&.activityfeed.v1.GetFeedEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*activityfeed/v1/subscription_service.proto\x12\x0f\x61\x63tivityfeed.v1\x1a\x1e\x61\x63tivityfeed/v1/activity.proto\x1a\x1a\x61\x63tivityfeed/v1/feed.proto\x1a\x1a\x61\x63tivityfeed/v1/view.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc1\x01\n\x14SubscribeFeedRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x04user\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeToken\x12*\n\x11initial_page_size\x18\x04 \x01(\x05R\x0finitialPageSize\x12)\n\x04view\x18\x05 \x01(\x0b\x32\x15.activityfeed.v1.ViewR\x04view\"\x82\x01\n\x17\x46\x65\x65\x64SubscriptionStarted\x12\x38\n\x05start\x18\x01 \x01(\x0e\x32\".activityfeed.v1.SubscriptionStartR\x05start\x12-\n\x04page\x18\x02 \x01(\x0b\x32\x19.activityfeed.v1.FeedPageR\x04page\"W\n\x1b\x41\x63tivitySubscriptionStarted\x12\x38\n\x05start\x18\x01 \x01(\x0e\x32\".activityfeed.v1.SubscriptionStartR\x05start\"\x0b\n\tHeartbeat\"@\n\nFeedEvents\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.activityfeed.v1.FeedEventR\x06\x65vents\"\xfe\x01\n\x15SubscribeFeedResponse\x12!\n\x0cresume_token\x18\x01 \x01(\tR\x0bresumeToken\x12\x44\n\x07started\x18\x02 \x01(\x0b\x32(.activityfeed.v1.FeedSubscriptionStartedH\x00R\x07started\x12\x35\n\x06\x65vents\x18\x03 \x01(\x0b\x32\x1b.activityfeed.v1.FeedEventsH\x00R\x06\x65vents\x12:\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.activityfeed.v1.HeartbeatH\x00R\theartbeatB\t\n\x07message\"\x9e\x01\n\x15SubscribeFeedsRequest\x12\x38\n\x03\x61\x64\x64\x18\x01 \x01(\x0b\x32$.activityfeed.v1.AddFeedSubscriptionH\x00R\x03\x61\x64\x64\x12\x41\n\x06remove\x18\x02 \x01(\x0b\x32\'.activityfeed.v1.RemoveFeedSubscriptionH\x00R\x06removeB\x08\n\x06\x61\x63tion\"\xee\x01\n\x13\x41\x64\x64\x46\x65\x65\x64Subscription\x12,\n\x0fsubscription_id\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x0esubscriptionId\x12\x17\n\x04user\x18\x02 \x01(\tB\x03\xe0\x41\x02R\x04user\x12\x16\n\x06viewer\x18\x03 \x01(\tR\x06viewer\x12!\n\x0cresume_token\x18\x04 \x01(\tR\x0bresumeToken\x12*\n\x11initial_page_size\x18\x05 \x01(\x05R\x0finitialPageSize\x12)\n\x04view\x18\x06 \x01(\x0b\x32\x15.activityfeed.v1.ViewR\x04view\"F\n\x16RemoveFeedSubscription\x12,\n\x0fsubscription_id\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x0esubscriptionId\"\x19\n\x17\x46\x65\x65\x64SubscriptionRemoved\"\x9a\x03\n\x16SubscribeFeedsResponse\x12\'\n\x0fsubscription_id\x18\x01 \x01(\tR\x0esubscriptionId\x12!\n\x0cresume_token\x18\x02 \x01(\tR\x0bresumeToken\x12\x44\n\x07started\x18\x03 \x01(\x0b\x32(.activityfeed.v1.FeedSubscriptionStartedH\x00R\x07started\x12\x35\n\x06\x65vents\x18\x04 \x01(\x0b\x32\x1b.activityfeed.v1.FeedEventsH\x00R\x06\x65vents\x12:\n\theartbeat\x18\x05 \x01(\x0b\x32\x1a.activityfeed.v1.HeartbeatH\x00R\theartbeat\x12*\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rror\x12\x44\n\x07removed\x18\x07 \x01(\x0b\x32(.activityfeed.v1.FeedSubscriptionRemovedH\x00R\x07removedB\t\n\x07message\"b\n\x0f\x46\x65\x65\x64ItemRemoved\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x36\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.activityfeed.v1.RemovalReasonR\x06reason\"I\n\x11\x46\x65\x65\x64SourceChanged\x12\x16\n\x06\x65ntity\x18\x01 \x01(\tR\x06\x65ntity\x12\x1c\n\tfollowing\x18\x02 \x01(\x08R\tfollowing\"\x8d\x02\n\tFeedEvent\x12\x39\n\nevent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\teventTime\x12\x31\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x0b\x32\x19.activityfeed.v1.FeedItemH\x00R\x05\x61\x64\x64\x65\x64\x12<\n\x07removed\x18\x03 \x01(\x0b\x32 .activityfeed.v1.FeedItemRemovedH\x00R\x07removed\x12K\n\x0esource_changed\x18\x04 \x01(\x0b\x32\".activityfeed.v1.FeedSourceChangedH\x00R\rsourceChangedB\x07\n\x05\x65vent\"\x9f\x01\n\x1aSubscribeActivitiesRequest\x12\x1b\n\x06\x65ntity\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x06\x65ntity\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeToken\x12)\n\x04view\x18\x04 \x01(\x0b\x32\x15.activityfeed.v1.ViewR\x04view\"\x8c\x02\n\x1bSubscribeActivitiesResponse\x12!\n\x0cresume_token\x18\x01 \x01(\tR\x0bresumeToken\x12H\n\x07started\x18\x02 \x01(\x0b\x32,.activityfeed.v1.ActivitySubscriptionStartedH\x00R\x07started\x12\x39\n\x06\x65vents\x18\x03 \x01(\x0b\x32\x1f.activityfeed.v1.ActivityEventsH\x00R\x06\x65vents\x12:\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.activityfeed.v1.HeartbeatH\x00R\theartbeatB\t\n\x07message\"c\n\x13SubscribeAllRequest\x12!\n\x0cresume_token\x18\x01 \x01(\tR\x0bresumeToken\x12)\n\x04view\x18\x02 \x01(\x0b\x32\x15.activityfeed.v1.ViewR\x04view\"\x85\x02\n\x14SubscribeAllResponse\x12!\n\x0cresume_token\x18\x01 \x01(\tR\x0bresumeToken\x12H\n\x07started\x18\x02 \x01(\x0b\x32,.activityfeed.v1.ActivitySubscriptionStartedH\x00R\x07started\x12\x39\n\x06\x65vents\x18\x03 \x01(\x0b\x32\x1f.activityfeed.v1.ActivityEventsH\x00R\x06\x65vents\x12:\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.activityfeed.v1.HeartbeatH\x00R\theartbeatB\t\n\x07message\"H\n\x0e\x41\x63tivityEvents\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.activityfeed.v1.ActivityEventR\x06\x65vents\"\xa1\x01\n\x0f\x41\x63tivityRemoved\x12\x1f\n\x0b\x61\x63tivity_id\x18\x01 \x01(\tR\nactivityId\x12\x14\n\x05\x61\x63tor\x18\x02 \x01(\tR\x05\x61\x63tor\x12\x1f\n\x0b\x65xternal_id\x18\x03 \x01(\tR\nexternalId\x12\x36\n\x06reason\x18\x04 \x01(\x0e\x32\x1e.activityfeed.v1.RemovalReasonR\x06reason\"\xca\x01\n\rActivityEvent\x12\x39\n\nevent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\teventTime\x12\x37\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x0b\x32\x1f.activityfeed.v1.ViewedActivityH\x00R\x05\x61\x64\x64\x65\x64\x12<\n\x07removed\x18\x03 \x01(\x0b\x32 .activityfeed.v1.ActivityRemovedH\x00R\x07removedB\x07\n\x05\x65vent\"\x95\x01\n\x14GetFeedEventsRequest\x12\x17\n\x04user\x18\x01 \x01(\tB\x03\xe0\x41\x02R\x04user\x12\x16\n\x06viewer\x18\x02 \x01(\tR\x06viewer\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeToken\x12)\n\x04view\x18\x04 \x01(\x0b\x32\x15.activityfeed.v1.ViewR\x04view\"\x82\x01\n\x15GetFeedEventsResponse\x12!\n\x0cresume_token\x18\x01 \x01(\tR\x0bresumeToken\x12\x32\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1a.activityfeed.v1.FeedEventR\x06\x65vents\x12\x12\n\x04more\x18\x03 \x01(\x08R\x04more*\x91\x01\n\x11SubscriptionStart\x12\"\n\x1eSUBSCRIPTION_START_UNSPECIFIED\x10\x00\x12\x1a\n\x16SUBSCRIPTION_START_NEW\x10\x01\x12\x1e\n\x1aSUBSCRIPTION_START_RESUMED\x10\x02\x12\x1c\n\x18SUBSCRIPTION_START_RESET\x10\x03*\x87\x01\n\rRemovalReason\x12\x1e\n\x1aREMOVAL_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16REMOVAL_REASON_DELETED\x10\x01\x12\x1e\n\x1aREMOVAL_REASON_NOT_IN_FEED\x10\x02\x12\x1a\n\x16REMOVAL_REASON_EXPIRED\x10\x03\x32\x91\x04\n\x13SubscriptionService\x12`\n\rSubscribeFeed\x12%.activityfeed.v1.SubscribeFeedRequest\x1a&.activityfeed.v1.SubscribeFeedResponse0\x01\x12\x65\n\x0eSubscribeFeeds\x12&.activityfeed.v1.SubscribeFeedsRequest\x1a\'.activityfeed.v1.SubscribeFeedsResponse(\x01\x30\x01\x12r\n\x13SubscribeActivities\x12+.activityfeed.v1.SubscribeActivitiesRequest\x1a,.activityfeed.v1.SubscribeActivitiesResponse0\x01\x12]\n\x0cSubscribeAll\x12$.activityfeed.v1.SubscribeAllRequest\x1a%.activityfeed.v1.SubscribeAllResponse0\x01\x12^\n\rGetFeedEvents\x12%.activityfeed.v1.GetFeedEventsRequest\x1a&.activityfeed.v1.GetFeedEventsResponseB\xd3\x01\n\x1aio.feedsvc.activityfeed.v1B\x18SubscriptionServiceProtoP\x01ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\xaa\x02\x0f\x41\x63tivityFeed.V1\xca\x02\x0f\x41\x63tivityFeed\\V1\xe2\x02\x1b\x41\x63tivityFeed\\V1\\GPBMetadata\xea\x02\x10\x41\x63tivityFeed::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'activityfeed.v1.subscription_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_SUBSCRIBEFEEDREQUEST']._serialized_start=148
-  _globals['_SUBSCRIBEFEEDREQUEST']._serialized_end=249
-  _globals['_SUBSCRIBEFEEDRESPONSE']._serialized_start=252
-  _globals['_SUBSCRIBEFEEDRESPONSE']._serialized_end=396
-  _globals['_SUBSCRIBEFEEDSREQUEST']._serialized_start=399
-  _globals['_SUBSCRIBEFEEDSREQUEST']._serialized_end=591
-  _globals['_SUBSCRIBEFEEDSREQUEST_REMOVE']._serialized_start=543
-  _globals['_SUBSCRIBEFEEDSREQUEST_REMOVE']._serialized_end=581
-  _globals['_SUBSCRIBEFEEDSRESPONSE']._serialized_start=594
-  _globals['_SUBSCRIBEFEEDSRESPONSE']._serialized_end=807
-  _globals['_FEEDEVENT']._serialized_start=810
-  _globals['_FEEDEVENT']._serialized_end=1222
-  _globals['_FEEDEVENT_CREATED']._serialized_start=1096
-  _globals['_FEEDEVENT_CREATED']._serialized_end=1105
-  _globals['_FEEDEVENT_REMOVED']._serialized_start=1107
-  _globals['_FEEDEVENT_REMOVED']._serialized_end=1137
-  _globals['_FEEDEVENT_SOURCECHANGED']._serialized_start=1139
-  _globals['_FEEDEVENT_SOURCECHANGED']._serialized_end=1189
-  _globals['_FEEDEVENT_RESET']._serialized_start=1191
-  _globals['_FEEDEVENT_RESET']._serialized_end=1198
-  _globals['_SUBSCRIBEACTIVITIESREQUEST']._serialized_start=1224
-  _globals['_SUBSCRIBEACTIVITIESREQUEST']._serialized_end=1306
-  _globals['_SUBSCRIBEACTIVITIESRESPONSE']._serialized_start=1308
-  _globals['_SUBSCRIBEACTIVITIESRESPONSE']._serialized_end=1407
-  _globals['_SUBSCRIBEALLREQUEST']._serialized_start=1409
-  _globals['_SUBSCRIBEALLREQUEST']._serialized_end=1452
-  _globals['_SUBSCRIBEALLRESPONSE']._serialized_start=1454
-  _globals['_SUBSCRIBEALLRESPONSE']._serialized_end=1546
-  _globals['_ACTIVITYEVENT']._serialized_start=1549
-  _globals['_ACTIVITYEVENT']._serialized_end=1793
-  _globals['_ACTIVITYEVENT_CREATED']._serialized_start=1096
-  _globals['_ACTIVITYEVENT_CREATED']._serialized_end=1105
-  _globals['_ACTIVITYEVENT_REMOVED']._serialized_start=1107
-  _globals['_ACTIVITYEVENT_REMOVED']._serialized_end=1137
-  _globals['_GETFEEDEVENTSREQUEST']._serialized_start=1795
-  _globals['_GETFEEDEVENTSREQUEST']._serialized_end=1869
-  _globals['_GETFEEDEVENTSRESPONSE']._serialized_start=1871
-  _globals['_GETFEEDEVENTSRESPONSE']._serialized_end=1974
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=1977
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=2506
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\032io.feedsvc.activityfeed.v1B\030SubscriptionServiceProtoP\001ZDgithub.com/feedsvc/feedsvc/clients/go/activityfeed/v1;activityfeedv1\252\002\017ActivityFeed.V1\312\002\017ActivityFeed\\V1\342\002\033ActivityFeed\\V1\\GPBMetadata\352\002\020ActivityFeed::V1'
+  _globals['_SUBSCRIBEFEEDREQUEST'].fields_by_name['user']._loaded_options = None
+  _globals['_SUBSCRIBEFEEDREQUEST'].fields_by_name['user']._serialized_options = b'\340A\002'
+  _globals['_ADDFEEDSUBSCRIPTION'].fields_by_name['subscription_id']._loaded_options = None
+  _globals['_ADDFEEDSUBSCRIPTION'].fields_by_name['subscription_id']._serialized_options = b'\340A\002'
+  _globals['_ADDFEEDSUBSCRIPTION'].fields_by_name['user']._loaded_options = None
+  _globals['_ADDFEEDSUBSCRIPTION'].fields_by_name['user']._serialized_options = b'\340A\002'
+  _globals['_REMOVEFEEDSUBSCRIPTION'].fields_by_name['subscription_id']._loaded_options = None
+  _globals['_REMOVEFEEDSUBSCRIPTION'].fields_by_name['subscription_id']._serialized_options = b'\340A\002'
+  _globals['_SUBSCRIBEACTIVITIESREQUEST'].fields_by_name['entity']._loaded_options = None
+  _globals['_SUBSCRIBEACTIVITIESREQUEST'].fields_by_name['entity']._serialized_options = b'\340A\002'
+  _globals['_GETFEEDEVENTSREQUEST'].fields_by_name['user']._loaded_options = None
+  _globals['_GETFEEDEVENTSREQUEST'].fields_by_name['user']._serialized_options = b'\340A\002'
+  _globals['_SUBSCRIPTIONSTART']._serialized_start=3884
+  _globals['_SUBSCRIPTIONSTART']._serialized_end=4029
+  _globals['_REMOVALREASON']._serialized_start=4032
+  _globals['_REMOVALREASON']._serialized_end=4167
+  _globals['_SUBSCRIBEFEEDREQUEST']._serialized_start=243
+  _globals['_SUBSCRIBEFEEDREQUEST']._serialized_end=436
+  _globals['_FEEDSUBSCRIPTIONSTARTED']._serialized_start=439
+  _globals['_FEEDSUBSCRIPTIONSTARTED']._serialized_end=569
+  _globals['_ACTIVITYSUBSCRIPTIONSTARTED']._serialized_start=571
+  _globals['_ACTIVITYSUBSCRIPTIONSTARTED']._serialized_end=658
+  _globals['_HEARTBEAT']._serialized_start=660
+  _globals['_HEARTBEAT']._serialized_end=671
+  _globals['_FEEDEVENTS']._serialized_start=673
+  _globals['_FEEDEVENTS']._serialized_end=737
+  _globals['_SUBSCRIBEFEEDRESPONSE']._serialized_start=740
+  _globals['_SUBSCRIBEFEEDRESPONSE']._serialized_end=994
+  _globals['_SUBSCRIBEFEEDSREQUEST']._serialized_start=997
+  _globals['_SUBSCRIBEFEEDSREQUEST']._serialized_end=1155
+  _globals['_ADDFEEDSUBSCRIPTION']._serialized_start=1158
+  _globals['_ADDFEEDSUBSCRIPTION']._serialized_end=1396
+  _globals['_REMOVEFEEDSUBSCRIPTION']._serialized_start=1398
+  _globals['_REMOVEFEEDSUBSCRIPTION']._serialized_end=1468
+  _globals['_FEEDSUBSCRIPTIONREMOVED']._serialized_start=1470
+  _globals['_FEEDSUBSCRIPTIONREMOVED']._serialized_end=1495
+  _globals['_SUBSCRIBEFEEDSRESPONSE']._serialized_start=1498
+  _globals['_SUBSCRIBEFEEDSRESPONSE']._serialized_end=1908
+  _globals['_FEEDITEMREMOVED']._serialized_start=1910
+  _globals['_FEEDITEMREMOVED']._serialized_end=2008
+  _globals['_FEEDSOURCECHANGED']._serialized_start=2010
+  _globals['_FEEDSOURCECHANGED']._serialized_end=2083
+  _globals['_FEEDEVENT']._serialized_start=2086
+  _globals['_FEEDEVENT']._serialized_end=2355
+  _globals['_SUBSCRIBEACTIVITIESREQUEST']._serialized_start=2358
+  _globals['_SUBSCRIBEACTIVITIESREQUEST']._serialized_end=2517
+  _globals['_SUBSCRIBEACTIVITIESRESPONSE']._serialized_start=2520
+  _globals['_SUBSCRIBEACTIVITIESRESPONSE']._serialized_end=2788
+  _globals['_SUBSCRIBEALLREQUEST']._serialized_start=2790
+  _globals['_SUBSCRIBEALLREQUEST']._serialized_end=2889
+  _globals['_SUBSCRIBEALLRESPONSE']._serialized_start=2892
+  _globals['_SUBSCRIBEALLRESPONSE']._serialized_end=3153
+  _globals['_ACTIVITYEVENTS']._serialized_start=3155
+  _globals['_ACTIVITYEVENTS']._serialized_end=3227
+  _globals['_ACTIVITYREMOVED']._serialized_start=3230
+  _globals['_ACTIVITYREMOVED']._serialized_end=3391
+  _globals['_ACTIVITYEVENT']._serialized_start=3394
+  _globals['_ACTIVITYEVENT']._serialized_end=3596
+  _globals['_GETFEEDEVENTSREQUEST']._serialized_start=3599
+  _globals['_GETFEEDEVENTSREQUEST']._serialized_end=3748
+  _globals['_GETFEEDEVENTSRESPONSE']._serialized_start=3751
+  _globals['_GETFEEDEVENTSRESPONSE']._serialized_end=3881
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=4170
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=4699
 # @@protoc_insertion_point(module_scope)

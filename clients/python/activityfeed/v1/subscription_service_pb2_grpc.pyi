@@ -108,24 +108,28 @@ _SubscriptionServiceGetFeedEventsType = typing_extensions.TypeVar(
 class SubscriptionServiceStub(typing.Generic[_SubscriptionServiceSubscribeFeedType, _SubscriptionServiceSubscribeFeedsType, _SubscriptionServiceSubscribeActivitiesType, _SubscriptionServiceSubscribeAllType, _SubscriptionServiceGetFeedEventsType]):
     """What happens, while it happens.
 
-    Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do those
-    of an entity's outbox and of all activities. A log is written while somebody subscribes to it or polls it, and 15
-    minutes longer, and keeps at least its last 1,000 events (both configurable; beyond, whichever ends first).
-    Activities are read when they are sent: one that was deleted meanwhile is not told as added.
+    Logs. Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do the log
+    of an entity's outbox and that of all activities. The service writes a log while somebody subscribes to it or polls
+    it, and 15 minutes longer, and keeps at least its last 1,000 events (both configurable; whichever ends first). It
+    reads an activity when it sends it: it does not tell of an activity that was deleted meanwhile as added.
 
-    Every message carries a resume token. Whoever stores it after having applied the message, and subscribes with
-    it again, gets what comes after: no event is lost, none up to the token comes again, on any server and
-    after a restart of any part. The order is that of the log, and so of delivery; an activity's place in a feed is
-    what its id says. An activity may be told although a page showed it already: it is the same id.
+    Resume tokens. A message that says something has a `resume_token`. A client that stores the token after it has
+    applied the message, and subscribes with it again, gets what comes after: it loses no event, and gets none again
+    that came up to the token, on any server and after a restart of any part. Events come in the order of the log, and so
+    of delivery; a place in a feed is what `sort_key` says. A client may be told of an item that a page showed already:
+    it has the same `item_id`, and replaces what is there. A token is good for as long as its log reaches back. It is
+    at most 128 bytes of ASCII (6 KiB for SubscribeAll) and no secret: it says nothing about what happened, and opens
+    only what it was given for to those who may call the service.
 
-    Streams end, all of them, with a final checkpoint and UNAVAILABLE: when the server stops (DRAINING), and when
-    they have lived for an hour or so (STREAM_EXPIRED, configurable), which spreads them over servers. A stream
-    whose client has not read for 30 seconds (configurable) is ended with ABORTED (STREAM_NOT_READ). In all
-    these cases come again with the last token. A server that has as many streams as it may (20,000, configurable)
-    refuses more with UNAVAILABLE (TOO_MANY_STREAMS) and RetryInfo.
+    Ends. The server ends a stream with UNAVAILABLE, after a last message with a token, when it stops (DRAINING) and
+    when the stream has lived for an hour or so (STREAM_EXPIRED, configurable), which spreads streams over servers. It
+    ends a stream whose client has not read for 30 seconds (configurable) with ABORTED (STREAM_NOT_READ). In all these
+    cases come again with the last token. A server that has as many streams as it may (20,000, configurable) refuses
+    more with UNAVAILABLE (TOO_MANY_STREAMS). While nothing happens a stream sends a heartbeat every 15 seconds or so
+    (configurable): take a stream that was silent for 45 seconds for dead, and come again.
 
-    A message holds about 1 MiB of events at the most; more are told by several messages, and the token of each is that
-    of its own last event.
+    Size. A message holds at most 100 events, and about 1 MiB of them; more come in several messages, and the token of
+    each is that of its own last event.
     """
 
     @typing.overload
@@ -179,59 +183,64 @@ class SubscriptionServiceStub(typing.Generic[_SubscriptionServiceSubscribeFeedTy
     SubscribeFeed: _SubscriptionServiceSubscribeFeedType
     """Streams what happens to a user's feed.
 
-    Without a `resume_token` the stream starts now, and says so with a `created` event. With one it continues
-    directly after the message that carried the token.
+    The first message is `started`, unless the stream ends before. Without a `resume_token` the stream begins there
+    and then. With one it continues directly after the message that carried the token.
 
-    To show a feed and keep it: subscribe with an `initial_page_size`, show the page of the first message, then
-    put each `added` item in the place that its id says (what is there already is the same activity), drop each
-    `removed` one, and read the feed again on `source_changed`. Or subscribe without, and when the first
-    message is there read pages with GetFeed. Apply a message, then store its token.
+    To show a feed and keep it: subscribe with an `initial_page_size`, show the page of `started`, then put each
+    `added` item in the place that its `sort_key` says (an item of the same `item_id` is replaced), drop each
+    `removed` one, and read the feed again on `source_changed`. Or subscribe without it, and read pages with GetFeed
+    once `started` is there. Apply a message, then store its token.
 
-    Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or of another service, user,
-    viewer or version. OUT_OF_RANGE, with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads
-    too slowly: the log no longer reaches back to the token, events are missing. Metadata `resume_token` is
-    where the log continues now: read the feed again with GetFeed, and subscribe from there; or subscribe
-    without a token. UNAVAILABLE: come again with the last token.
+    Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or of another service, user, view,
+    viewer or version. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads too slowly:
+    the log no longer reaches back to the token, events are missing. Metadata `resume_token` is where the log
+    continues now: read the feed again with GetFeed, and subscribe from there; or subscribe without a token.
+    UNAVAILABLE: come again with the last token.
     """
 
     SubscribeFeeds: _SubscriptionServiceSubscribeFeedsType
-    """The same for many users on one stream, for a gateway that holds the connections of end users.
+    """The same for many feeds on one stream, for a gateway that holds the connections of end users.
 
-    Users are added and removed at any time. Each request is answered, those about different users in any order; an
-    `add` that the next request about the same user overtakes is not. Up to 10,000 users may be there at a time
-    (configurable). What goes wrong with one does not end the others: it is told by `error`, or by a `reset` event.
-    Messages of one user are in its log's order; users take turns. If the client reads slowly, all of
-    them get slower, and none is lost as long as its log reaches back. When the client half-closes the
-    stream, users stay and the stream goes on.
+    The client adds and removes subscriptions at any time, each under a `subscription_id` of its own choice; one user
+    may be there several times. The service answers each request, those about different subscriptions in any order;
+    it does not answer an `add` that the next request about the same subscription overtakes. Up to 10,000
+    subscriptions may be there at a time (configurable). What goes wrong with one does not end the others: `error`
+    tells it, or a `started` that says RESET. Messages of one subscription are in the log's order; subscriptions take
+    turns. If the client reads slowly, all of them get slower, and none loses anything as long as its log reaches
+    back. When the client half-closes the stream, subscriptions stay and the stream goes on.
 
-    A request that breaks its rules is answered by `error` with its fields, about the user that it names, if any; the
-    stream goes on. A user who is added with a token is answered by what its log says: events, `reset`, or a
-    checkpoint if nothing has happened.
+    A request that breaks its rules is answered by `error` with its fields, under the `subscription_id` that it has, if
+    any; the stream goes on. An `add` with a token is answered when the log has been read: by `started`, RESUMED or
+    RESET.
 
     Errors: INVALID_ARGUMENT, if a request is no well-formed message. UNAVAILABLE: come again with the last token of
-    each user.
+    each subscription.
     """
 
     SubscribeActivities: _SubscriptionServiceSubscribeActivitiesType
-    """Streams what is published to an entity's outbox: what it does, and what others publish to it. "Everything on
-    repo:linux".
+    """Streams what is published to an entity's outbox: what the entity does, and what others publish `to` it. "Everything
+    on repo:linux". The first message is `started`.
 
     Errors: as those of SubscribeFeed; to start afresh read ListActivities.
     """
 
     SubscribeAll: _SubscriptionServiceSubscribeAllType
-    """Streams every activity that is published and every one that is deleted, for search indexes and digests.
+    """Streams every activity that is published and every one that is deleted, for search indexes and digests. The first
+    message is `started`.
 
-    Those of one actor are in the order in which they were published; those of different actors need not be.
+    Activities of one actor come in the order in which they were published; those of different actors need not.
+
+    What retention takes is not told. An index that must forget it too drops what is older than its outbox can be, or
+    asks BatchGetActivities about its oldest entries from time to time and drops what is NOT_FOUND.
 
     Errors: as those of SubscribeFeed. What was missed cannot be read again.
     """
 
     GetFeedEvents: _SubscriptionServiceGetFeedEventsType
-    """Returns what has happened to a user's feed since a token was given: the log of SubscribeFeed by polling. Poll
-    more often than the log is kept. Tokens of both, and of GetFeed, may be used for both.
+    """Returns what has happened to a user's feed since a token was given: the log of SubscribeFeed by polling. Poll more
+    often than the log is kept. Tokens of SubscribeFeed, SubscribeFeeds, GetFeed and this may be used for each other.
 
-    Errors: as those of SubscribeFeed.
+    Errors: as those of SubscribeFeed. Retry: always safe.
     """
 
 SubscriptionServiceAsyncStub: typing_extensions.TypeAlias = SubscriptionServiceStub[
@@ -260,24 +269,28 @@ SubscriptionServiceAsyncStub: typing_extensions.TypeAlias = SubscriptionServiceS
 class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
     """What happens, while it happens.
 
-    Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do those
-    of an entity's outbox and of all activities. A log is written while somebody subscribes to it or polls it, and 15
-    minutes longer, and keeps at least its last 1,000 events (both configurable; beyond, whichever ends first).
-    Activities are read when they are sent: one that was deleted meanwhile is not told as added.
+    Logs. Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do the log
+    of an entity's outbox and that of all activities. The service writes a log while somebody subscribes to it or polls
+    it, and 15 minutes longer, and keeps at least its last 1,000 events (both configurable; whichever ends first). It
+    reads an activity when it sends it: it does not tell of an activity that was deleted meanwhile as added.
 
-    Every message carries a resume token. Whoever stores it after having applied the message, and subscribes with
-    it again, gets what comes after: no event is lost, none up to the token comes again, on any server and
-    after a restart of any part. The order is that of the log, and so of delivery; an activity's place in a feed is
-    what its id says. An activity may be told although a page showed it already: it is the same id.
+    Resume tokens. A message that says something has a `resume_token`. A client that stores the token after it has
+    applied the message, and subscribes with it again, gets what comes after: it loses no event, and gets none again
+    that came up to the token, on any server and after a restart of any part. Events come in the order of the log, and so
+    of delivery; a place in a feed is what `sort_key` says. A client may be told of an item that a page showed already:
+    it has the same `item_id`, and replaces what is there. A token is good for as long as its log reaches back. It is
+    at most 128 bytes of ASCII (6 KiB for SubscribeAll) and no secret: it says nothing about what happened, and opens
+    only what it was given for to those who may call the service.
 
-    Streams end, all of them, with a final checkpoint and UNAVAILABLE: when the server stops (DRAINING), and when
-    they have lived for an hour or so (STREAM_EXPIRED, configurable), which spreads them over servers. A stream
-    whose client has not read for 30 seconds (configurable) is ended with ABORTED (STREAM_NOT_READ). In all
-    these cases come again with the last token. A server that has as many streams as it may (20,000, configurable)
-    refuses more with UNAVAILABLE (TOO_MANY_STREAMS) and RetryInfo.
+    Ends. The server ends a stream with UNAVAILABLE, after a last message with a token, when it stops (DRAINING) and
+    when the stream has lived for an hour or so (STREAM_EXPIRED, configurable), which spreads streams over servers. It
+    ends a stream whose client has not read for 30 seconds (configurable) with ABORTED (STREAM_NOT_READ). In all these
+    cases come again with the last token. A server that has as many streams as it may (20,000, configurable) refuses
+    more with UNAVAILABLE (TOO_MANY_STREAMS). While nothing happens a stream sends a heartbeat every 15 seconds or so
+    (configurable): take a stream that was silent for 45 seconds for dead, and come again.
 
-    A message holds about 1 MiB of events at the most; more are told by several messages, and the token of each is that
-    of its own last event.
+    Size. A message holds at most 100 events, and about 1 MiB of them; more come in several messages, and the token of
+    each is that of its own last event.
     """
 
     @abc.abstractmethod
@@ -288,19 +301,19 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedResponse]]:
         """Streams what happens to a user's feed.
 
-        Without a `resume_token` the stream starts now, and says so with a `created` event. With one it continues
-        directly after the message that carried the token.
+        The first message is `started`, unless the stream ends before. Without a `resume_token` the stream begins there
+        and then. With one it continues directly after the message that carried the token.
 
-        To show a feed and keep it: subscribe with an `initial_page_size`, show the page of the first message, then
-        put each `added` item in the place that its id says (what is there already is the same activity), drop each
-        `removed` one, and read the feed again on `source_changed`. Or subscribe without, and when the first
-        message is there read pages with GetFeed. Apply a message, then store its token.
+        To show a feed and keep it: subscribe with an `initial_page_size`, show the page of `started`, then put each
+        `added` item in the place that its `sort_key` says (an item of the same `item_id` is replaced), drop each
+        `removed` one, and read the feed again on `source_changed`. Or subscribe without it, and read pages with GetFeed
+        once `started` is there. Apply a message, then store its token.
 
-        Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or of another service, user,
-        viewer or version. OUT_OF_RANGE, with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads
-        too slowly: the log no longer reaches back to the token, events are missing. Metadata `resume_token` is
-        where the log continues now: read the feed again with GetFeed, and subscribe from there; or subscribe
-        without a token. UNAVAILABLE: come again with the last token.
+        Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or of another service, user, view,
+        viewer or version. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads too slowly:
+        the log no longer reaches back to the token, events are missing. Metadata `resume_token` is where the log
+        continues now: read the feed again with GetFeed, and subscribe from there; or subscribe without a token.
+        UNAVAILABLE: come again with the last token.
         """
 
     @abc.abstractmethod
@@ -309,21 +322,22 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedsRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse]]:
-        """The same for many users on one stream, for a gateway that holds the connections of end users.
+        """The same for many feeds on one stream, for a gateway that holds the connections of end users.
 
-        Users are added and removed at any time. Each request is answered, those about different users in any order; an
-        `add` that the next request about the same user overtakes is not. Up to 10,000 users may be there at a time
-        (configurable). What goes wrong with one does not end the others: it is told by `error`, or by a `reset` event.
-        Messages of one user are in its log's order; users take turns. If the client reads slowly, all of
-        them get slower, and none is lost as long as its log reaches back. When the client half-closes the
-        stream, users stay and the stream goes on.
+        The client adds and removes subscriptions at any time, each under a `subscription_id` of its own choice; one user
+        may be there several times. The service answers each request, those about different subscriptions in any order;
+        it does not answer an `add` that the next request about the same subscription overtakes. Up to 10,000
+        subscriptions may be there at a time (configurable). What goes wrong with one does not end the others: `error`
+        tells it, or a `started` that says RESET. Messages of one subscription are in the log's order; subscriptions take
+        turns. If the client reads slowly, all of them get slower, and none loses anything as long as its log reaches
+        back. When the client half-closes the stream, subscriptions stay and the stream goes on.
 
-        A request that breaks its rules is answered by `error` with its fields, about the user that it names, if any; the
-        stream goes on. A user who is added with a token is answered by what its log says: events, `reset`, or a
-        checkpoint if nothing has happened.
+        A request that breaks its rules is answered by `error` with its fields, under the `subscription_id` that it has, if
+        any; the stream goes on. An `add` with a token is answered when the log has been read: by `started`, RESUMED or
+        RESET.
 
         Errors: INVALID_ARGUMENT, if a request is no well-formed message. UNAVAILABLE: come again with the last token of
-        each user.
+        each subscription.
         """
 
     @abc.abstractmethod
@@ -332,8 +346,8 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.subscription_service_pb2.SubscribeActivitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse]]:
-        """Streams what is published to an entity's outbox: what it does, and what others publish to it. "Everything on
-        repo:linux".
+        """Streams what is published to an entity's outbox: what the entity does, and what others publish `to` it. "Everything
+        on repo:linux". The first message is `started`.
 
         Errors: as those of SubscribeFeed; to start afresh read ListActivities.
         """
@@ -344,9 +358,13 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.subscription_service_pb2.SubscribeAllRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeAllResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeAllResponse]]:
-        """Streams every activity that is published and every one that is deleted, for search indexes and digests.
+        """Streams every activity that is published and every one that is deleted, for search indexes and digests. The first
+        message is `started`.
 
-        Those of one actor are in the order in which they were published; those of different actors need not be.
+        Activities of one actor come in the order in which they were published; those of different actors need not.
+
+        What retention takes is not told. An index that must forget it too drops what is older than its outbox can be, or
+        asks BatchGetActivities about its oldest entries from time to time and drops what is NOT_FOUND.
 
         Errors: as those of SubscribeFeed. What was missed cannot be read again.
         """
@@ -357,10 +375,10 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.subscription_service_pb2.GetFeedEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse, collections.abc.Awaitable[activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse]]:
-        """Returns what has happened to a user's feed since a token was given: the log of SubscribeFeed by polling. Poll
-        more often than the log is kept. Tokens of both, and of GetFeed, may be used for both.
+        """Returns what has happened to a user's feed since a token was given: the log of SubscribeFeed by polling. Poll more
+        often than the log is kept. Tokens of SubscribeFeed, SubscribeFeeds, GetFeed and this may be used for each other.
 
-        Errors: as those of SubscribeFeed.
+        Errors: as those of SubscribeFeed. Retry: always safe.
         """
 
 def add_SubscriptionServiceServicer_to_server(servicer: SubscriptionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

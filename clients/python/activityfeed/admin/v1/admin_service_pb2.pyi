@@ -1,3 +1,4 @@
+from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
@@ -16,6 +17,13 @@ class FeedState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FEED_STATE_BUILDING: _ClassVar[FeedState]
     FEED_STATE_WARM: _ClassVar[FeedState]
 
+class FeedDifferenceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FEED_DIFFERENCE_KIND_UNSPECIFIED: _ClassVar[FeedDifferenceKind]
+    FEED_DIFFERENCE_KIND_MISSING: _ClassVar[FeedDifferenceKind]
+    FEED_DIFFERENCE_KIND_EXTRA: _ClassVar[FeedDifferenceKind]
+    FEED_DIFFERENCE_KIND_MISPLACED: _ClassVar[FeedDifferenceKind]
+
 class JobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     JOB_KIND_UNSPECIFIED: _ClassVar[JobKind]
@@ -26,6 +34,10 @@ FEED_STATE_UNSPECIFIED: FeedState
 FEED_STATE_COLD: FeedState
 FEED_STATE_BUILDING: FeedState
 FEED_STATE_WARM: FeedState
+FEED_DIFFERENCE_KIND_UNSPECIFIED: FeedDifferenceKind
+FEED_DIFFERENCE_KIND_MISSING: FeedDifferenceKind
+FEED_DIFFERENCE_KIND_EXTRA: FeedDifferenceKind
+FEED_DIFFERENCE_KIND_MISPLACED: FeedDifferenceKind
 JOB_KIND_UNSPECIFIED: JobKind
 JOB_KIND_DELIVER: JobKind
 JOB_KIND_RETRACT: JobKind
@@ -39,31 +51,21 @@ class VerifyFeedRequest(_message.Message):
 
 class FeedDifference(_message.Message):
     __slots__ = ("kind", "activity_id")
-    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        KIND_UNSPECIFIED: _ClassVar[FeedDifference.Kind]
-        KIND_MISSING: _ClassVar[FeedDifference.Kind]
-        KIND_EXTRA: _ClassVar[FeedDifference.Kind]
-        KIND_MISPLACED: _ClassVar[FeedDifference.Kind]
-    KIND_UNSPECIFIED: FeedDifference.Kind
-    KIND_MISSING: FeedDifference.Kind
-    KIND_EXTRA: FeedDifference.Kind
-    KIND_MISPLACED: FeedDifference.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     ACTIVITY_ID_FIELD_NUMBER: _ClassVar[int]
-    kind: FeedDifference.Kind
+    kind: FeedDifferenceKind
     activity_id: str
-    def __init__(self, kind: _Optional[_Union[FeedDifference.Kind, str]] = ..., activity_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, kind: _Optional[_Union[FeedDifferenceKind, str]] = ..., activity_id: _Optional[str] = ...) -> None: ...
 
 class VerifyFeedResponse(_message.Message):
-    __slots__ = ("state", "compared", "differences")
+    __slots__ = ("state", "compared_count", "differences")
     STATE_FIELD_NUMBER: _ClassVar[int]
-    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_COUNT_FIELD_NUMBER: _ClassVar[int]
     DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
     state: FeedState
-    compared: int
+    compared_count: int
     differences: _containers.RepeatedCompositeFieldContainer[FeedDifference]
-    def __init__(self, state: _Optional[_Union[FeedState, str]] = ..., compared: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[FeedDifference, _Mapping]]] = ...) -> None: ...
+    def __init__(self, state: _Optional[_Union[FeedState, str]] = ..., compared_count: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[FeedDifference, _Mapping]]] = ...) -> None: ...
 
 class RebuildFeedRequest(_message.Message):
     __slots__ = ("user",)
@@ -72,12 +74,12 @@ class RebuildFeedRequest(_message.Message):
     def __init__(self, user: _Optional[str] = ...) -> None: ...
 
 class RebuildFeedResponse(_message.Message):
-    __slots__ = ("state", "entries")
+    __slots__ = ("state", "entry_count")
     STATE_FIELD_NUMBER: _ClassVar[int]
-    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
     state: FeedState
-    entries: int
-    def __init__(self, state: _Optional[_Union[FeedState, str]] = ..., entries: _Optional[int] = ...) -> None: ...
+    entry_count: int
+    def __init__(self, state: _Optional[_Union[FeedState, str]] = ..., entry_count: _Optional[int] = ...) -> None: ...
 
 class GetFeedStatsRequest(_message.Message):
     __slots__ = ("user",)
@@ -86,68 +88,68 @@ class GetFeedStatsRequest(_message.Message):
     def __init__(self, user: _Optional[str] = ...) -> None: ...
 
 class GetFeedStatsResponse(_message.Message):
-    __slots__ = ("state", "entries", "floor", "bytes", "expires_in", "following", "pulled", "live")
+    __slots__ = ("state", "entry_count", "floor", "stored_bytes", "expires_in", "following_count", "pulled_count", "live")
     STATE_FIELD_NUMBER: _ClassVar[int]
-    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
     FLOOR_FIELD_NUMBER: _ClassVar[int]
-    BYTES_FIELD_NUMBER: _ClassVar[int]
+    STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_IN_FIELD_NUMBER: _ClassVar[int]
-    FOLLOWING_FIELD_NUMBER: _ClassVar[int]
-    PULLED_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PULLED_COUNT_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
     state: FeedState
-    entries: int
+    entry_count: int
     floor: str
-    bytes: int
+    stored_bytes: int
     expires_in: _duration_pb2.Duration
-    following: int
-    pulled: int
+    following_count: int
+    pulled_count: int
     live: bool
-    def __init__(self, state: _Optional[_Union[FeedState, str]] = ..., entries: _Optional[int] = ..., floor: _Optional[str] = ..., bytes: _Optional[int] = ..., expires_in: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., following: _Optional[int] = ..., pulled: _Optional[int] = ..., live: bool = ...) -> None: ...
+    def __init__(self, state: _Optional[_Union[FeedState, str]] = ..., entry_count: _Optional[int] = ..., floor: _Optional[str] = ..., stored_bytes: _Optional[int] = ..., expires_in: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., following_count: _Optional[int] = ..., pulled_count: _Optional[int] = ..., live: bool = ...) -> None: ...
 
 class GetFanoutStatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetFanoutStatusResponse(_message.Message):
-    __slots__ = ("depth", "waiting", "running", "inline", "lag", "oldest", "rate", "dead_letters")
-    DEPTH_FIELD_NUMBER: _ClassVar[int]
-    WAITING_FIELD_NUMBER: _ClassVar[int]
-    RUNNING_FIELD_NUMBER: _ClassVar[int]
-    INLINE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("open_count", "waiting_count", "running_count", "inline_count", "lag", "oldest", "followers_per_second", "dead_letter_count")
+    OPEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    INLINE_COUNT_FIELD_NUMBER: _ClassVar[int]
     LAG_FIELD_NUMBER: _ClassVar[int]
     OLDEST_FIELD_NUMBER: _ClassVar[int]
-    RATE_FIELD_NUMBER: _ClassVar[int]
-    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
-    depth: int
-    waiting: int
-    running: int
-    inline: int
+    FOLLOWERS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    open_count: int
+    waiting_count: int
+    running_count: int
+    inline_count: int
     lag: _duration_pb2.Duration
     oldest: FanoutJob
-    rate: float
-    dead_letters: int
-    def __init__(self, depth: _Optional[int] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., inline: _Optional[int] = ..., lag: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., oldest: _Optional[_Union[FanoutJob, _Mapping]] = ..., rate: _Optional[float] = ..., dead_letters: _Optional[int] = ...) -> None: ...
+    followers_per_second: float
+    dead_letter_count: int
+    def __init__(self, open_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., running_count: _Optional[int] = ..., inline_count: _Optional[int] = ..., lag: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., oldest: _Optional[_Union[FanoutJob, _Mapping]] = ..., followers_per_second: _Optional[float] = ..., dead_letter_count: _Optional[int] = ...) -> None: ...
 
 class FanoutJob(_message.Message):
-    __slots__ = ("kind", "activity_id", "actor", "to", "queue_time", "delivered", "skipped_cold", "attempts")
+    __slots__ = ("kind", "activity_id", "actor", "to", "queue_time", "delivered_count", "skipped_cold_count", "attempt_count")
     KIND_FIELD_NUMBER: _ClassVar[int]
     ACTIVITY_ID_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TIME_FIELD_NUMBER: _ClassVar[int]
-    DELIVERED_FIELD_NUMBER: _ClassVar[int]
-    SKIPPED_COLD_FIELD_NUMBER: _ClassVar[int]
-    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_COLD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_COUNT_FIELD_NUMBER: _ClassVar[int]
     kind: JobKind
     activity_id: str
     actor: str
     to: _containers.RepeatedScalarFieldContainer[str]
     queue_time: _timestamp_pb2.Timestamp
-    delivered: int
-    skipped_cold: int
-    attempts: int
-    def __init__(self, kind: _Optional[_Union[JobKind, str]] = ..., activity_id: _Optional[str] = ..., actor: _Optional[str] = ..., to: _Optional[_Iterable[str]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delivered: _Optional[int] = ..., skipped_cold: _Optional[int] = ..., attempts: _Optional[int] = ...) -> None: ...
+    delivered_count: int
+    skipped_cold_count: int
+    attempt_count: int
+    def __init__(self, kind: _Optional[_Union[JobKind, str]] = ..., activity_id: _Optional[str] = ..., actor: _Optional[str] = ..., to: _Optional[_Iterable[str]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delivered_count: _Optional[int] = ..., skipped_cold_count: _Optional[int] = ..., attempt_count: _Optional[int] = ...) -> None: ...
 
 class DeadLetter(_message.Message):
     __slots__ = ("id", "job", "error", "failure_time")

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from activityfeed.v1 import admin_service_pb2 as activityfeed_dot_v1_dot_admin__service__pb2
+from activityfeed.admin.v1 import admin_service_pb2 as activityfeed_dot_admin_dot_v1_dot_admin__service__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in activityfeed/v1/admin_service_pb2_grpc.py depends on'
+        + f' but the generated code in activityfeed/admin/v1/admin_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,39 +36,39 @@ class AdminServiceStub(object):
             channel: A grpc.Channel.
         """
         self.VerifyFeed = channel.unary_unary(
-                '/activityfeed.v1.AdminService/VerifyFeed',
-                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.VerifyFeedRequest.SerializeToString,
-                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.VerifyFeedResponse.FromString,
+                '/activityfeed.admin.v1.AdminService/VerifyFeed',
+                request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.VerifyFeedRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.VerifyFeedResponse.FromString,
                 _registered_method=True)
         self.RebuildFeed = channel.unary_unary(
-                '/activityfeed.v1.AdminService/RebuildFeed',
-                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.RebuildFeedRequest.SerializeToString,
-                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.RebuildFeedResponse.FromString,
+                '/activityfeed.admin.v1.AdminService/RebuildFeed',
+                request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.RebuildFeedRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.RebuildFeedResponse.FromString,
                 _registered_method=True)
         self.GetFeedStats = channel.unary_unary(
-                '/activityfeed.v1.AdminService/GetFeedStats',
-                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsRequest.SerializeToString,
-                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsResponse.FromString,
+                '/activityfeed.admin.v1.AdminService/GetFeedStats',
+                request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFeedStatsRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFeedStatsResponse.FromString,
                 _registered_method=True)
         self.GetFanoutStatus = channel.unary_unary(
-                '/activityfeed.v1.AdminService/GetFanoutStatus',
-                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.SerializeToString,
-                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.FromString,
+                '/activityfeed.admin.v1.AdminService/GetFanoutStatus',
+                request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.FromString,
                 _registered_method=True)
         self.ListDeadLetters = channel.unary_unary(
-                '/activityfeed.v1.AdminService/ListDeadLetters',
-                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
-                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+                '/activityfeed.admin.v1.AdminService/ListDeadLetters',
+                request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
                 _registered_method=True)
         self.ReplayDeadLetters = channel.unary_unary(
-                '/activityfeed.v1.AdminService/ReplayDeadLetters',
-                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.SerializeToString,
-                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.FromString,
+                '/activityfeed.admin.v1.AdminService/ReplayDeadLetters',
+                request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.FromString,
                 _registered_method=True)
         self.DiscardDeadLetters = channel.unary_unary(
-                '/activityfeed.v1.AdminService/DiscardDeadLetters',
-                request_serializer=activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersRequest.SerializeToString,
-                response_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersResponse.FromString,
+                '/activityfeed.admin.v1.AdminService/DiscardDeadLetters',
+                request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.DiscardDeadLettersRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.DiscardDeadLettersResponse.FromString,
                 _registered_method=True)
 
 
@@ -80,6 +80,8 @@ class AdminServiceServicer(object):
         """Compares a warm feed with the query that it stores the answer to, and names every difference. What is
         being delivered meanwhile is not a difference: it reads again before it calls something one. A cold feed
         has nothing to compare.
+
+        Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +89,8 @@ class AdminServiceServicer(object):
 
     def RebuildFeed(self, request, context):
         """Throws away what is stored of a feed and materialises it anew. Readers notice nothing.
+
+        Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +98,8 @@ class AdminServiceServicer(object):
 
     def GetFeedStats(self, request, context):
         """Says what is stored of a feed, without touching it.
+
+        Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +107,8 @@ class AdminServiceServicer(object):
 
     def GetFanoutStatus(self, request, context):
         """Says how the deliveries of the whole service stand: what waits, for how long, how fast it goes.
+
+        Errors: UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +117,8 @@ class AdminServiceServicer(object):
     def ListDeadLetters(self, request, context):
         """Pages through the jobs that failed again and again and were set aside, oldest first in each shard. What they have
         delivered stays delivered; the rest waits here until it is replayed.
+
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID for a bad token. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +128,8 @@ class AdminServiceServicer(object):
         """Puts dead letters back into their queues, to be tried as often as at first; each goes on where it stopped. Answers
         for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more),
         INVALID_ARGUMENT if it is no id of one.
+
+        Errors: INVALID_ARGUMENT if the list as such is bad. Retry: safe; what was replayed is NOT_FOUND then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +140,8 @@ class AdminServiceServicer(object):
         feed is cold, or built anew, still find the activity. What it has delivered stays, and GetDelivery goes on to say
         that the delivery failed. Answers for each, in order:
         NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more), INVALID_ARGUMENT if it is no id of one.
+
+        Errors: INVALID_ARGUMENT if the list as such is bad. Retry: safe; what was discarded is NOT_FOUND then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,44 +152,44 @@ def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'VerifyFeed': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyFeed,
-                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.VerifyFeedRequest.FromString,
-                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.VerifyFeedResponse.SerializeToString,
+                    request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.VerifyFeedRequest.FromString,
+                    response_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.VerifyFeedResponse.SerializeToString,
             ),
             'RebuildFeed': grpc.unary_unary_rpc_method_handler(
                     servicer.RebuildFeed,
-                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.RebuildFeedRequest.FromString,
-                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.RebuildFeedResponse.SerializeToString,
+                    request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.RebuildFeedRequest.FromString,
+                    response_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.RebuildFeedResponse.SerializeToString,
             ),
             'GetFeedStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFeedStats,
-                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsRequest.FromString,
-                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsResponse.SerializeToString,
+                    request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFeedStatsRequest.FromString,
+                    response_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFeedStatsResponse.SerializeToString,
             ),
             'GetFanoutStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFanoutStatus,
-                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.FromString,
-                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.SerializeToString,
+                    request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.FromString,
+                    response_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.SerializeToString,
             ),
             'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeadLetters,
-                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.FromString,
-                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.SerializeToString,
+                    request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.SerializeToString,
             ),
             'ReplayDeadLetters': grpc.unary_unary_rpc_method_handler(
                     servicer.ReplayDeadLetters,
-                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.FromString,
-                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.SerializeToString,
+                    request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.FromString,
+                    response_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.SerializeToString,
             ),
             'DiscardDeadLetters': grpc.unary_unary_rpc_method_handler(
                     servicer.DiscardDeadLetters,
-                    request_deserializer=activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersRequest.FromString,
-                    response_serializer=activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersResponse.SerializeToString,
+                    request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.DiscardDeadLettersRequest.FromString,
+                    response_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.DiscardDeadLettersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'activityfeed.v1.AdminService', rpc_method_handlers)
+            'activityfeed.admin.v1.AdminService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('activityfeed.v1.AdminService', rpc_method_handlers)
+    server.add_registered_method_handlers('activityfeed.admin.v1.AdminService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
@@ -197,9 +211,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/activityfeed.v1.AdminService/VerifyFeed',
-            activityfeed_dot_v1_dot_admin__service__pb2.VerifyFeedRequest.SerializeToString,
-            activityfeed_dot_v1_dot_admin__service__pb2.VerifyFeedResponse.FromString,
+            '/activityfeed.admin.v1.AdminService/VerifyFeed',
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.VerifyFeedRequest.SerializeToString,
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.VerifyFeedResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -224,9 +238,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/activityfeed.v1.AdminService/RebuildFeed',
-            activityfeed_dot_v1_dot_admin__service__pb2.RebuildFeedRequest.SerializeToString,
-            activityfeed_dot_v1_dot_admin__service__pb2.RebuildFeedResponse.FromString,
+            '/activityfeed.admin.v1.AdminService/RebuildFeed',
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.RebuildFeedRequest.SerializeToString,
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.RebuildFeedResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -251,9 +265,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/activityfeed.v1.AdminService/GetFeedStats',
-            activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsRequest.SerializeToString,
-            activityfeed_dot_v1_dot_admin__service__pb2.GetFeedStatsResponse.FromString,
+            '/activityfeed.admin.v1.AdminService/GetFeedStats',
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFeedStatsRequest.SerializeToString,
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFeedStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -278,9 +292,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/activityfeed.v1.AdminService/GetFanoutStatus',
-            activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.SerializeToString,
-            activityfeed_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.FromString,
+            '/activityfeed.admin.v1.AdminService/GetFanoutStatus',
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.SerializeToString,
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -305,9 +319,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/activityfeed.v1.AdminService/ListDeadLetters',
-            activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
-            activityfeed_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+            '/activityfeed.admin.v1.AdminService/ListDeadLetters',
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -332,9 +346,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/activityfeed.v1.AdminService/ReplayDeadLetters',
-            activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.SerializeToString,
-            activityfeed_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.FromString,
+            '/activityfeed.admin.v1.AdminService/ReplayDeadLetters',
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLettersRequest.SerializeToString,
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ReplayDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -359,9 +373,9 @@ class AdminService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/activityfeed.v1.AdminService/DiscardDeadLetters',
-            activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersRequest.SerializeToString,
-            activityfeed_dot_v1_dot_admin__service__pb2.DiscardDeadLettersResponse.FromString,
+            '/activityfeed.admin.v1.AdminService/DiscardDeadLetters',
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.DiscardDeadLettersRequest.SerializeToString,
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.DiscardDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,
