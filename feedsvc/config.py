@@ -129,7 +129,9 @@ class Config(_Validated):
     max_streams: int = _bounded(
         20_000, 1, 1_000_000, "streams that this server serves at a time; more are refused"
     )
-    max_users: int = _bounded(10_000, 1, 1_000_000, "users on one stream of SubscribeFeeds")
+    max_subscriptions: int = _bounded(
+        10_000, 1, 1_000_000, "subscriptions on one stream of SubscribeFeeds"
+    )
     max_request_bytes: int = _bounded(
         4 * 1024 * 1024, 65_536, 64 * 1024 * 1024, "bytes that a request message may have"
     )

@@ -1,13 +1,18 @@
 """Between the contract's messages and the core's own."""
 
-from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, AUDIENCE_TO_ONLY, Activity
+from activityfeed.admin.v1.admin_service_pb2 import DeadLetter, FanoutJob, JobKind
+from activityfeed.v1.activity_pb2 import (
+    AUDIENCE_FOLLOWERS,
+    AUDIENCE_TO_ONLY,
+    Activity,
+    ViewedActivity,
+)
 from activityfeed.v1.activity_service_pb2 import (
     Delivery,
     DeliveryState,
     PublishActivityRequest,
     PublishActivityResponse,
 )
-from activityfeed.v1.admin_service_pb2 import DeadLetter, FanoutJob, JobKind
 from activityfeed.v1.feed_pb2 import PageEnd
 from activityfeed.v1.follow_service_pb2 import FollowEdge
 from google.protobuf.duration_pb2 import Duration
@@ -28,7 +33,7 @@ DEFAULT_LETTERS = 100
 MOST_LETTERS = 1_000
 
 PAGE_ENDS = {
-    End.MORE: PageEnd.PAGE_END_UNSPECIFIED,
+    End.MORE: PageEnd.PAGE_END_MORE,
     End.FEED: PageEnd.PAGE_END_FEED_END,
     End.RETENTION: PageEnd.PAGE_END_RETENTION,
     End.NEWEST: PageEnd.PAGE_END_NEWEST,
@@ -58,25 +63,28 @@ def duration_ms(ms: int) -> Duration:
     return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
 
 
-def new_activity(request: PublishActivityRequest) -> NewActivity:
-    """What to publish. Makes of the request's activity what is stored: no id, defaults in."""
+def new_activity(request: PublishActivityRequest, now_ms: int) -> NewActivity:
+    """What to publish. Makes of the request's activity what is stored: what the caller gives."""
     activity = request.activity
-    activity.ClearField("id")
+    for given in ("id", "create_time", "update_time", "etag"):
+        activity.ClearField(given)
     if not activity.audience:
         activity.audience = AUDIENCE_FOLLOWERS
-    frame = wire.frame(activity)
+    if activity.HasField("extra") and not activity.extra.fields:
+        activity.ClearField("extra")
     publish_ms: int | None = None
     if activity.HasField("publish_time"):
         time = activity.publish_time
         publish_ms = time.seconds * 1000 + time.nanos // 1_000_000
+    framed = wire.framed(activity, now_ms)
     return NewActivity(
         actor=activity.actor,
         to=tuple(activity.to),
         followers=activity.audience == AUDIENCE_FOLLOWERS,
         publish_ms=publish_ms,
         external_id=activity.external_id,
-        body=frame,
-        digest=digest(frame),
+        body=framed.frame,
+        digest=digest(framed.compared),
     )
 
 
@@ -84,10 +92,8 @@ def stored_activity(activity_id: int, frame: bytes) -> Activity:
     return Activity.FromString(wire.activity(activity_id, frame))
 
 
-def filled(activity: Activity, activity_id: int, frame: bytes) -> Activity:
-    """An empty message, which may be within another, as the activity that is stored."""
-    activity.MergeFromString(wire.activity(activity_id, frame))
-    return activity
+def viewed_activity(activity_id: int, frame: bytes) -> ViewedActivity:
+    return ViewedActivity.FromString(wire.viewed_activity(activity_id, frame))
 
 
 def publish_response(published: Published, frame: bytes) -> bytes:
@@ -100,11 +106,14 @@ def publish_response(published: Published, frame: bytes) -> bytes:
 
 
 def delivery(found: jobs.Delivery) -> Delivery:
+    state = STATES[found.state]
+    if not found.counted:
+        return Delivery(state=state)
     return Delivery(
-        delivered=found.feeds,
-        skipped_cold=found.cold,
-        state=STATES[found.state],
-        audience=found.audience,
+        state=state,
+        delivered_count=found.feeds,
+        skipped_cold_count=found.cold,
+        audience_count=found.audience,
     )
 
 
@@ -116,9 +125,9 @@ def fanout_job(found: jobs.OpenJob) -> FanoutJob:
         actor=job.actor,
         to=job.to,
         queue_time=timestamp_ms(found.queued_ms),
-        delivered=found.feeds,
-        skipped_cold=found.cold,
-        attempts=found.attempts,
+        delivered_count=found.feeds,
+        skipped_cold_count=found.cold,
+        attempt_count=found.attempts,
     )
 
 

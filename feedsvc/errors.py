@@ -67,6 +67,10 @@ class BeforeRetention(FeedError):
     """The outbox was trimmed above the publish time."""
 
 
+class ExternalIdExpired(FeedError):
+    """Retention took the activity of an external id."""
+
+
 class TooManyFollowees(FeedError):
     """The follower follows as many as it may."""
 
@@ -103,8 +107,8 @@ class StreamNotRead(FeedError):
     """The client of a stream has not read for too long."""
 
 
-class TooManyUsers(FeedError):
-    """A stream has as many users as it may."""
+class TooManySubscriptions(FeedError):
+    """A stream has as many subscriptions as it may."""
 
     def __init__(self, message: str, limit: int) -> None:
         super().__init__(message)

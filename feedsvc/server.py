@@ -10,11 +10,10 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
 import grpc
+from activityfeed.admin.v1 import admin_service_pb2, admin_service_pb2_grpc
 from activityfeed.v1 import (
     activity_service_pb2,
     activity_service_pb2_grpc,
-    admin_service_pb2,
-    admin_service_pb2_grpc,
     feed_service_pb2,
     feed_service_pb2_grpc,
     follow_service_pb2,

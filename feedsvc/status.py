@@ -25,7 +25,7 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 #: When to come again, in milliseconds: after UNAVAILABLE, and when others must be done first.
 RETRY_MS, OVERLOADED_RETRY_MS = 200, 1_000
 
-_CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
+CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
     errors.InvalidRequest: (
         grpc.StatusCode.INVALID_ARGUMENT,
         ErrorReason.ERROR_REASON_INVALID_FIELD,
@@ -62,6 +62,10 @@ _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
         grpc.StatusCode.FAILED_PRECONDITION,
         ErrorReason.ERROR_REASON_BEFORE_RETENTION,
     ),
+    errors.ExternalIdExpired: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_EXTERNAL_ID_EXPIRED,
+    ),
     errors.TooManyFollowees: (
         grpc.StatusCode.FAILED_PRECONDITION,
         ErrorReason.ERROR_REASON_TOO_MANY_FOLLOWEES,
@@ -95,9 +99,9 @@ _CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
         grpc.StatusCode.OUT_OF_RANGE,
         ErrorReason.ERROR_REASON_RESUME_TOKEN_EXPIRED,
     ),
-    errors.TooManyUsers: (
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        ErrorReason.ERROR_REASON_TOO_MANY_USERS,
+    errors.TooManySubscriptions: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_TOO_MANY_SUBSCRIPTIONS,
     ),
     errors.TooManyStreams: (
         grpc.StatusCode.UNAVAILABLE,
@@ -109,7 +113,7 @@ _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 def status_of(error: Exception, most: int | None = None) -> Status:
     """The status that a caller is answered with; ``most`` bounds how many violations it names."""
-    found = _CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
+    found = CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
     if found is None:
         log.error("a defect: %s", type(error).__name__, exc_info=error)
         return internal()
@@ -134,7 +138,7 @@ def status_of(error: Exception, most: int | None = None) -> Status:
             metadata["activity_id"] = str(activity_id)
         case errors.ResumeTokenExpired(resume_token=token):
             metadata["resume_token"] = token
-        case errors.TooManyFollowees(limit=limit) | errors.TooManyUsers(limit=limit):
+        case errors.TooManyFollowees(limit=limit) | errors.TooManySubscriptions(limit=limit):
             metadata["limit"] = str(limit)
         case errors.StoreUnavailable() | errors.Draining() | errors.StreamExpired():
             details.append(_retry(RETRY_MS))

@@ -8,16 +8,18 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from activityfeed.admin.v1 import admin_service_pb2
 from activityfeed.v1 import (
     activity_pb2,
     activity_service_pb2,
-    admin_service_pb2,
     feed_service_pb2,
     follow_service_pb2,
     subscription_service_pb2,
+    view_pb2,
 )
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from feedsvc.batches import Batch
 from feedsvc.bounds import BATCH_BYTES
@@ -28,6 +30,7 @@ from feedsvc.errors import InvalidRequest, Violation
 REQUEST_BYTES = 1_048_576
 ENTITY_BYTES = 256
 REQUEST_ID_BYTES = 128
+SUBSCRIPTION_ID_BYTES = 128
 ACTIVITY_BYTES = 32_768
 TEXT_BYTES = 16_384
 EXTRA_DEPTH = 16
@@ -180,7 +183,15 @@ def _publish_time(check: _Check, activity: activity_pb2.Activity) -> None:
 
 
 def _ref(check: _Check, field: str, ref: activity_pb2.Ref) -> None:
-    check.text(f"{field}.id", ref.id, 1_024, required=True)
+    match ref.WhichOneof("subject"):
+        case "id":
+            check.text(f"{field}.id", ref.id, 1_024, required=True)
+        case "entity":
+            check.entity(f"{field}.entity", ref.entity)
+        case "activity_id":
+            check.activity_id(f"{field}.activity_id", ref.activity_id)
+        case _:
+            check.add(f"{field}.subject", "is required: one of id, entity and activity_id")
     check.text(f"{field}.type", ref.type, 64, control=True)
     check.text(f"{field}.name", ref.name, 512, control=True)
     check.text(f"{field}.url", ref.url, 2_048, control=True)
@@ -202,6 +213,14 @@ def _publish(check: _Check, request: activity_service_pb2.PublishActivityRequest
     else:
         check.add("activity", "is required")
     check.request_id("request_id", request.request_id)
+
+
+def _view(check: _Check, field: str, request: Any) -> None:
+    """A view that this server does not know must not be taken for another one."""
+    if request.HasField("view"):
+        view: view_pb2.View = request.view
+        if len(UnknownFieldSet(view)) or len(UnknownFieldSet(view.flat)):
+            check.add(field, "must be a view that this server knows: flat")
 
 
 def _get_activity(
@@ -227,6 +246,11 @@ def _list(check: _Check, request: Any) -> None:
     check.entity("entity", request.entity)
     check.entity("viewer", request.viewer, required=False)
     check.page(request)
+
+
+def _list_activities(check: _Check, request: activity_service_pb2.ListActivitiesRequest) -> None:
+    _list(check, request)
+    _view(check, "view", request)
 
 
 def _follow(check: _Check, request: follow_service_pb2.FollowRequest) -> None:
@@ -260,11 +284,13 @@ def _feed(check: _Check, request: feed_service_pb2.GetFeedRequest) -> None:
     check.entity("user", request.user)
     check.entity("viewer", request.viewer, required=False)
     check.page(request)
+    _view(check, "view", request)
 
 
 def _subscribe(
     check: _Check,
-    request: subscription_service_pb2.SubscribeFeedRequest,
+    request: subscription_service_pb2.SubscribeFeedRequest
+    | subscription_service_pb2.AddFeedSubscription,
     within: str = "",
 ) -> None:
     check.entity(f"{within}user", request.user)
@@ -273,15 +299,21 @@ def _subscribe(
         check.add(f"{within}initial_page_size", "must not be negative")
     elif request.initial_page_size and request.resume_token:
         check.add(f"{within}initial_page_size", "must not be given with a resume_token")
+    _view(check, f"{within}view", request)
+
+
+def _subscription_id(check: _Check, field: str, value: str) -> None:
+    check.text(field, value, SUBSCRIPTION_ID_BYTES, required=True, control=True)
 
 
 def _subscribe_some(check: _Check, request: subscription_service_pb2.SubscribeFeedsRequest) -> None:
     match request.WhichOneof("action"):
         case "add":
+            _subscription_id(check, "add.subscription_id", request.add.subscription_id)
             _subscribe(check, request.add, "add.")
         case "remove":
-            check.entity("remove.user", request.remove.user)
-            check.entity("remove.viewer", request.remove.viewer, required=False)
+            name = request.remove.subscription_id
+            _subscription_id(check, "remove.subscription_id", name)
         case _:
             check.add("action", "is required")
 
@@ -291,11 +323,21 @@ def _subscribe_outbox(
 ) -> None:
     check.entity("entity", request.entity)
     check.entity("viewer", request.viewer, required=False)
+    _view(check, "view", request)
+
+
+def _subscribe_all(check: _Check, request: subscription_service_pb2.SubscribeAllRequest) -> None:
+    _view(check, "view", request)
 
 
 def _poll(check: _Check, request: subscription_service_pb2.GetFeedEventsRequest) -> None:
     check.entity("user", request.user)
     check.entity("viewer", request.viewer, required=False)
+    _view(check, "view", request)
+
+
+def _nothing(check: _Check, request: Any) -> None:
+    """The request has no fields."""
 
 
 def _admin(check: _Check, request: Any) -> None:
@@ -314,13 +356,13 @@ def _letters(
     check.count("ids", request.ids, BATCH_REPLAY)
 
 
-_RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
+RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
     activity_service_pb2.PublishActivityRequest: _publish,
     activity_service_pb2.GetActivityRequest: _get_activity,
     activity_service_pb2.GetDeliveryRequest: _get_activity,
     activity_service_pb2.BatchGetActivitiesRequest: _batch_get,
     activity_service_pb2.DeleteActivityRequest: _delete,
-    activity_service_pb2.ListActivitiesRequest: _list,
+    activity_service_pb2.ListActivitiesRequest: _list_activities,
     follow_service_pb2.FollowRequest: _follow,
     follow_service_pb2.UnfollowRequest: _unfollow,
     follow_service_pb2.ListFollowersRequest: _list,
@@ -331,7 +373,9 @@ _RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
     subscription_service_pb2.SubscribeFeedRequest: _subscribe,
     subscription_service_pb2.SubscribeFeedsRequest: _subscribe_some,
     subscription_service_pb2.SubscribeActivitiesRequest: _subscribe_outbox,
+    subscription_service_pb2.SubscribeAllRequest: _subscribe_all,
     subscription_service_pb2.GetFeedEventsRequest: _poll,
+    admin_service_pb2.GetFanoutStatusRequest: _nothing,
     admin_service_pb2.VerifyFeedRequest: _admin,
     admin_service_pb2.RebuildFeedRequest: _admin,
     admin_service_pb2.GetFeedStatsRequest: _admin,
@@ -341,23 +385,27 @@ _RULES: dict[type[Message], Callable[[_Check, Any], None]] = {
 }
 
 
-_MOST_ENTRIES: dict[type[Message], int] = {
+MOST_ENTRIES: dict[type[Message], int] = {
     activity_service_pb2.PublishActivityRequest: BATCH_PUBLISH,
     follow_service_pb2.FollowRequest: BATCH_FOLLOW,
 }
 
 
-def check(request: Message | Batch[Any]) -> None:
-    """Raises InvalidRequest if a field of the request breaks its rule; of a batch as such."""
+def check(request: Any) -> None:
+    """Raise InvalidRequest if a field of a message, or a batch as such, breaks its rule."""
     found = _Check()
     if isinstance(request, Batch):
-        found.count("requests", request.entries, _MOST_ENTRIES[request.entry])
+        found.count("requests", request.entries, MOST_ENTRIES[request.entry])
         if request.size > BATCH_BYTES:
             found.add("requests", f"must have at most {BATCH_BYTES} bytes serialised, together")
     else:
-        rules = _RULES.get(type(request))
-        if rules is None:  # without fields, or another package's: health, reflection
-            return
+        rules = RULES.get(type(request))
+        if rules is None:
+            if not isinstance(request, Message):
+                return  # a stream, whose handler checks each request
+            if request.DESCRIPTOR.file.package.startswith("activityfeed."):
+                raise TypeError(f"{request.DESCRIPTOR.name} has no rules")
+            return  # another package's: health, reflection
         rules(found, request)
     if found.violations:
         raise InvalidRequest(found.violations)

@@ -138,7 +138,7 @@ class _Demo:
         self._head(f"{USER}'s feed, live", "SubscribeFeed")
         took = []
         async with aclosing(client.subscribe(USER)) as messages:
-            await self._until(messages, "created")
+            await anext(messages)  # it has started
             for activity in activities:
                 await self._pause(BEAT)
                 begun = time.monotonic()
@@ -180,24 +180,24 @@ class _Demo:
         """Shows what the stream brings, until it has brought this."""
         async with asyncio.timeout(ARRIVES):
             async for message in messages:
-                for event in message.events:
+                for event in message.events.events:
                     self._show(event)
                     if event.WhichOneof("event") != kind:
                         continue
                     if activity_id in {
-                        event.added.activity.id,
-                        event.removed.activity_id,
+                        event.added.activity.activity.id,
+                        event.removed.item_id,
                     }:
                         return
 
     def _show(self, event: FeedEvent) -> None:
         if event.HasField("added"):
-            self._shown[event.added.activity.id] = event.added.activity
+            self._shown[event.added.item_id] = event.added.activity.activity
         if event.HasField("removed"):
-            regretted = self._shown.pop(event.removed.activity_id)
+            regretted = self._shown.pop(event.removed.item_id)
             line = Text(" " * 14).append_text(entity(regretted.actor))
             self._out.print(line.append(f" took back “{regretted.content}”"))
-        elif not event.HasField("created"):
+        else:
             self._out.print(event_line(USER, event))
 
     async def _page(self, client: FeedClient) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import click
 from activityfeed import FeedClient
-from activityfeed.v1.admin_service_pb2 import (
+from activityfeed.admin.v1.admin_service_pb2 import (
     JOB_KIND_DELIVER,
     JOB_KIND_FLIP,
     JOB_KIND_RETRACT,
@@ -67,12 +67,16 @@ async def _fanout(client: FeedClient, *, watch: bool, as_json: bool) -> None:
 
 def _table(status: GetFanoutStatusResponse) -> Table:
     rows = [
-        ("waiting", f"{status.waiting:,}", "jobs that no worker has begun"),
-        ("running", f"{status.running:,}", "jobs that a worker has"),
-        ("inline", f"{status.inline:,}", "being delivered before a publish answers"),
-        ("rate", f"{status.rate:,.0f}/s", "followers reached by workers, over the last minute"),
+        ("waiting", f"{status.waiting_count:,}", "jobs that no worker has begun"),
+        ("running", f"{status.running_count:,}", "jobs that a worker has"),
+        ("inline", f"{status.inline_count:,}", "being delivered before a publish answers"),
+        (
+            "rate",
+            f"{status.followers_per_second:,.0f}/s",
+            "followers reached by workers, over the last minute",
+        ),
         ("lag", f"{status.lag.ToMilliseconds() / 1000:,.1f} s", "age of the oldest job"),
-        ("dead letters", f"{status.dead_letters:,}", "set aside: see feedsvc dead-letters"),
+        ("dead letters", f"{status.dead_letter_count:,}", "set aside: see feedsvc dead-letters"),
     ]
     if status.HasField("oldest"):
         rows.insert(5, ("oldest", KINDS.get(status.oldest.kind, "?"), _about(status.oldest)))
@@ -177,9 +181,9 @@ def _parts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
         yield "to", one
     yield "queued", job.queue_time.ToJsonString()
     yield "set aside", letter.failure_time.ToJsonString()
-    yield "attempts", f"{job.attempts:,}"
-    yield "delivered", f"{job.delivered:,}"
-    yield "skipped cold", f"{job.skipped_cold:,}"
+    yield "attempts", f"{job.attempt_count:,}"
+    yield "delivered", f"{job.delivered_count:,}"
+    yield "skipped cold", f"{job.skipped_cold_count:,}"
     yield "error", letter.error
 
 
@@ -210,7 +214,9 @@ def _line(letter: DeadLetter) -> Text:
     line = Text(f"{_ago(letter.failure_time):>12}  ", style="dim")
     line.append(letter.id, style="bold").append(f"  {KINDS.get(letter.job.kind, '?')} ")
     line.append(_about(letter.job))
-    return line.append(f"  {letter.job.attempts:,} attempts: {plain(letter.error)}", style="dim")
+    return line.append(
+        f"  {letter.job.attempt_count:,} attempts: {plain(letter.error)}", style="dim"
+    )
 
 
 def _about(job: FanoutJob) -> str:

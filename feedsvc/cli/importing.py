@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 import grpc.aio
 from activityfeed import FeedClient, retry_after
+from activityfeed.admin.v1.admin_service_pb2 import FEED_STATE_WARM, RebuildFeedRequest
 from activityfeed.v1.activity_service_pb2 import (
     DELIVERY_STATE_PULLED,
     DELIVERY_STATE_QUEUED,
@@ -20,7 +21,6 @@ from activityfeed.v1.activity_service_pb2 import (
     PublishActivityRequest,
     PublishActivityResult,
 )
-from activityfeed.v1.admin_service_pb2 import FEED_STATE_WARM, RebuildFeedRequest
 from activityfeed.v1.follow_service_pb2 import (
     BatchFollowRequest,
     FollowRequest,
@@ -247,11 +247,11 @@ class Import:
                 continue
             self.report.activities += 1
             if not queued:
-                self.report.deliveries += delivery.delivered
-                self.report.skipped_cold += delivery.skipped_cold
+                self.report.deliveries += delivery.delivered_count
+                self.report.skipped_cold += delivery.skipped_cold_count
             if delivery.state == DELIVERY_STATE_PULLED:
-                pushed = delivery.delivered + delivery.skipped_cold
-                self.report.pulled += max(0, delivery.audience - pushed)
+                pushed = delivery.delivered_count + delivery.skipped_cold_count
+                self.report.pulled += max(0, delivery.audience_count - pushed)
 
     async def _accepted(
         self,

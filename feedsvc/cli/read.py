@@ -1,5 +1,6 @@
 """``feedsvc feed`` and ``feedsvc tail``."""
 
+from collections.abc import Iterator
 from contextlib import aclosing
 
 import click
@@ -7,7 +8,11 @@ import grpc
 import grpc.aio
 from activityfeed import FeedClient, reason
 from activityfeed.v1.feed_pb2 import PAGE_END_RETENTION, FeedPage
-from activityfeed.v1.subscription_service_pb2 import FeedEvent
+from activityfeed.v1.subscription_service_pb2 import (
+    SUBSCRIPTION_START_RESET,
+    FeedEvent,
+    SubscribeFeedResponse,
+)
 from google.protobuf.json_format import MessageToJson
 from rich.text import Text
 
@@ -64,7 +69,7 @@ def _note(last: FeedPage, user: str, shown: int) -> str:
 @click.option(
     "--count",
     type=click.IntRange(1),
-    help="End after this many events; that the stream begins is none.  [default: never]",
+    help="End after this many events.  [default: never]",
 )
 @json_option("Print each SubscribeFeedResponse, with its resumeToken, as one line of JSON.")
 @server_option
@@ -106,15 +111,25 @@ async def _tail(  # noqa: PLR0913 - they are the command's
     messages = client.subscribe(user, token, on_break=broke)
     async with aclosing(messages):
         async for message in messages:
-            begun, away = True, False
             if as_json:
                 click.echo(MessageToJson(message, indent=None))
-            for event in message.events:
-                if not as_json:
-                    out.print(event_line(user, event))
-                seen += event.WhichOneof("event") != "created"
+            if not as_json:
+                for line in lines(user, message, begun_before=begun):
+                    out.print(line)
+            begun, away = True, False
+            seen += len(message.events.events)
             if count is not None and seen >= count:
                 return
+
+
+def lines(user: str, message: SubscribeFeedResponse, *, begun_before: bool) -> Iterator[Text]:
+    """What a message of a live feed says, line by line; that it is resumed is worth none."""
+    if message.started.start == SUBSCRIPTION_START_RESET:
+        yield Text("Events are missing: read the feed again, then go on here.", style="bold yellow")
+    elif message.HasField("started") and not begun_before:
+        yield Text("Live. Waiting for what happens next.", style="dim")
+    for event in message.events.events:
+        yield event_line(user, event)
 
 
 def event_line(user: str, event: FeedEvent) -> Text:
@@ -122,17 +137,11 @@ def event_line(user: str, event: FeedEvent) -> Text:
     match event.WhichOneof("event"):
         case "added":
             return item_line(event.added)
-        case "created":
-            return Text("Live. Waiting for what happens next.", style="dim")
         case "removed":
-            return Text(f"{'removed':>12}  {event.removed.activity_id}", style="dim")
+            return Text(f"{'removed':>12}  {event.removed.item_id}", style="dim")
         case "source_changed":
             how = " now follows " if event.source_changed.following else " no longer follows "
             source = entity(event.source_changed.entity)
             return Text(" " * 14).append_text(entity(user)).append(how).append_text(source)
-        case "reset":
-            return Text(
-                "Events are missing: read the feed again, then go on here.", style="bold yellow"
-            )
         case _:
             return Text("Something happened that this version does not know.", style="dim")

@@ -103,7 +103,7 @@ def activity_line(activity: Activity, via: Collection[str] = ()) -> Text:
     line.append(f" {PAST.get(activity.verb.lower(), plain(activity.verb))}")
     if activity.HasField("object"):
         line.append(" ").append(_name(activity.object), style="bold")
-    if activity.HasField("target") and activity.target.id != activity.object.id:
+    if activity.HasField("target") and _subject(activity.target) != _subject(activity.object):
         line.append(" in ").append(_name(activity.target), style="bold")
     if activity.content:
         line.append(f" “{plain(activity.content)}”", style="italic")
@@ -114,8 +114,14 @@ def activity_line(activity: Activity, via: Collection[str] = ()) -> Text:
 
 def item_line(item: FeedItem) -> Text:
     """A place in a feed in one line."""
-    return activity_line(item.activity, item.via)
+    return activity_line(item.activity.activity, item.via)
 
 
 def _name(ref: Ref) -> str:
-    return plain(ref.name or ref.id)
+    return plain(ref.name or _subject(ref))
+
+
+def _subject(ref: Ref) -> str:
+    """The id of what a Ref names, whatever it is."""
+    kind = ref.WhichOneof("subject")
+    return getattr(ref, kind) if kind else ""

@@ -149,12 +149,13 @@ def publish(  # noqa: PLR0913 - an activity has that many parts
 
 def _told(delivery: Delivery) -> str:
     state = STATES.get(delivery.state, "delivery unknown")
-    if not delivery.audience:  # nobody follows, or what was long ago is not known any more
+    if not delivery.audience_count:  # nobody follows, or what was long ago is not known any more
         return state
+    audience, warm = delivery.audience_count, delivery.delivered_count
     return (
-        f"{state} ({delivery.audience:,} follower{'s' * (delivery.audience != 1)}, put into "
-        f"{delivery.delivered:,} warm feed{'s' * (delivery.delivered != 1)}, "
-        f"{delivery.skipped_cold:,} cold ones will find it)"
+        f"{state} ({audience:,} follower{'s' * (audience != 1)}, put into "
+        f"{warm:,} warm feed{'s' * (warm != 1)}, "
+        f"{delivery.skipped_cold_count:,} cold ones will find it)"
     )
 
 

@@ -24,6 +24,7 @@ from feedsvc.errors import (
     ActivityNotFound,
     BeforeRetention,
     ExternalIdConflict,
+    ExternalIdExpired,
     FanoutOverloaded,
     FeedError,
     RequestIdReused,
@@ -95,6 +96,8 @@ def _refusal(outcome: bytes, found: bytes, new: NewActivity) -> FeedError:
             return FanoutOverloaded("too many deliveries are waiting")
         case b"deleted":
             return ActivityDeleted("the activity of this external_id was deleted")
+        case b"expired":
+            return ExternalIdExpired("retention took the activity of this external_id")
         case _:
             return _too_old(new)
 

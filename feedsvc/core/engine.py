@@ -11,6 +11,7 @@ from feedsvc.core.jobs import Jobs
 from feedsvc.core.live import Live
 from feedsvc.core.retention import Retention
 from feedsvc.core.store import Store
+from feedsvc.core.viewers import Viewers
 from feedsvc.core.worker import Workers
 
 
@@ -27,6 +28,7 @@ class Engine:
     jobs: Jobs
     workers: Workers
     retention: Retention
+    viewers: Viewers
 
     @classmethod
     def on(cls, store: Store, aside: Store | None = None, logs: Store | None = None) -> Self:
@@ -43,7 +45,9 @@ class Engine:
         workers = Workers(aside or store, fanout, jobs, store)
         live = Live(logs or store)
         retention = Retention(aside or store)
-        return cls(store, fanout, activities, edges, feeds, live, jobs, workers, retention)
+        return cls(
+            store, fanout, activities, edges, feeds, live, jobs, workers, retention, Viewers()
+        )
 
     async def start_log(self, user: str) -> str:
         """Makes a user live; the place at the end of its log.

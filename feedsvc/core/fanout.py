@@ -225,15 +225,16 @@ class Fanout:
             ]
         found += await sources.read(store, others)
         if job.kind is Kind.RETRACT:
+            about = f"{job.author}\0{job.external_id}"
             await asyncio.gather(
-                *(self._at(store, "retract", one.entity, job.subject) for one in found)
+                *(self._at(store, "retract", one.entity, job.subject, about) for one in found)
             )
         return found
 
-    async def _at(self, store: Store, script: str, entity: str, activity_id: int) -> Any:
+    async def _at(self, store: Store, script: str, entity: str, *about: Arg) -> Any:
         """A script about an activity in an entity's shard."""
         shard = ids.shard_for(entity, store.limits.shards)
-        return await store.script(script, shard, entity, activity_id)
+        return await store.script(script, shard, entity, *about)
 
     async def work(self, run: Run, found: Sequence[Source]) -> bool:
         """Goes on with a job; says whether it has ended.

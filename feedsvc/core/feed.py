@@ -22,6 +22,7 @@ from feedsvc.core.edges import Edges
 from feedsvc.core.fanout import Fanout
 from feedsvc.core.outbox import Merged, Outboxes, Tally
 from feedsvc.core.store import Arg, Store
+from feedsvc.core.streams import Log
 from feedsvc.core.tasks import retrieved
 from feedsvc.errors import StoreUnavailable
 
@@ -180,15 +181,26 @@ class Feeds:
         return await self._collect(lambda at, count: self._slice(user, at, count), cursor, size)
 
     async def outbox_page(
-        self, entity: str, cursor: Cursor, size: int, keep: Callable[[bytes], bool]
+        self, entity: str, log: Log, cursor: Cursor, size: int, keep: Callable[[bytes], bool]
     ) -> Page:
-        """A page of an entity's outbox, of those activities that ``keep`` wants by their body."""
+        """A page of an entity's outbox, of those activities that ``keep`` wants by their body.
+
+        ``log`` is the outbox's; where it ends is read before the outbox.
+        """
+        log_tail = await self._log_tail(log)
 
         async def outbox_slice(at: Cursor, count: int) -> Slice:
             found = await self._outboxes.merge([entity], older=at.older, cursor=at.id, count=count)
-            return Slice(found.ids, found.exhausted, found.floor)
+            return Slice(found.ids, found.exhausted, found.floor, log_tail)
 
         return await self._collect(outbox_slice, cursor, size, keep)
+
+    async def _log_tail(self, log: Log) -> str:
+        """The place at the end of a log; empty: there is none."""
+        tag, incarnation = self._store.tags[log.shard], self._store.incarnations[log.shard]
+        key = keys.log(tag, log.name, incarnation)
+        last = await self._store.call("XREVRANGE", key, "+", "-", "COUNT", 1)
+        return last[0][0].decode() if last else ""
 
     async def _collect(
         self,

@@ -20,6 +20,8 @@ from feedsvc.core.watch import Watch
 
 #: In a job's text before an actor whose own followers are not addressed; no entity begins so.
 NOT_ADDRESSED = "\1"
+#: What stands before the external id of the activity, which comes last.
+EXTERNAL = "\2"
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Job:
     to: tuple[str, ...] = ()
     publisher: str = ""
     """The activity's actor, if its followers are not addressed."""
+    external_id: str = ""
+    """Of an activity that was deleted: what logs of outboxes say of it."""
 
     @property
     def author(self) -> str:
@@ -66,6 +70,8 @@ class Delivery:
     state: State = "delivered"
     held: bool = True
     """Whether any outbox has the activity."""
+    counted: bool = True
+    """Whether the numbers are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +203,18 @@ def _taken(fields: list[Any], worker: str, shard: int, incarnation: str) -> Take
 def text_of(job: Job) -> str:
     """A job as the store has it."""
     actor = job.actor or (f"{NOT_ADDRESSED}{job.publisher}" if job.publisher else "")
-    return "\0".join((f"{job.kind.value}{job.subject:019}", actor, *job.to))
+    external = (EXTERNAL + job.external_id,) if job.external_id else ()
+    return "\0".join((f"{job.kind.value}{job.subject:019}", actor, *job.to, *external))
 
 
 def parse(text: bytes) -> Job:
     head, actor, *to = text.decode().split("\0")
     publisher = actor.removeprefix(NOT_ADDRESSED) if actor.startswith(NOT_ADDRESSED) else ""
-    return Job(Kind(head[0]), int(head[1:]), "" if publisher else actor, tuple(to), publisher)
+    external_id = to.pop().removeprefix(EXTERNAL) if to and to[-1].startswith(EXTERNAL) else ""
+    return Job(
+        *(Kind(head[0]), int(head[1:]), "" if publisher else actor, tuple(to)),
+        *(publisher, external_id),
+    )
 
 
 def name_of(job: Job) -> str:
@@ -404,9 +415,9 @@ def _delivery(state: bytes, *rest: bytes) -> Delivery:
     """What the script says of a job."""
     match state:
         case b"":
-            return Delivery(state="pulled" if rest[0] == b"1" else "delivered")
+            return Delivery(state="pulled" if rest[0] == b"1" else "delivered", counted=False)
         case b"due":
-            return Delivery(state="queued")
+            return Delivery(state="queued", counted=False)
         case _:
             feeds, cold, audience = (int(figure or 0) for figure in rest)
             return Delivery(feeds, cold, audience, state.decode())  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 META = "feedsvc:meta"
 ECHO = "feedsvc:echo:"
 LATEST = "feedsvc:latest"
-SCHEMA = 5
+SCHEMA = 6
 
 _KINDS = {
     "ACTIVITY": "a",
@@ -206,6 +206,10 @@ def feed(tag: str, entity: str, incarnation: str = "") -> str:
 
 def deep(tag: str, entity: str, incarnation: str = "") -> str:
     return f"{tag}F{incarnation}:{entity}"
+
+
+def log(tag: str, name: str, incarnation: str = "") -> str:
+    return f"{tag}l{incarnation}:{name}"
 
 
 def tallies(tag: str) -> str:

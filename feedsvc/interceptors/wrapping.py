@@ -10,7 +10,7 @@ import grpc
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 Decoder = Callable[[bytes], Any]
 
-PREFIX = "/activityfeed.v1."
+PREFIX = "/activityfeed."
 
 
 class WrappingInterceptor(grpc.aio.ServerInterceptor):

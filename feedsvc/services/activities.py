@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from activityfeed.v1 import activity_service_pb2 as pb
-from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity
+from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
 from feedsvc import admission, batches, convert, validate, wire
@@ -16,6 +16,7 @@ from feedsvc.core import ids
 from feedsvc.core.activities import Audience, NewActivity, Published, digest
 from feedsvc.core.engine import Engine
 from feedsvc.errors import ActivityNotFound, FeedError, InvalidRequest, NotTheActor
+from feedsvc.services.items import outbox_bound, view_name
 from feedsvc.status import status_of
 from feedsvc.tokens import Tokens
 
@@ -55,7 +56,7 @@ class ActivityService(ActivityServiceServicer):
 
     async def PublishActivity(self, request: pb.PublishActivityRequest, context: Any) -> Any:
         until = wait_until(context) if request.wait_for_delivery else 0.0
-        new = convert.new_activity(request)
+        new = convert.new_activity(request, self._engine.store.clock.now_ms())
         published = await self._engine.activities.publish(new, request.request_id)
         if request.wait_for_delivery:
             admission.rest()
@@ -67,7 +68,8 @@ class ActivityService(ActivityServiceServicer):
         frame = new.body
         if published.already:
             (stored,) = await self._engine.activities.bodies([published.id])
-            frame = stored or frame  # it was deleted since: what was sent says what it was
+            # If it was deleted since, what was sent says what it was.
+            frame = stored or wire.without_receipt(frame)
         return convert.publish_response(published, frame)
 
     async def BatchPublishActivities(  # type: ignore[override]
@@ -101,7 +103,7 @@ class ActivityService(ActivityServiceServicer):
         await self._slices.turn()
         request = validate.decoded(batch.entry.FromString, batch.entries[number])
         validate.check(request)
-        new = convert.new_activity(request)
+        new = convert.new_activity(request, self._engine.store.clock.now_ms())
         published = await self._engine.activities.publish(new, request.request_id)
         if request.wait_for_delivery and published.delivery.state == "queued":
             waiting.append(_Waiting(number, replace(new, body=b""), published))
@@ -117,9 +119,10 @@ class ActivityService(ActivityServiceServicer):
     async def GetDelivery(
         self, request: pb.GetDeliveryRequest, context: Any
     ) -> pb.GetDeliveryResponse:
-        activity = await self._stored(request.id)
+        activity_id, frame = await self._seen(request.id, request.viewer)
+        activity = convert.stored_activity(activity_id, frame)
         found = await self._engine.activities.delivery(
-            int(activity.id),
+            activity_id,
             activity.actor,
             tuple(activity.to),
             followers=activity.audience != AUDIENCE_TO_ONLY,
@@ -129,26 +132,30 @@ class ActivityService(ActivityServiceServicer):
     async def GetActivity(
         self, request: pb.GetActivityRequest, context: Any
     ) -> pb.GetActivityResponse:
-        return pb.GetActivityResponse(activity=await self._stored(request.id))
+        stored = await self._seen(request.id, request.viewer)
+        return pb.GetActivityResponse(activity=convert.viewed_activity(*stored))
 
-    async def _stored(self, text: str) -> Activity:
+    async def _seen(self, text: str, viewer: str) -> tuple[int, bytes]:
+        """An activity that is there and that the viewer may see. Raises ActivityNotFound."""
         activity_id = int(text)
-        (body,) = await self._engine.activities.bodies([activity_id])
-        if body is None:
-            raise ActivityNotFound("there is no such activity")
-        return convert.stored_activity(activity_id, body)
+        (frame,) = await self._engine.activities.bodies([activity_id])
+        if frame is not None:
+            for stored in await self._engine.viewers.activities(viewer, [(activity_id, frame)]):
+                return stored
+        raise ActivityNotFound("there is no such activity")
 
     async def BatchGetActivities(
         self, request: pb.BatchGetActivitiesRequest, context: Any
     ) -> pb.BatchGetActivitiesResponse:
         wanted = [ids.parse(text) for text in request.ids]
         known = [one for one in wanted if one is not None]
-        bodies = dict(zip(known, await self._engine.activities.bodies(known), strict=True))
+        frames = zip(known, await self._engine.activities.bodies(known), strict=True)
+        stored = [(one, frame) for one, frame in frames if frame is not None]
+        seen = dict(await self._engine.viewers.activities(request.viewer, stored))
         results = []
         for text, activity_id in zip(request.ids, wanted, strict=True):
-            body = None if activity_id is None else bodies[activity_id]
-            if activity_id is not None and body is not None:
-                activity = convert.stored_activity(activity_id, body)
+            if activity_id is not None and activity_id in seen:
+                activity = convert.viewed_activity(activity_id, seen[activity_id])
                 results.append(pb.GetActivityResult(activity=activity))
                 continue
             error: FeedError = ActivityNotFound("there is no such activity")
@@ -182,19 +189,27 @@ class ActivityService(ActivityServiceServicer):
     async def ListActivities(
         self, request: pb.ListActivitiesRequest, context: Any
     ) -> pb.ListActivitiesResponse:
-        bound = ("outbox", request.entity, request.viewer, str(request.own_only))
+        entity, viewer, view = request.entity, request.viewer, view_name(request.view)
+        bound = ("outbox", entity, viewer, str(request.own_only), view)
         cursor = self._tokens.read_page(request.page_token, *bound)
+        log = self._engine.live.of_outbox(entity)
 
         def keep(body: bytes) -> bool:
-            return not request.own_only or wire.actor(body) == request.entity
+            return not request.own_only or wire.actor(body) == entity
 
+        if request.resumable:
+            await self._engine.live.open(log)
         page = await self._engine.feeds.outbox_page(
-            request.entity, cursor, convert.page_size(request.page_size), keep
+            entity, log, cursor, convert.page_size(request.page_size), keep
         )
         older, newer = convert.page_tokens(page, self._tokens, *bound)
         return pb.ListActivitiesResponse(
-            activities=[convert.stored_activity(*item) for item in page.items],
+            activities=[
+                convert.viewed_activity(*stored)
+                for stored in await self._engine.viewers.activities(viewer, page.items)
+            ],
             next_page_token=older,
             newer_page_token=newer,
             end=convert.PAGE_ENDS[page.end],
+            resume_token=self._tokens.log(page.log_tail, *outbox_bound(entity, viewer, view)),
         )

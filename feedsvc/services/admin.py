@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from activityfeed.v1 import admin_service_pb2 as pb
-from activityfeed.v1.admin_service_pb2_grpc import AdminServiceServicer
+from activityfeed.admin.v1 import admin_service_pb2 as pb
+from activityfeed.admin.v1.admin_service_pb2_grpc import AdminServiceServicer
 from google.rpc.status_pb2 import Status
 
 from feedsvc import convert, validate
@@ -21,9 +21,9 @@ _STATES = {
     "warm": pb.FEED_STATE_WARM,
 }
 _KINDS = {
-    "missing": pb.FeedDifference.KIND_MISSING,
-    "extra": pb.FeedDifference.KIND_EXTRA,
-    "misplaced": pb.FeedDifference.KIND_MISPLACED,
+    "missing": pb.FEED_DIFFERENCE_KIND_MISSING,
+    "extra": pb.FEED_DIFFERENCE_KIND_EXTRA,
+    "misplaced": pb.FEED_DIFFERENCE_KIND_MISPLACED,
 }
 
 
@@ -39,7 +39,7 @@ class AdminService(AdminServiceServicer):
         found = await self._feeds.verify(request.user)
         return pb.VerifyFeedResponse(
             state=_STATES[found.state],
-            compared=found.compared,
+            compared_count=found.compared,
             differences=[
                 pb.FeedDifference(kind=_KINDS[one.kind], activity_id=str(one.id))
                 for one in found.differences
@@ -52,7 +52,7 @@ class AdminService(AdminServiceServicer):
         entries = await self._feeds.rebuild(request.user)
         if entries < 0:
             return pb.RebuildFeedResponse(state=pb.FEED_STATE_COLD)
-        return pb.RebuildFeedResponse(state=pb.FEED_STATE_WARM, entries=entries)
+        return pb.RebuildFeedResponse(state=pb.FEED_STATE_WARM, entry_count=entries)
 
     async def GetFeedStats(
         self, request: pb.GetFeedStatsRequest, context: Any
@@ -60,12 +60,12 @@ class AdminService(AdminServiceServicer):
         stats = await self._feeds.stats(request.user)
         return pb.GetFeedStatsResponse(
             state=_STATES[stats.state],
-            entries=stats.entries,
-            floor=str(stats.floor or ""),
-            bytes=stats.bytes,
+            entry_count=stats.entries,
+            floor=str(stats.floor) if stats.floor else None,
+            stored_bytes=stats.bytes,
             expires_in=convert.duration_ms(stats.expires_ms),
-            following=stats.following,
-            pulled=stats.pulled,
+            following_count=stats.following,
+            pulled_count=stats.pulled,
             live=stats.live,
         )
 
@@ -74,14 +74,14 @@ class AdminService(AdminServiceServicer):
     ) -> pb.GetFanoutStatusResponse:
         status = await self._engine.jobs.status()
         return pb.GetFanoutStatusResponse(
-            depth=status.waiting + status.running,
-            waiting=status.waiting,
-            running=status.running,
-            inline=status.inline,
+            open_count=status.waiting + status.running,
+            waiting_count=status.waiting,
+            running_count=status.running,
+            inline_count=status.inline,
             lag=convert.duration_ms(status.lag_ms),
             oldest=convert.fanout_job(status.oldest) if status.oldest else None,
-            rate=status.rate,
-            dead_letters=status.dead,
+            followers_per_second=status.rate,
+            dead_letter_count=status.dead,
         )
 
     async def ListDeadLetters(

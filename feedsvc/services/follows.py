@@ -36,6 +36,7 @@ def _page_size(wanted: int) -> int:
 class FollowService(FollowServiceServicer):
     def __init__(self, engine: Engine, tokens: Tokens, slices: Slices) -> None:
         self._edges = engine.edges
+        self._viewers = engine.viewers
         self._tokens = tokens
         self._slices = slices
 
@@ -83,8 +84,9 @@ class FollowService(FollowServiceServicer):
         found = await self._edges.list_followers(request.entity, after, size + 1)
         more = len(found) > size
         found = found[:size]
+        seen = await self._viewers.entities(request.viewer, [edge for edge, _ in found])
         return pb.ListFollowersResponse(
-            edges=[convert.follow_edge(edge) for edge, _ in found],
+            edges=[convert.follow_edge(edge) for edge in seen],
             next_page_token=self._tokens.place(found[-1][1], *bound) if more else "",
         )
 
@@ -97,8 +99,9 @@ class FollowService(FollowServiceServicer):
         found = await self._edges.list_following(request.entity, after, size + 1)
         more = len(found) > size
         found = found[:size]
+        seen = await self._viewers.entities(request.viewer, found)
         return pb.ListFollowingResponse(
-            edges=[convert.follow_edge(edge) for edge in found],
+            edges=[convert.follow_edge(edge) for edge in seen],
             next_page_token=self._tokens.place(Place(found[-1].position, 0), *bound)
             if more
             else "",
@@ -107,9 +110,10 @@ class FollowService(FollowServiceServicer):
     async def BatchGetRelationships(
         self, request: pb.BatchGetRelationshipsRequest, context: Any
     ) -> pb.BatchGetRelationshipsResponse:
+        seen = await self._viewers.entities(request.viewer, request.others)
         following, followers = await asyncio.gather(
-            self._edges.followed_among(request.entity, request.others),
-            self._edges.followers_among(request.entity, request.others),
+            self._edges.followed_among(request.entity, seen),
+            self._edges.followers_among(request.entity, seen),
         )
         return pb.BatchGetRelationshipsResponse(
             relationships=[
@@ -123,5 +127,7 @@ class FollowService(FollowServiceServicer):
     async def GetFollowCounts(
         self, request: pb.GetFollowCountsRequest, context: Any
     ) -> pb.GetFollowCountsResponse:
+        if not await self._viewers.entities(request.viewer, [request.entity]):
+            return pb.GetFollowCountsResponse()
         followers, following = await self._edges.counts(request.entity)
-        return pb.GetFollowCountsResponse(followers=followers, following=following)
+        return pb.GetFollowCountsResponse(follower_count=followers, following_count=following)

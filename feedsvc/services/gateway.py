@@ -1,4 +1,4 @@
-"""SubscribeFeeds: many users on one stream."""
+"""SubscribeFeeds: many subscriptions on one stream."""
 
 import asyncio
 import time
@@ -12,9 +12,10 @@ from feedsvc import validate
 from feedsvc.core.engine import Engine
 from feedsvc.core.live import LogLost
 from feedsvc.core.streams import Entry, Found, Reader, Stream, StreamOver
-from feedsvc.errors import InvalidRequest, StoreUnavailable, TooManyUsers
+from feedsvc.errors import InvalidRequest, StoreUnavailable, TooManySubscriptions
+from feedsvc.services.items import FeedQuery
 from feedsvc.services.sender import Sender
-from feedsvc.services.subjects import FeedSubject
+from feedsvc.services.subjects import GatewaySubject
 from feedsvc.status import status_of
 from feedsvc.tokens import Tokens
 
@@ -27,33 +28,33 @@ TRY_AGAIN_SECONDS = 0.5
 #: is told INTERNAL instead of it.
 LINGER_SECONDS, MOST_LINGER_SECONDS = 0.1, 1.0
 
-_Key = tuple[str, str]
+_ALIVE = pb.SubscribeFeedsResponse(heartbeat=pb.Heartbeat()).SerializeToString()
 
 
-class _User:
-    """A user of the stream."""
+class _Subscription:
+    """A subscription of the stream."""
 
-    def __init__(self, subject: FeedSubject) -> None:
+    def __init__(self, subscription_id: str, subject: GatewaySubject) -> None:
+        self.id = subscription_id
         self.subject = subject
-        self.key = subject.user, subject.viewer
         self.reader: Reader | None = None
         """None: not there yet."""
         self.answered = False
-        """Whether the request that added it was. One with a token is by what its log says."""
+        """Whether the request that added it was. One with a token is when its log has been read."""
 
 
 class Gateway:
     """One stream of SubscribeFeeds."""
 
     def __init__(
-        self, engine: Engine, tokens: Tokens, stream: Stream, send: Sender, max_users: int
+        self, engine: Engine, tokens: Tokens, stream: Stream, send: Sender, max_subscriptions: int
     ) -> None:
         self._engine = engine
         self._tokens = tokens
         self._stream = stream
         self._send = send
-        self._max_users = max_users
-        self._users: dict[_Key, _User] = {}
+        self._max_subscriptions = max_subscriptions
+        self._subscriptions: dict[str, _Subscription] = {}
         self._messages = asyncio.Queue[bytes](ADDED_AT_ONCE)
         self._adding = asyncio.Semaphore(ADDED_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,20 +98,20 @@ class Gateway:
             for reader, told in found:
                 await self._tell(reader, told)
             if self._send.quiet:
-                await self._send(b"")
+                await self._send(_ALIVE)
 
     async def _say_all(self) -> None:
         while not self._messages.empty():
             await self._send(self._messages.get_nowait())
 
     async def _end(self) -> None:
-        """Does nothing more. The last message of each user says where it is."""
+        """Does nothing more. The last message of each subscription says where it is."""
         self._ending = True
         await self._stop()
         await self._say_all()
-        for user in self._users.values():
-            if user.answered:
-                await self._send(user.subject.message([]))
+        for subscription in self._subscriptions.values():
+            if subscription.answered:
+                await self._send(subscription.subject.heartbeat())
         await self._linger()
 
     async def _linger(self) -> None:
@@ -121,77 +122,82 @@ class Gateway:
             await asyncio.sleep(LINGER_SECONDS)
 
     async def _tell(self, reader: Reader, found: Found) -> None:
-        user: _User = reader.tag
+        subscription: _Subscription = reader.tag
         if reader.closed:
             return
         match found:
             case LogLost():
-                await self._reset(user)
+                await self._reset(subscription)
             case StoreUnavailable():
-                self._try_again(user, reader)
+                self._try_again(subscription, reader)
             case Exception():  # a defect, of which the others know nothing
-                await self._lose(user, found)
+                await self._lose(subscription, found)
             case _:
-                await self._tell_events(user, reader, found)
+                await self._tell_events(subscription, reader, found)
 
-    async def _tell_events(self, user: _User, reader: Reader, entries: list[Entry]) -> None:
-        subject = user.subject
+    async def _tell_events(
+        self, subscription: _Subscription, reader: Reader, entries: list[Entry]
+    ) -> None:
+        subject = subscription.subject
         try:
             events = await subject.events(entries)
         except StoreUnavailable:
-            self._try_again(user, reader)
+            self._try_again(subscription, reader)
             return
         except Exception as error:  # noqa: BLE001 (the others are not to know)
-            await self._lose(user, error)
+            await self._lose(subscription, error)
             return
         if reader.closed:  # it was removed, or begun anew, which its own messages say
             return
+        if not subscription.answered:
+            subscription.answered = True
+            await self._send(subject.beginning(pb.SUBSCRIPTION_START_RESUMED))
         # Its token is that of what was sent, while the reader may be ahead of that.
         for message in subject.messages([(0, entries, events)]):
-            user.answered = True
             await self._send(message)
-        if not user.answered:
-            user.answered = True
-            await self._send(subject.message([]))
 
-    def _try_again(self, user: _User, reader: Reader) -> None:
-        """Reads a user's log again in a while, from behind what was sent.
+    def _try_again(self, subscription: _Subscription, reader: Reader) -> None:
+        """Reads a log again in a while, from behind what was sent.
 
         What was read behind that meanwhile is dropped with the old reader, and found again.
         """
         self._stream.leave(reader)
 
         def again() -> None:
-            if user.reader is reader and self._has(user) and not self._stream.closed:
-                self._follow(user)
+            if (
+                subscription.reader is reader
+                and self._has(subscription)
+                and not self._stream.closed
+            ):
+                self._follow(subscription)
 
         asyncio.get_running_loop().call_later(TRY_AGAIN_SECONDS, again)
 
-    async def _reset(self, user: _User) -> None:
-        """A user's log was lost: it goes on with a new one."""
+    async def _reset(self, subscription: _Subscription) -> None:
+        """A log was lost: the subscription goes on with a new one."""
         try:
-            places = await user.subject.open()
+            places = await subscription.subject.open()
         except Exception as error:  # noqa: BLE001 (the others are not to know)
-            await self._lose(user, error)
+            await self._lose(subscription, error)
             return
-        if not self._has(user):  # it was removed, or begun anew
+        if not self._has(subscription):  # it was removed, or begun anew
             return
-        user.subject.places = places
-        user.answered = True
-        self._follow(user)
-        await self._send(user.subject.message([user.subject.reset()]))
+        subscription.subject.places = places
+        subscription.answered = True
+        self._follow(subscription)
+        await self._send(subscription.subject.beginning(pb.SUBSCRIPTION_START_RESET))
 
-    async def _lose(self, user: _User, error: Exception) -> None:
-        """A user cannot stay."""
-        if self._has(user):
-            self._drop(user.key)
-            await self._send(_failure(user.key, error))
+    async def _lose(self, subscription: _Subscription, error: Exception) -> None:
+        """A subscription cannot stay."""
+        if self._has(subscription):
+            self._drop(subscription.id)
+            await self._send(_failure(subscription.id, error))
 
-    def _follow(self, user: _User) -> None:
-        if user.reader is not None:
-            self._stream.leave(user.reader)
-        (log,), (place,) = user.subject.logs(), user.subject.places
-        user.reader = self._stream.follow(log, place, user)
+    def _follow(self, subscription: _Subscription) -> None:
+        if subscription.reader is not None:
+            self._stream.leave(subscription.reader)
+        (log,), (place,) = subscription.subject.logs(), subscription.subject.places
+        subscription.reader = self._stream.follow(log, place, subscription)
 
     # What the client asks for.
 
@@ -206,67 +212,76 @@ class Gateway:
             self._stream.wake()
 
     async def _do(self, request: pb.SubscribeFeedsRequest) -> None:
-        add = request.add
-        removing = request.WhichOneof("action") == "remove"
-        key = (request.remove.user, request.remove.viewer) if removing else (add.user, add.viewer)
+        subscription_id = getattr(request, request.WhichOneof("action") or "add").subscription_id
         try:
             validate.check(request)
         except InvalidRequest as error:
-            self._drop(key)
-            await self._say(_failure(key, error))
+            self._drop(subscription_id)
+            await self._say(_failure(subscription_id, error))
             return
-        self._drop(key)
-        if removing:
-            gone = pb.SubscribeFeedsResponse(user=key[0], viewer=key[1], removed=True)
+        self._drop(subscription_id)
+        if request.WhichOneof("action") == "remove":
+            gone = pb.SubscribeFeedsResponse(
+                subscription_id=subscription_id, removed=pb.FeedSubscriptionRemoved()
+            )
             await self._say(gone.SerializeToString())
             return
-        if len(self._users) >= self._max_users:
-            full = TooManyUsers(f"the stream has {self._max_users} users already", self._max_users)
-            await self._say(_failure(key, full))
+        most = self._max_subscriptions
+        if len(self._subscriptions) >= most:
+            full = TooManySubscriptions(f"the stream has {most} subscriptions already", most)
+            await self._say(_failure(subscription_id, full))
             return
-        subject = FeedSubject(self._engine, self._tokens, *key, pb.SubscribeFeedsResponse)
-        user = self._users[key] = _User(subject)
+        add = request.add
+        subject = GatewaySubject(
+            self._engine,
+            self._tokens,
+            FeedQuery.of(add),
+            pb.SubscribeFeedsResponse(subscription_id=subscription_id).SerializeToString(),
+        )
+        subscription = _Subscription(subscription_id, subject)
+        self._subscriptions[subscription_id] = subscription
         await self._adding.acquire()
         if not self._ending:
-            self._begin(self._add(user, add))
+            self._begin(self._add(subscription, add))
 
-    async def _add(self, user: _User, request: pb.SubscribeFeedRequest) -> None:
-        """Begins with a user, unless it is removed or begun anew meanwhile."""
-        subject = user.subject
+    async def _add(self, subscription: _Subscription, request: pb.AddFeedSubscription) -> None:
+        """Begins with a subscription, unless it is removed or begun anew meanwhile."""
+        subject = subscription.subject
         try:
             try:
                 if request.initial_page_size:
                     page = await subject.first_page(request.initial_page_size)
-                    first = subject.message([subject.created()], page=page)
+                    first = subject.beginning(pb.SUBSCRIPTION_START_NEW, page)
                 elif request.resume_token:
                     # Not answered with that token, to which the log may not reach back any more.
                     subject.places = subject.read_token(request.resume_token)
-                    if self._has(user):
-                        self._follow(user)
+                    if self._has(subscription):
+                        self._follow(subscription)
                     return
                 else:
-                    first = subject.message(await subject.begin(""))
+                    await subject.begin("")
+                    first = subject.beginning(pb.SUBSCRIPTION_START_NEW)
             except Exception as error:  # noqa: BLE001 (the others are not to know)
-                if self._has(user):
-                    self._drop(user.key)
-                    await self._say(_failure(user.key, error))
+                if self._has(subscription):
+                    self._drop(subscription.id)
+                    await self._say(_failure(subscription.id, error))
                 return
-            if not self._has(user):
+            if not self._has(subscription):
                 return
             await self._say(first)
-            if self._has(user):
-                user.answered = True
-                self._follow(user)
+            if self._has(subscription):
+                subscription.answered = True
+                self._follow(subscription)
         finally:
             self._adding.release()
 
-    def _has(self, user: _User) -> bool:
-        return self._users.get(user.key) is user
+    def _has(self, subscription: _Subscription) -> bool:
+        return self._subscriptions.get(subscription.id) is subscription
 
-    def _drop(self, key: _Key) -> None:
-        user = self._users.pop(key, None)
-        if user is not None and user.reader is not None:
-            self._stream.leave(user.reader)
+    def _drop(self, subscription_id: str) -> None:
+        subscription = self._subscriptions.pop(subscription_id, None)
+        if subscription is not None and subscription.reader is not None:
+            self._stream.leave(subscription.reader)
 
     async def _say(self, message: bytes) -> None:
         await self._messages.put(message)
@@ -278,12 +293,12 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
 
 
-def _failure(key: _Key, error: Exception) -> bytes:
-    """What a request about a user is answered with that failed, or what ends a user.
+def _failure(subscription_id: str, error: Exception) -> bytes:
+    """What a request is answered with that failed, or what ends a subscription.
 
-    Names that are longer than any user's are not repeated: an answer has a bound.
+    A name that is longer than any may be is not repeated: an answer has a bound.
     """
-    user, viewer = (name if len(name.encode()) <= validate.ENTITY_BYTES else "" for name in key)
+    long = len(subscription_id.encode()) > validate.SUBSCRIPTION_ID_BYTES
     return pb.SubscribeFeedsResponse(
-        user=user, viewer=viewer, error=status_of(error)
+        subscription_id="" if long else subscription_id, error=status_of(error)
     ).SerializeToString()

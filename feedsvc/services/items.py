@@ -1,10 +1,11 @@
 """What the services that answer with feed items have in common."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.feed_pb2 import FeedPage
+from activityfeed.v1.view_pb2 import View
 
 from feedsvc import convert, wire
 from feedsvc.core.engine import Engine
@@ -12,56 +13,79 @@ from feedsvc.core.feed import Page
 from feedsvc.tokens import Tokens
 
 
-def resume_bound(user: str, viewer: str) -> tuple[str, ...]:
-    """What a resume token is bound to."""
-    return ("log", user, viewer)
+def view_name(view: View) -> str:  # noqa: ARG001 (validation lets no other view through yet)
+    """What the tokens of a view are bound to."""
+    return "flat"
 
 
-def fill_tokens(tokens: Tokens, user: str, viewer: str, page: Page, answer: FeedPage) -> None:
-    """Fills in all of a page of a user's feed but its items."""
-    older, newer = convert.page_tokens(page, tokens, "feed", user, viewer)
-    answer.next_page_token = older
-    answer.newer_page_token = newer
-    answer.resume_token = tokens.log(page.log_tail, *resume_bound(user, viewer))
-    answer.end = convert.PAGE_ENDS[page.end]
-    answer.incomplete_below = str(page.incomplete_below or "")
+class FeedQuery(NamedTuple):
+    """Which feed is read, for whom, and how it is shown."""
+
+    user: str
+    viewer: str
+    view: str
+
+    @classmethod
+    def of(cls, request: Any) -> Self:
+        """The query of a request that has a user, a viewer and a view."""
+        return cls(request.user, request.viewer, view_name(request.view))
+
+    @property
+    def page_bound(self) -> tuple[str, ...]:
+        """What its page tokens are bound to."""
+        return ("feed", *self)
+
+    @property
+    def resume_bound(self) -> tuple[str, ...]:
+        """What its resume tokens are bound to."""
+        return ("log", *self)
 
 
-async def items(
-    engine: Engine, user: str, found: Sequence[tuple[int, bytes]], *, just_read: bool
-) -> bytes:
-    """Activities of a user's feed with their routes: ``items`` of a page, serialised.
+def outbox_bound(entity: str, viewer: str, view: str) -> tuple[str, ...]:
+    """What the resume tokens of an outbox are bound to."""
+    return ("outbox log", entity, viewer, view)
+
+
+async def feed_items(
+    engine: Engine, query: FeedQuery, found: Sequence[tuple[int, bytes]], *, just_read: bool
+) -> dict[int, bytes]:
+    """Activities of a user's feed as FeedItems with their routes, serialised, by id.
 
     ``just_read``: the ids were read from the feed, not from a log, so that the only route of an
     activity is followed. Else what no route brings any more, because its source was unfollowed
-    meanwhile, is left out.
+    meanwhile, is left out, as is what the viewer may not see.
     """
+    user = query.user
+    seen = await engine.viewers.activities(query.viewer, found)
     unsure = {
         activity_id: convert.routes(Activity.FromString(wire.body(frame)))
-        for activity_id, frame in found
+        for activity_id, frame in seen
         if not just_read or wire.has_to(frame)
     }
     if not unsure:
-        return b"".join([wire.feed_item(activity_id, frame) for activity_id, frame in found])
+        return {activity_id: wire.feed_item(activity_id, frame) for activity_id, frame in seen}
     sources = {source for routes in unsure.values() for source in routes} - {user}
     followed = await engine.edges.followed_among(user, sorted(sources)) | {user}
-    pieces = []
-    for activity_id, frame in found:
+    items = {}
+    for activity_id, frame in seen:
         if activity_id not in unsure:
-            pieces.append(wire.feed_item(activity_id, frame))
+            items[activity_id] = wire.feed_item(activity_id, frame)
         elif via := followed.intersection(unsure[activity_id]):
-            pieces.append(wire.feed_item_via(activity_id, frame, sorted(via, key=str.encode)))
-    return b"".join(pieces)
+            routes = sorted(via, key=str.encode)
+            items[activity_id] = wire.feed_item_via(activity_id, frame, routes)
+    return items
 
 
-async def add_items(
-    engine: Engine,
-    user: str,
-    found: Sequence[tuple[int, bytes]],
-    page_items: Any,
-    *,
-    just_read: bool,
-) -> None:
-    """The same, added to the repeated ``items`` of a message."""
-    page = FeedPage.FromString(await items(engine, user, found, just_read=just_read))
-    page_items.extend(page.items)
+async def feed_page(engine: Engine, tokens: Tokens, query: FeedQuery, page: Page) -> bytes:
+    """A FeedPage, serialised."""
+    older, newer = convert.page_tokens(page, tokens, *query.page_bound)
+    rest = FeedPage(
+        next_page_token=older,
+        newer_page_token=newer,
+        resume_token=tokens.log(page.log_tail, *query.resume_bound),
+        end=convert.PAGE_ENDS[page.end],
+        incomplete_below=str(page.incomplete_below) if page.incomplete_below else None,
+    )
+    items = await feed_items(engine, query, page.items, just_read=True)
+    pieces = [wire.field(wire.FIRST, item) for item in items.values()]
+    return b"".join((*pieces, rest.SerializeToString()))

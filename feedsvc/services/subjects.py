@@ -1,69 +1,82 @@
 """What a stream is about: which logs it reads, and how their entries become events and tokens.
 
-Events are made in the wire's format: those of one activity are the same for all who follow its
-actor, and so are made once. Serialised messages that are put one after the other are one message.
+Events are made in the wire's format: the item of an activity is the same for all who follow its
+actor, and so is made once. Serialised messages that are put one after the other are one message.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from activityfeed.v1 import subscription_service_pb2 as pb
-from activityfeed.v1.feed_pb2 import FeedPage
-from google.protobuf.message import Message
 
-from feedsvc import convert
+from feedsvc import convert, wire
 from feedsvc.bounds import EVENT_BYTES
 from feedsvc.core.engine import Engine
 from feedsvc.core.feed import Cursor
 from feedsvc.core.streams import Entry, Log, Stream
 from feedsvc.errors import ResumeTokenExpired
-from feedsvc.services.items import add_items, fill_tokens, resume_bound
+from feedsvc.services.items import FeedQuery, feed_items, feed_page, outbox_bound
 from feedsvc.tokens import Tokens
 
-#: Events that are kept to be sent to others too.
+#: Items that are kept to be sent to others too.
 KEPT = 256
 
-_kept: dict[tuple[type[Message], str, str], tuple[bytes, bytes]] = {}
-"""By kind of message, activity and route: the body, and the event that was made of it."""
+_kept: dict[str, tuple[bytes, bytes]] = {}
+"""By activity: its frame, and the FeedItem that was made of it."""
+
+
+class _Layout(NamedTuple):
+    """The tags of what the messages of a stream may hold."""
+
+    resume_token: bytes
+    started: bytes
+    events: bytes
+    heartbeat: bytes
+
+    @classmethod
+    def of(cls, response: type[Any]) -> Self:
+        """The layout of one kind of message."""
+        fields = response.DESCRIPTOR.fields_by_name
+        return cls(*(bytes([fields[name].number << 3 | 2]) for name in cls._fields))
+
+
+def _event(entry: Entry, what: bytes) -> bytes:
+    """The field ``events`` of one event of a log, whose entries carry the store's clock."""
+    ms = int(entry.place.partition("-")[2]) // 1_000
+    return wire.field(wire.FIRST, wire.timestamp(wire.FIRST, ms) + what)
 
 
 class Subject(ABC):
     """What a stream is about."""
 
-    response: type[Any]
-    """The messages that tell of it; they have ``events`` and a ``resume_token``."""
+    layout: _Layout
+    """That of the messages that tell of it."""
+    started: type[Any]
+    """What they say at the beginning."""
 
-    def __init__(self, engine: Engine, tokens: Tokens, *bound: str) -> None:
-        """``bound`` is what its resume tokens are bound to."""
+    def __init__(self, engine: Engine, tokens: Tokens, *bound: str, about: bytes = b"") -> None:
+        """``bound`` is what its tokens are bound to; ``about`` begins each of its messages."""
         self.engine = engine
         self.tokens = tokens
         self.places: list[str] = []
         """Where it is in each of its logs."""
         self._bound = bound
         self._seal = tokens.logs(*bound)
-        self._about = b""
-        """What its messages say beside the token."""
+        self._about = about
 
-    async def begin(self, resume_token: str) -> list[bytes]:
-        """Finds the places to begin at; the events to send first.
-
-        Raises ResumeTokenInvalid.
-        """
-        if resume_token:
-            self.places = self.read_token(resume_token)
-            return []
-        self.places = await self.open()
-        return [self.created()]
+    async def begin(self, resume_token: str) -> None:
+        """Find the places to begin at. Raises ResumeTokenInvalid."""
+        self.places = self.read_token(resume_token) if resume_token else await self.open()
 
     def follow(self, stream: Stream) -> None:
-        """Has a stream follow its logs, from its places on."""
+        """Have a stream follow its logs, from its places on."""
         for number, (log, place) in enumerate(zip(self.logs(), self.places, strict=True)):
             stream.follow(log, place, number)
 
     async def expired(self) -> ResumeTokenExpired:
-        """The error for places that the logs no longer reach back to."""
+        """Return the error for places that the logs no longer reach back to."""
         self.places = await self.open()
         return ResumeTokenExpired(
             "the log no longer reaches back to resume_token: events are missing", self.token()
@@ -71,35 +84,26 @@ class Subject(ABC):
 
     @abstractmethod
     def logs(self) -> Sequence[Log]:
-        """Its logs."""
+        """Return its logs."""
 
     @abstractmethod
     async def open(self) -> list[str]:
-        """Has its logs written; the places at their ends."""
+        """Have its logs written; return the places at their ends."""
 
     def token(self) -> str:
-        """A resume token for its places."""
+        """Return a resume token for its places."""
         return self._seal(self.places)
 
     def read_token(self, resume_token: str) -> list[str]:
-        """The places that a token stands for. Raises ResumeTokenInvalid."""
+        """Return the places that a token stands for. Raises ResumeTokenInvalid."""
         return self.tokens.read_logs(resume_token, len(self.logs()), *self._bound)
 
     @abstractmethod
     async def events(self, entries: list[Entry]) -> list[bytes]:
-        """What each of some entries stands for; empty: it has been overtaken, and is not told."""
-
-    @abstractmethod
-    def created(self) -> bytes:
-        """That the stream begins."""
-
-    def event(self, event: Message) -> bytes:
-        """An event, as a piece of a message."""
-        piece: bytes = self.response(events=[event]).SerializeToString()
-        return piece
+        """Return the event of each entry; empty: it has been overtaken, and is not told."""
 
     def messages(self, told: Iterable[tuple[int, list[Entry], list[bytes]]]) -> Iterator[bytes]:
-        """The messages that tell events, as few as their bytes allow.
+        """Yield the messages that tell events, as few as their bytes allow.
 
         ``told`` has, for each log that was read, its number, its entries and the event of each.
         Every message is made when it is asked for, and its token names the places of the last
@@ -110,142 +114,156 @@ class Subject(ABC):
         for number, entries, pieces in told:
             for entry, piece in zip(entries, pieces, strict=True):
                 if events and size + len(piece) > EVENT_BYTES:
-                    yield self.message(events)
+                    yield self._message(self.layout.events, b"".join(events))
                     events, size = [], 0
                 if piece:
                     events.append(piece)
                     size += len(piece)
                 self.places[number] = entry.place
         if events:
-            yield self.message(events)
+            yield self._message(self.layout.events, b"".join(events))
 
-    def message(self, events: Sequence[bytes], **fields: Any) -> bytes:
-        """A message of the stream; without events a checkpoint."""
-        head = self.response(resume_token=self.token(), **fields)
-        return b"".join((self._about, head.SerializeToString(), *events))
+    def beginning(self, start: pb.SubscriptionStart, page: bytes = b"") -> bytes:
+        """Return the message that says how it begins, with a page of a feed if there is one."""
+        started: bytes = self.started(start=start).SerializeToString()
+        if page:
+            started += wire.field(wire.SECOND, page)
+        return self._message(self.layout.started, started)
+
+    def heartbeat(self) -> bytes:
+        """Return the message that says how far it is, and nothing else."""
+        return self._message(self.layout.heartbeat, b"")
+
+    def _message(self, tag: bytes, what: bytes) -> bytes:
+        token = wire.field(self.layout.resume_token, self.token().encode())
+        return self._about + token + wire.field(tag, what)
 
 
 class FeedSubject(Subject):
     """A user's feed."""
 
+    layout = _Layout.of(pb.SubscribeFeedResponse)
+    started = pb.FeedSubscriptionStarted
+
     def __init__(
-        self,
-        engine: Engine,
-        tokens: Tokens,
-        user: str,
-        viewer: str,
-        response: type[Any] = pb.SubscribeFeedResponse,
+        self, engine: Engine, tokens: Tokens, query: FeedQuery, about: bytes = b""
     ) -> None:
-        super().__init__(engine, tokens, *resume_bound(user, viewer))
-        self.response = response
-        self.user = user
-        self.viewer = viewer
-        if response is pb.SubscribeFeedResponse:
-            self._about = response(user=user).SerializeToString()
-        elif response is pb.SubscribeFeedsResponse:
-            self._about = response(user=user, viewer=viewer).SerializeToString()
+        super().__init__(engine, tokens, *query.resume_bound, about=about)
+        self.query = query
         self._shown: set[str] = set()
         """Ids that the first page showed."""
 
-    async def first_page(self, size: int) -> FeedPage:
-        """The newest page, and the place that it was read at."""
+    async def first_page(self, size: int) -> bytes:
+        """Return the newest page, and begin at the place that it was read at."""
         (begun,) = await self.open()
-        page = await self.engine.feeds.page(self.user, Cursor(), convert.page_size(size))
+        page = await self.engine.feeds.page(self.query.user, Cursor(), convert.page_size(size))
         self.places = [page.log_tail or begun]
-        answer = FeedPage()
-        fill_tokens(self.tokens, self.user, self.viewer, page, answer)
-        await add_items(self.engine, self.user, page.items, answer.items, just_read=True)
-        self._shown = {item.activity.id for item in answer.items}
-        return answer
+        self._shown = {str(activity_id) for activity_id, _ in page.items}
+        return await feed_page(self.engine, self.tokens, self.query, page)
 
     def logs(self) -> list[Log]:
-        return [self.engine.live.of_feed(self.user)]
+        return [self.engine.live.of_feed(self.query.user)]
 
     async def open(self) -> list[str]:
-        return [await self.engine.start_log(self.user)]
-
-    def created(self) -> bytes:
-        return self.event(pb.FeedEvent(created=pb.FeedEvent.Created()))
-
-    def reset(self) -> bytes:
-        """That the log was lost, and begins anew."""
-        return self.event(pb.FeedEvent(reset=pb.FeedEvent.Reset()))
+        return [await self.engine.start_log(self.query.user)]
 
     async def events(self, entries: list[Entry]) -> list[bytes]:
         # Bodies were read with the log, not when the entry was written: what is gone by then is not
         # told.
-        added = [
-            entry for entry in entries if entry.body is not None and entry.what not in self._shown
+        there = [
+            (int(entry.what), entry.body)
+            for entry in entries
+            if entry.body is not None and entry.what not in self._shown
         ]
-        pieces = {entry.what: self._kept(entry) for entry in added}
-        if unsure := [entry for entry in added if pieces[entry.what] is None]:
-            pieces |= await self._asked(unsure)
+        seen = {one for one, _ in await self.engine.viewers.activities(self.query.viewer, there)}
+        added = [entry for entry in entries if entry.body is not None and int(entry.what) in seen]
+        items = {entry.what: self._item(entry) for entry in added}
+        if unsure := [entry for entry in added if not items[entry.what]]:
+            items |= await self._asked(unsure)
         events = []
         for entry in entries:
             match entry.kind:
                 case "added":
-                    events.append(pieces.get(entry.what) or b"")
+                    item = items.get(entry.what)
+                    events.append(_event(entry, wire.field(wire.SECOND, item)) if item else b"")
                 case "removed":
                     self._shown.discard(entry.what)
-                    removed = pb.FeedEvent.Removed(activity_id=entry.what)
-                    events.append(self.event(pb.FeedEvent(removed=removed)))
+                    removed = pb.FeedItemRemoved(
+                        item_id=entry.what, reason=pb.REMOVAL_REASON_DELETED
+                    )
+                    events.append(
+                        _event(entry, wire.field(wire.THIRD, removed.SerializeToString()))
+                    )
                 case "followed" | "unfollowed":
-                    change = pb.FeedEvent.SourceChanged(
+                    change = pb.FeedSourceChanged(
                         entity=entry.what, following=entry.kind == "followed"
                     )
-                    events.append(self.event(pb.FeedEvent(source_changed=change)))
+                    events.append(
+                        _event(entry, wire.field(wire.FOURTH, change.SerializeToString()))
+                    )
                 case _:
                     events.append(b"")
         return events
 
-    def _kept(self, entry: Entry) -> bytes | None:
-        """The event of an added activity, if its route is followed and the only one."""
-        if not entry.route or entry.body is None:
-            return None
-        name = (self.response, entry.what, entry.route)
-        found = _kept.get(name)
-        if found is not None and found[0] == entry.body:
-            return found[1]
-        event = pb.FeedEvent()
-        activity = convert.filled(event.added.activity, int(entry.what), entry.body)
-        if activity.to:
-            return None
-        event.added.via.append(activity.actor)
+    def _item(self, entry: Entry) -> bytes:
+        """The item of an added activity whose route is followed and the only one; else empty."""
+        frame = entry.body
+        if not entry.route or frame is None or wire.has_to(frame):
+            return b""
+        known = _kept.get(entry.what)
+        if known is not None and known[0] == frame:
+            return known[1]
         if len(_kept) >= KEPT:
             _kept.clear()
-        piece = self.event(event)
-        _kept[name] = entry.body, piece
-        return piece
+        item = wire.feed_item(int(entry.what), frame)
+        _kept[entry.what] = frame, item
+        return item
 
     async def _asked(self, entries: list[Entry]) -> dict[str, bytes]:
-        """The events of added activities that have several routes, or maybe none any more."""
-        page = FeedPage()
+        """The items of added activities that have several routes, or maybe none any more."""
+        items: dict[int, bytes] = {}
         for followed in (True, False):
             found = [
                 (int(entry.what), entry.body)
                 for entry in entries
                 if entry.body is not None and bool(entry.route) is followed
             ]
-            await add_items(self.engine, self.user, found, page.items, just_read=followed)
-        return {item.activity.id: self.event(pb.FeedEvent(added=item)) for item in page.items}
+            items |= await feed_items(self.engine, self.query, found, just_read=followed)
+        return {str(activity_id): item for activity_id, item in items.items()}
+
+
+class GatewaySubject(FeedSubject):
+    """A user's feed, on a stream with others."""
+
+    layout = _Layout.of(pb.SubscribeFeedsResponse)
 
 
 class _Activities(Subject):
     """What is told as activities, not as feed items."""
 
-    def created(self) -> bytes:
-        return self.event(pb.ActivityEvent(created=pb.ActivityEvent.Created()))
+    started = pb.ActivitySubscriptionStarted
+
+    def __init__(self, engine: Engine, tokens: Tokens, viewer: str, *bound: str) -> None:
+        super().__init__(engine, tokens, *bound)
+        self.viewer = viewer
 
     async def events(self, entries: list[Entry]) -> list[bytes]:
+        added = [(int(one.what), one.body) for one in entries if one.body is not None]
+        seen = dict(await self.engine.viewers.activities(self.viewer, added))
         events = []
         for entry in entries:
-            if entry.kind == "added" and entry.body is not None:
-                event = pb.ActivityEvent()
-                convert.filled(event.added, int(entry.what), entry.body)
-                events.append(self.event(event))
+            if entry.kind == "added" and entry.body is not None and int(entry.what) in seen:
+                viewed = wire.viewed_activity(int(entry.what), entry.body)
+                events.append(_event(entry, wire.field(wire.SECOND, viewed)))
             elif entry.kind == "removed":
-                removed = pb.ActivityEvent.Removed(activity_id=entry.what)
-                events.append(self.event(pb.ActivityEvent(removed=removed)))
+                actor, _, external_id = entry.route.partition("\0")
+                removed = pb.ActivityRemoved(
+                    activity_id=entry.what,
+                    actor=actor,
+                    external_id=external_id,
+                    reason=pb.REMOVAL_REASON_DELETED,
+                )
+                events.append(_event(entry, wire.field(wire.THIRD, removed.SerializeToString())))
             else:
                 events.append(b"")
         return events
@@ -254,10 +272,10 @@ class _Activities(Subject):
 class OutboxSubject(_Activities):
     """An entity's outbox."""
 
-    response = pb.SubscribeActivitiesResponse
+    layout = _Layout.of(pb.SubscribeActivitiesResponse)
 
-    def __init__(self, engine: Engine, tokens: Tokens, entity: str, viewer: str) -> None:
-        super().__init__(engine, tokens, "outbox log", entity, viewer)
+    def __init__(self, engine: Engine, tokens: Tokens, entity: str, viewer: str, view: str) -> None:
+        super().__init__(engine, tokens, viewer, *outbox_bound(entity, viewer, view))
         self._log = engine.live.of_outbox(entity)
 
     def logs(self) -> list[Log]:
@@ -270,10 +288,10 @@ class OutboxSubject(_Activities):
 class AllSubject(_Activities):
     """All that is published."""
 
-    response = pb.SubscribeAllResponse
+    layout = _Layout.of(pb.SubscribeAllResponse)
 
-    def __init__(self, engine: Engine, tokens: Tokens) -> None:
-        super().__init__(engine, tokens, "all log")
+    def __init__(self, engine: Engine, tokens: Tokens, view: str) -> None:
+        super().__init__(engine, tokens, "", "all log", view)
 
     def logs(self) -> list[Log]:
         return self.engine.live.of_all()

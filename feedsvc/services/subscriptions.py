@@ -13,6 +13,7 @@ from feedsvc.core.live import LogLost
 from feedsvc.core.streams import Entry, Stream, StreamOver
 from feedsvc.errors import Draining, FeedError, StreamExpired, TooManyStreams
 from feedsvc.services.gateway import Gateway
+from feedsvc.services.items import FeedQuery, view_name
 from feedsvc.services.sender import Sender
 from feedsvc.services.subjects import AllSubject, FeedSubject, OutboxSubject, Subject
 from feedsvc.tokens import Tokens
@@ -31,33 +32,33 @@ class SubscriptionService(SubscriptionServiceServicer):
     async def SubscribeFeed(  # type: ignore[override]
         self, request: pb.SubscribeFeedRequest, context: Any
     ) -> None:
-        subject = FeedSubject(self._engine, self._tokens, request.user, request.viewer)
+        subject = self._feed(request)
         with self._stream(context) as stream:
             send = Sender(stream, context, self._config)
             if request.initial_page_size:
                 page = await subject.first_page(request.initial_page_size)
-                await send(subject.message([subject.created()], page=page))
+                await send(subject.beginning(pb.SUBSCRIPTION_START_NEW, page))
+                await self._follow(subject, stream, send)
             else:
-                await self._begin(subject, request.resume_token, send)
-            await self._follow(subject, stream, send)
+                await self._run(subject, request.resume_token, stream, send)
 
     async def SubscribeActivities(  # type: ignore[override]
         self, request: pb.SubscribeActivitiesRequest, context: Any
     ) -> None:
-        subject = OutboxSubject(self._engine, self._tokens, request.entity, request.viewer)
+        subject = OutboxSubject(
+            *(self._engine, self._tokens, request.entity, request.viewer, view_name(request.view))
+        )
         with self._stream(context) as stream:
             send = Sender(stream, context, self._config)
-            await self._begin(subject, request.resume_token, send)
-            await self._follow(subject, stream, send)
+            await self._run(subject, request.resume_token, stream, send)
 
     async def SubscribeAll(  # type: ignore[override]
         self, request: pb.SubscribeAllRequest, context: Any
     ) -> None:
-        subject = AllSubject(self._engine, self._tokens)
+        subject = AllSubject(self._engine, self._tokens, view_name(request.view))
         with self._stream(context) as stream:
             send = Sender(stream, context, self._config)
-            await self._begin(subject, request.resume_token, send)
-            await self._follow(subject, stream, send)
+            await self._run(subject, request.resume_token, stream, send)
 
     async def SubscribeFeeds(  # type: ignore[override]
         self, requests: AsyncIterable[pb.SubscribeFeedsRequest], context: Any
@@ -65,28 +66,33 @@ class SubscriptionService(SubscriptionServiceServicer):
         with self._stream(context) as stream:
             send = Sender(stream, context, self._config)
             async with Gateway(
-                self._engine, self._tokens, stream, send, self._config.max_users
+                self._engine, self._tokens, stream, send, self._config.max_subscriptions
             ) as gateway:
                 await gateway.run(requests)
 
     async def GetFeedEvents(
         self, request: pb.GetFeedEventsRequest, context: Any
     ) -> pb.GetFeedEventsResponse:
-        subject = FeedSubject(
-            *(self._engine, self._tokens, request.user, request.viewer), pb.GetFeedEventsResponse
-        )
-        if events := await subject.begin(request.resume_token):
-            return pb.GetFeedEventsResponse.FromString(subject.message(events))
+        subject = self._feed(request)
+        await subject.begin(request.resume_token)
+        if not request.resume_token:
+            return pb.GetFeedEventsResponse(resume_token=subject.token())
         (log,), (place,) = subject.logs(), subject.places
         try:
             entries, more = await self._engine.live.read(log, place)
         except LogLost:
             raise await subject.expired() from None
         messages = subject.messages([(0, entries, await subject.events(entries))])
-        answer = pb.GetFeedEventsResponse.FromString(next(messages, b"") or subject.message([]))
         # The first message is the answer; the token of what does not fit in it leads to the rest.
-        answer.more = more or (bool(entries) and subject.places != [entries[-1].place])
-        return answer
+        first = pb.SubscribeFeedResponse.FromString(next(messages, b"") or subject.heartbeat())
+        return pb.GetFeedEventsResponse(
+            resume_token=first.resume_token,
+            events=first.events.events,
+            more=more or (bool(entries) and subject.places != [entries[-1].place]),
+        )
+
+    def _feed(self, request: pb.SubscribeFeedRequest | pb.GetFeedEventsRequest) -> FeedSubject:
+        return FeedSubject(self._engine, self._tokens, FeedQuery.of(request))
 
     @contextlib.contextmanager
     def _stream(self, context: Any) -> Iterator[Stream]:
@@ -112,18 +118,26 @@ class SubscriptionService(SubscriptionServiceServicer):
             return Draining("this server is stopping: come again with the last resume_token")
         return StreamExpired("the stream has lived long enough: come again with the last token")
 
-    async def _begin(self, subject: Subject, resume_token: str, send: Sender) -> None:
-        if events := await subject.begin(resume_token):
-            await send(subject.message(events))
+    async def _run(self, subject: Subject, resume_token: str, stream: Stream, send: Sender) -> None:
+        await subject.begin(resume_token)
+        if not resume_token:
+            await send(subject.beginning(pb.SUBSCRIPTION_START_NEW))
+        await self._follow(subject, stream, send, resuming=bool(resume_token))
 
-    async def _follow(self, subject: Subject, stream: Stream, send: Sender) -> None:
-        """Sends what the logs of a subject say, until the stream is over."""
+    async def _follow(
+        self, subject: Subject, stream: Stream, send: Sender, *, resuming: bool = False
+    ) -> None:
+        """Send what the logs of a subject say, until the stream is over.
+
+        ``resuming``: the stream is yet to say that it has begun, once it is known whether the logs
+        reach back to its token.
+        """
         subject.follow(stream)
         while True:
             try:
                 found = await stream.next()
             except StreamOver:
-                await send(subject.message([]))
+                await send(subject.heartbeat())
                 raise
             told: list[tuple[int, list[Entry], list[bytes]]] = []
             for reader, entries in found:
@@ -133,8 +147,11 @@ class SubscriptionService(SubscriptionServiceServicer):
                     raise entries
                 if entries:
                     told.append((reader.tag, entries, await subject.events(entries)))
+            if resuming and found:
+                resuming = False
+                await send(subject.beginning(pb.SUBSCRIPTION_START_RESUMED))
             for message in subject.messages(told):
                 await send(message)
-            # A checkpoint says that until now nothing has happened, and so follows a read.
+            # A heartbeat's token says that until now nothing has happened, and so follows a read.
             if found and send.quiet and stream.all_read:
-                await send(subject.message([]))
+                await send(subject.heartbeat())

@@ -133,7 +133,7 @@ class Preparation:
         request = ListActivitiesRequest(entity=user, page_size=PAGE)
         while True:
             page = await self._client.activities.ListActivities(request)
-            await asyncio.gather(*(self._delete(user, one.id) for one in page.activities))
+            await asyncio.gather(*(self._delete(user, one.activity.id) for one in page.activities))
             request.page_token = page.next_page_token
             if not request.page_token:
                 return

@@ -44,9 +44,9 @@ class Streams:
         try:
             async for message in self._client.subscribe(user, on_break=broke):
                 now = microseconds(clock())
-                for event in message.events:
+                for event in message.events.events:
                     if event.HasField("added"):
-                        activity_id = int(event.added.activity.id)
+                        activity_id = int(event.added.activity.activity.id)
                         self._recorder.batch.arrived.extend((activity_id, stream, now))
                 if not began.done():
                     began.set_result(None)

@@ -2,7 +2,8 @@
 -- Reads live logs, each after an entry, which must still be there: else something is missing.
 -- KEYS  the tags of the logs' shards
 -- ARGV  how many entries of a log and of all, about how many bytes of bodies, then for each log: name, entry id
--- Returns for each {entry id, kind, what, route if it is followed still or '', ...} flat, 'lost', or 'later' if there
+-- Returns for each {entry id, kind, what, route if it is followed still or '' (of a
+--         removed one whose it was: actor, NUL, external id), ...} flat, 'lost', or 'later' if there
 --         were too many before; then {activity id, frame or '', ...} of those that were added, of as many as the bytes
 --         allow; of none where other shards are on other nodes. Reading keeps the logs written.
 local most, left, room = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -18,7 +19,7 @@ local function read(name, after)
   for i = 2, #found do
     local kind, what, _, route = unpack(found[i][2])
     route = route or ''
-    if route ~= '' and route ~= name then
+    if kind == 'a' and route ~= '' and route ~= name then
       if followed[route] == nil then followed[route] = redis.call('HEXISTS', key(EDGES, name), route) == 1 end
       if not followed[route] then route = '' end
     end

@@ -10,7 +10,7 @@
 --       for each of these shards how far this step has delivered it, as push.lua does, or nothing if it has not begun}.
 --       A call that is repeated, because its reply was lost, answers as at first.
 --       Outcomes: published, replayed (same request), duplicate (same external id); reused, conflict, deleted,
---       before_retention, overloaded: refused; busy: no free id found yet, call again
+--       expired, before_retention, overloaded: refused; busy: no free id found yet, call again
 local actor, proposed, fresh, frame, digest = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
 local request, request_ttl, external, own, call = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10]
 local budget = tonumber(ARGV[11])
@@ -95,8 +95,8 @@ if external ~= '' then
     local id = record:sub(1, 19)
     local stored = redis.call('GET', key(ACTIVITY, id))
     if not stored or stored == '' then
-      -- Only the records of what retention took expire.
-      return answer(redis.call('TTL', key(EXTERNAL, external)) < 0 and 'deleted' or 'before_retention', id)
+      -- The tombstone of what was deleted is there for good.
+      return answer(stored and redis.call('TTL', key(ACTIVITY, id)) < 0 and 'deleted' or 'expired', id)
     end
     if record:sub(20) ~= digest then return answer('conflict', id) end
     return again('duplicate', id)

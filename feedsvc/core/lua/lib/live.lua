@@ -31,7 +31,8 @@ local function log_tail(entity)
   return last and last[1]
 end
 
--- Appends an event to the log of an entity that has a lease. `route`: which entity brought an added activity.
+-- Appends an event to the log of an entity that has a lease. `route`: which entity brought an added activity, or whose
+-- the removed one was, which logs of outboxes tell.
 local function log_write(entity, kind, what, route)
   local tail = log_tail(entity)
   if not tail then return log_close(entity) end -- it is not live: its log was taken away
@@ -59,7 +60,7 @@ local function log_once(entity, mark, kind, what, route)
 end
 
 local function log_added(entity, id, route) return log_once(entity, id, 'a', id, route) end
-local function log_removed(entity, id) return log_once(entity, '-' .. id, 'r', id) end
+local function log_removed(entity, id, about) return log_once(entity, '-' .. id, 'r', id, about) end
 
 local function log_renew(entity)
   -- Only ahead, though the clock is set back: tell.lua goes through the leases in their order.
