@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
-from activityfeed.v1.admin_service_pb2 import GetFeedStatsRequest
+from activityfeed.admin.v1.admin_service_pb2 import GetFeedStatsRequest
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 
 from benchmarks import population
@@ -170,8 +170,8 @@ class Side:
         await self._publish(1, report)
         for user, pulled in ((READER, CELEBRITIES), (self._hot_readers[0], 1)):
             stats = await self._on.client.admin.GetFeedStats(GetFeedStatsRequest(user=user))
-            if stats.pulled != (pulled if self._limits.celebrity_threshold else 0):
-                raise RuntimeError(f"{user} pulls {stats.pulled}")
+            if stats.pulled_count != (pulled if self._limits.celebrity_threshold else 0):
+                raise RuntimeError(f"{user} pulls {stats.pulled_count}")
 
     def _edges(self) -> list[tuple[str, str]]:
         fans = [f"fan:{number}" for number in range(FANS)]
@@ -206,7 +206,7 @@ class Side:
         items = (await self._read(READER)).page.items
         if len(items) != PAGE:
             raise RuntimeError(f"{len(items)} activities instead of {PAGE}")
-        return [(item.activity.actor, item.activity.object.id) for item in items]
+        return [(item.activity.activity.actor, item.activity.activity.object.id) for item in items]
 
     def outbox_reads(self, scale: Scale) -> Callable[[], Awaitable[float]]:
         """Of a page, when the readers of one outbox all read at once."""

@@ -129,7 +129,7 @@ class Deliveries:
             request.wait_for_delivery = True
             delivery = (await publish(request, timeout=PATIENCE)).delivery
         warm = -(-size // self._each)
-        found = (delivery.state, delivery.delivered, delivery.skipped_cold)
+        found = (delivery.state, delivery.delivered_count, delivery.skipped_cold_count)
         if found != (DELIVERY_STATE_DELIVERED, warm, size - warm):
             raise RuntimeError(f"delivery to {size:,}, of which {warm:,} are warm: {delivery}")
         return 1000 * answered

@@ -125,7 +125,10 @@ class Turns:
         )
         publish = self._on.client.activities.PublishActivity
         delivery = (await publish(request, timeout=PATIENCE)).delivery
-        if (delivery.state, delivery.delivered) != (DELIVERY_STATE_DELIVERED, self._followers):
+        if (delivery.state, delivery.delivered_count) != (
+            DELIVERY_STATE_DELIVERED,
+            self._followers,
+        ):
             raise RuntimeError(f"not delivered to {self._followers:,}: {delivery}")
 
     async def quiet(self) -> float:

@@ -184,7 +184,7 @@ async def _compare(
 
     async def walk(user: str) -> None:
         pages = [page async for page in client.pages(user, page_size=PAGE)]
-        found[user] = [item.activity for page in pages for item in page.items]
+        found[user] = [item.activity.activity for page in pages for item in page.items]
         report.advance()
 
     report.phase(f"{len(users):,} feeds", len(users))

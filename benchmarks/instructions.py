@@ -89,7 +89,9 @@ async def _calls(engine: Engine) -> tuple[Callable[[int], Awaitable[object]], ..
 
     async def publish(number: int) -> object:
         activity = population.activity(authors[number % AUTHORS], number)
-        new = convert.new_activity(PublishActivityRequest(activity=activity))
+        new = convert.new_activity(
+            PublishActivityRequest(activity=activity), engine.store.clock.now_ms()
+        )
         return await engine.activities.publish(new, "")
 
     async def page(number: int) -> object:

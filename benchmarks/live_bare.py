@@ -17,8 +17,7 @@ from typing import Any
 import grpc.aio
 import uvloop
 from activityfeed.v1.subscription_service_pb2 import (
-    FeedEvent,
-    SubscribeFeedRequest,
+    FeedSubscriptionStarted,
     SubscribeFeedResponse,
 )
 from redis.asyncio import Redis
@@ -59,26 +58,22 @@ class Bare(grpc.GenericRpcHandler):
         return None
 
     async def _subscribe(self, request: bytes, context: Any) -> None:
-        user = SubscribeFeedRequest.FromString(request).user
-        created = FeedEvent(created=FeedEvent.Created())
-        first = SubscribeFeedResponse(user=user, resume_token="t" * 64, events=[created])
+        del request
+        first = SubscribeFeedResponse(resume_token="t" * 64, started=FeedSubscriptionStarted())
         await context.write(first.SerializeToString())
         parts: list[bytes] = []
         written = len(self._activities)
         while True:
             while written < len(self._activities):
-                parts = parts or self._parts(user)
+                parts = parts or self._parts()
                 await context.write(self._activities[written].join(parts))
                 written += 1
             await self._wanted.wait()
 
-    def _parts(self, user: str) -> list[bytes]:
-        """A message to a user, without the activity's id."""
-        message = SubscribeFeedResponse()
-        message.CopyFrom(self._message)
-        message.user = user
-        (event,) = message.events
-        return message.SerializeToString().split(event.added.activity.id.encode())
+    def _parts(self) -> list[bytes]:
+        """A message, without the activity's id where that is text."""
+        (event,) = self._message.events.events
+        return self._message.SerializeToString().split(event.added.activity.activity.id.encode())
 
     async def _set_message(self, request: bytes, context: Any) -> bytes:
         del context

@@ -196,8 +196,11 @@ class Ours(Way):
     async def _messages(self) -> AsyncGenerator[str | None, None]:
         async with aclosing(self._client.subscribe(SUBSCRIBER)) as messages:
             async for message in messages:
-                for event in message.events:
-                    yield event.added.activity.id if event.HasField("added") else None
+                if message.HasField("started"):
+                    yield None
+                for event in message.events.events:
+                    if event.HasField("added"):
+                        yield event.added.activity.activity.id
 
 
 class Theirs(Way):

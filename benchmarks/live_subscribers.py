@@ -196,14 +196,14 @@ class Subscribers:
     def told(self, raw: bytes) -> None:
         """A message of some stream."""
         message = SubscribeFeedResponse.FromString(raw)
-        self._messages += any(event.HasField("added") for event in message.events)
-        for event in message.events:
-            if event.HasField("created"):
-                self._opened += 1
-                self._free.release()
-            elif event.HasField("added"):
+        if message.HasField("started"):
+            self._opened += 1
+            self._free.release()
+        self._messages += any(event.HasField("added") for event in message.events.events)
+        for event in message.events.events:
+            if event.HasField("added"):
                 self._events += 1
-                self._note(event.added.activity.id)
+                self._note(event.added.activity.activity.id)
 
     def _note(self, activity: str) -> None:
         reached = self._reached.get(activity)

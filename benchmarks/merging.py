@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc.aio
 import uvloop
-from activityfeed.v1.activity_pb2 import Activity
+from activityfeed.v1.activity_pb2 import Activity, ViewedActivity
 from activityfeed.v1.feed_pb2 import FeedItem, FeedPage
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest, GetFeedResponse
 from activityfeed.v1.feed_service_pb2_grpc import (
@@ -60,7 +60,12 @@ class MergingFeeds(FeedServiceServicer):
 
     async def GetFeed(self, request: GetFeedRequest, context: Any) -> GetFeedResponse:  # noqa: ARG002
         items = [
-            FeedItem(activity=one, via=[one.actor])
+            FeedItem(
+                item_id=one.id,
+                sort_key=int(one.id).to_bytes(8),
+                activity=ViewedActivity(activity=one),
+                via=[one.actor],
+            )
             for one in await self._merging.page(request.user, request.page_size)
         ]
         return GetFeedResponse(page=FeedPage(items=items))

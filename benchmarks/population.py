@@ -5,16 +5,16 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from activityfeed import FeedClient
+from activityfeed.admin.v1.admin_service_pb2 import (
+    FEED_STATE_WARM,
+    GetFanoutStatusRequest,
+    RebuildFeedRequest,
+)
 from activityfeed.v1.activity_pb2 import Activity, Ref
 from activityfeed.v1.activity_service_pb2 import (
     DELIVERY_STATE_DELIVERED,
     BatchPublishActivitiesRequest,
     PublishActivityRequest,
-)
-from activityfeed.v1.admin_service_pb2 import (
-    FEED_STATE_WARM,
-    GetFanoutStatusRequest,
-    RebuildFeedRequest,
 )
 from activityfeed.v1.follow_service_pb2 import BatchFollowRequest, FollowRequest
 
@@ -82,7 +82,7 @@ async def publish(client: FeedClient, one: Activity) -> int:
     answer = await client.activities.PublishActivity(request)
     if answer.delivery.state != DELIVERY_STATE_DELIVERED:
         raise RuntimeError(f"the delivery did not end: {answer.delivery}")
-    return answer.delivery.delivered
+    return answer.delivery.delivered_count
 
 
 async def publish_all(client: FeedClient, activities: Sequence[Activity], report: Progress) -> None:
@@ -102,9 +102,9 @@ async def settled(client: FeedClient) -> None:
     """Waits until nothing is to be delivered or flipped any more."""
     while True:
         status = await client.admin.GetFanoutStatus(GetFanoutStatusRequest())
-        if status.dead_letters:
+        if status.dead_letter_count:
             raise RuntimeError("a delivery was set aside")
-        if not status.depth and not status.inline:
+        if not status.open_count and not status.inline_count:
             return
         await asyncio.sleep(LOOK_SECONDS)
 

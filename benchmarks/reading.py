@@ -73,7 +73,8 @@ async def _publish(on: Stage, merging: Merging, authors: list[str], report: Prog
     )
     for author in authors:
         request = ListActivitiesRequest(entity=author, page_size=ACTIVITIES)
-        await merging.publish(list((await on.client.activities.ListActivities(request)).activities))
+        outbox = (await on.client.activities.ListActivities(request)).activities
+        await merging.publish([viewed.activity for viewed in outbox])
 
 
 async def _warm(
@@ -81,7 +82,8 @@ async def _warm(
 ) -> list[Figure]:
     followees = scale.followees[1]
     request = GetFeedRequest(user=_reader(followees), page_size=PAGE)
-    expected = [item.activity for item in (await on.client.feeds.GetFeed(request)).page.items]
+    page = (await on.client.feeds.GetFeed(request)).page
+    expected = [item.activity.activity for item in page.items]
     if await merging.page(request.user, PAGE) != expected:
         raise RuntimeError("merged outboxes differ from the feed")
 
