@@ -11,7 +11,16 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 import pytest
-from activityfeed.v1.activity_pb2 import Activity
+from activityfeed.admin.v1.admin_service_pb2 import (
+    GetFeedStatsRequest,
+    GetFeedStatsResponse,
+    RebuildFeedRequest,
+    RebuildFeedResponse,
+    VerifyFeedRequest,
+    VerifyFeedResponse,
+)
+from activityfeed.admin.v1.admin_service_pb2_grpc import AdminServiceStub
+from activityfeed.v1.activity_pb2 import Activity, ViewedActivity
 from activityfeed.v1.activity_service_pb2 import (
     BatchPublishActivitiesRequest,
     DeleteActivityRequest,
@@ -24,15 +33,6 @@ from activityfeed.v1.activity_service_pb2 import (
     PublishActivityResponse,
 )
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
-from activityfeed.v1.admin_service_pb2 import (
-    GetFeedStatsRequest,
-    GetFeedStatsResponse,
-    RebuildFeedRequest,
-    RebuildFeedResponse,
-    VerifyFeedRequest,
-    VerifyFeedResponse,
-)
-from activityfeed.v1.admin_service_pb2_grpc import AdminServiceStub
 from activityfeed.v1.feed_pb2 import FeedPage, PageEnd
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 from activityfeed.v1.feed_service_pb2_grpc import FeedServiceStub
@@ -47,7 +47,13 @@ from activityfeed.v1.follow_service_pb2 import (
     UnfollowResponse,
 )
 from activityfeed.v1.follow_service_pb2_grpc import FollowServiceStub
-from activityfeed.v1.subscription_service_pb2 import SubscribeFeedRequest, SubscribeFeedResponse
+from activityfeed.v1.subscription_service_pb2 import (
+    SUBSCRIPTION_START_NEW,
+    SUBSCRIPTION_START_RESET,
+    SubscribeActivitiesRequest,
+    SubscribeAllRequest,
+    SubscribeFeedRequest,
+)
 from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -55,6 +61,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from redis.asyncio import Redis
 
+from feedsvc import wire
 from feedsvc.config import Config, Limits
 from feedsvc.core import address, ids, keys
 from feedsvc.core.engine import Engine
@@ -137,8 +144,44 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     return Refusal(error.code(), error.details() or "", status)
 
 
+def said(message: Any) -> list[tuple[str, str]]:
+    """What a message of any stream says, one by one: its kind, and what it is about.
+
+    That a stream is resumed is nothing, and so is a heartbeat.
+    """
+    match message.WhichOneof("message"):
+        case "started":
+            kinds = {SUBSCRIPTION_START_NEW: ["started"], SUBSCRIPTION_START_RESET: ["reset"]}
+            return [(kind, "") for kind in kinds.get(message.started.start, [])]
+        case "events":
+            return [event_said(event) for event in message.events.events]
+        case _:
+            return []
+
+
+def event_said(event: Any) -> tuple[str, str]:
+    """What an event of a feed, or of activities, says."""
+    kind = event.WhichOneof("event")
+    match kind:
+        case "added":
+            return kind, activity_of(event.added).id
+        case "removed":
+            return kind, getattr(event.removed, "item_id", "") or event.removed.activity_id
+        case "source_changed":
+            change = event.source_changed
+            return ("followed" if change.following else "unfollowed"), change.entity
+        case _:
+            raise AssertionError(event)
+
+
+def activity_of(shown: Any) -> Activity:
+    """The activity in an item of a feed, or in what a viewer sees."""
+    activity = shown.activity
+    return activity.activity if isinstance(activity, ViewedActivity) else activity
+
+
 class Stream:
-    """An open SubscribeFeed."""
+    """An open stream of one subscription."""
 
     def __init__(self, call: Any) -> None:
         self.call = call
@@ -146,30 +189,18 @@ class Stream:
         self.token = ""
         self._events: list[Any] = []
 
-    async def message(self) -> SubscribeFeedResponse:
+    async def message(self) -> Any:
         async with asyncio.timeout(SECONDS):
             message: Any = await self.call.read()
         assert message is not grpc.aio.EOF, "the stream has ended"
-        assert isinstance(message, SubscribeFeedResponse)
         self.token = message.resume_token
         return message
 
     async def event(self) -> tuple[str, str]:
-        """The next event, over checkpoints: its kind, and which activity or entity it is about."""
+        """The next thing that it says (see ``said``), over heartbeats."""
         while not self._events:
-            self._events += (await self.message()).events
-        event = self._events.pop(0)
-        kind = event.WhichOneof("event")
-        match kind:
-            case "added":
-                return kind, event.added.activity.id
-            case "removed":
-                return kind, event.removed.activity_id
-            case "source_changed":
-                change = event.source_changed
-                return ("followed" if change.following else "unfollowed"), change.entity
-            case _:
-                return kind, ""
+            self._events += said(await self.message())
+        return self._events.pop(0)
 
     async def events(self, count: int) -> list[tuple[str, str]]:
         return [await self.event() for _ in range(count)]
@@ -282,7 +313,8 @@ class Service:
         )
 
     async def get(self, activity_id: str) -> Activity:
-        return (await self.activities.GetActivity(GetActivityRequest(id=activity_id))).activity
+        answer = await self.activities.GetActivity(GetActivityRequest(id=activity_id))
+        return activity_of(answer)
 
     async def delivery(self, activity_id: str) -> Delivery:
         answer = await self.activities.GetDelivery(GetDeliveryRequest(id=activity_id))
@@ -306,7 +338,7 @@ class Service:
         token = ""
         while True:
             page = await self.outbox_page(entity, token, **query)
-            found += (one.id for one in page.activities)
+            found += (one.activity.id for one in page.activities)
             token = page.next_page_token
             if not token:
                 return found
@@ -337,7 +369,7 @@ class Service:
     async def counts(self, entity: str) -> tuple[int, int]:
         """Followers, following."""
         found = await self.follows.GetFollowCounts(GetFollowCountsRequest(entity=entity))
-        return found.followers, found.following
+        return found.follower_count, found.following_count
 
     async def followers(self, entity: str, size: int = 0) -> list[str]:
         """All followers, newest edge first."""
@@ -401,11 +433,31 @@ class Service:
             await self.page(user, size=1)
 
     async def subscribe(self, user: str, resume_token: str = "", viewer: str = "") -> Stream:
-        """An open stream. Without a token its `created` is read already: it tells from now on."""
+        """An open stream. Without a token its `started` is read already: it tells from now on."""
         request = SubscribeFeedRequest(user=user, resume_token=resume_token, viewer=viewer)
         stream = Stream(self.subscriptions.SubscribeFeed(request))
         if not resume_token:
-            assert await stream.event() == ("created", "")
+            assert await stream.event() == ("started", "")
+        return stream
+
+    async def subscribe_activities(
+        self, entity: str, resume_token: str = "", viewer: str = ""
+    ) -> Stream:
+        """The same of an outbox."""
+        request = SubscribeActivitiesRequest(
+            entity=entity, resume_token=resume_token, viewer=viewer
+        )
+        stream = Stream(self.subscriptions.SubscribeActivities(request))
+        if not resume_token:
+            assert await stream.event() == ("started", "")
+        return stream
+
+    async def subscribe_all(self, resume_token: str = "") -> Stream:
+        """The same of everything."""
+        request = SubscribeAllRequest(resume_token=resume_token)
+        stream = Stream(self.subscriptions.SubscribeAll(request))
+        if not resume_token:
+            assert await stream.event() == ("started", "")
         return stream
 
     # What is stored.
@@ -452,7 +504,7 @@ class Service:
 
 
 def ids_of(page: FeedPage) -> list[str]:
-    return [item.activity.id for item in page.items]
+    return [item.activity.activity.id for item in page.items]
 
 
 class Serve(Protocol):
@@ -483,6 +535,12 @@ async def until(happened: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(SECONDS):
         while not await happened():  # noqa: ASYNC110 (nothing in the store sets an Event)
             await asyncio.sleep(0.005)
+
+
+def frame_of(actor: str, external_id: str = "", what: str = "") -> bytes:
+    """An activity as it is stored."""
+    activity = Activity(actor=actor, external_id=external_id, verb="post", content=what)
+    return wire.framed(activity, 0).frame
 
 
 @asynccontextmanager

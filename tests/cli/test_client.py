@@ -12,10 +12,11 @@ from activityfeed.v1.activity_service_pb2 import (
     PublishActivityRequest,
 )
 from activityfeed.v1.follow_service_pb2 import BatchFollowRequest, FollowRequest
+from activityfeed.v1.subscription_service_pb2 import SUBSCRIPTION_START_RESUMED
 from google.rpc.status_pb2 import Status
 
 from feedsvc.config import Limits
-from tests.serving import Serve, Service
+from tests.serving import Serve, Service, said
 
 
 async def test_reason_and_violations_of_a_call(client: FeedClient) -> None:
@@ -108,17 +109,17 @@ async def test_the_same_message_twice_is_two_activities(
 async def test_pages_walk_the_whole_feed(service: Service, client: FeedClient) -> None:
     posted = await service.posts("alice", 25)
     pages = [page async for page in client.pages("alice", page_size=10)]
-    assert [item.activity.id for page in pages for item in page.items] == posted[::-1]
+    assert [item.activity.activity.id for page in pages for item in page.items] == posted[::-1]
     assert len(pages) >= 3
 
 
 async def test_subscribe_begins_and_goes_on(service: Service, client: FeedClient) -> None:
     messages = client.subscribe("alice")
     message = await anext(messages)
-    assert message.events[0].HasField("created")
+    assert said(message) == [("started", "")]
     await messages.aclose()
     posted = await service.post("alice")
     messages = client.subscribe("alice", message.resume_token)
-    message = await anext(messages)
-    assert [event.added.activity.id for event in message.events] == [posted]
+    assert (await anext(messages)).started.start == SUBSCRIPTION_START_RESUMED
+    assert said(await anext(messages)) == [("added", posted)]
     await messages.aclose()

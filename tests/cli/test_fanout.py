@@ -43,17 +43,17 @@ async def test_a_person_can_read_the_status(service: Service, feedsvc: Feedsvc) 
 async def test_scripts_get_the_status_with_its_zeros(service: Service, feedsvc: Feedsvc) -> None:
     (found,) = (await feedsvc("fanout", "--json")).json
     assert found == {
-        "depth": "0",
-        "waiting": "0",
-        "running": "0",
-        "inline": "0",
+        "openCount": "0",
+        "waitingCount": "0",
+        "runningCount": "0",
+        "inlineCount": "0",
         "lag": "0s",
-        "rate": 0.0,
-        "deadLetters": "0",
+        "followersPerSecond": 0.0,
+        "deadLetterCount": "0",
     }
     posted = await service.post("alice")
     (found,) = (await feedsvc("fanout", "--json")).json
-    assert (found["depth"], found["waiting"]) == ("1", "1")
+    assert (found["openCount"], found["waitingCount"]) == ("1", "1")
     assert (found["oldest"]["kind"], found["oldest"]["activityId"]) == ("JOB_KIND_DELIVER", posted)
 
 
@@ -63,7 +63,7 @@ async def test_watching_ends_with_ctrl_c(service: Service, feedsvc: Feedsvc) -> 
     first = json.loads(await process.stdout.readline())
     await service.post("alice")
     second = json.loads(await process.stdout.readline())
-    assert (first["depth"], second["depth"]) == ("0", "1")
+    assert (first["openCount"], second["openCount"]) == ("0", "1")
     process.send_signal(signal.SIGINT)
     ran = await ended(process)
     assert (ran.code, ran.err) == (130, "")
@@ -96,8 +96,8 @@ async def test_dead_letters_are_a_line_each(service: Service, feedsvc: Feedsvc) 
     assert "\x1b" not in ran.out
     found = (await feedsvc("dead-letters", "--json")).json
     assert [one["id"] for one in found] == planted
-    assert found[0]["job"]["skippedCold"] == "2"
-    assert found[0]["job"]["delivered"] == "0"
+    assert found[0]["job"]["skippedColdCount"] == "2"
+    assert found[0]["job"]["deliveredCount"] == "0"
 
 
 async def test_one_dead_letter_is_shown(service: Service, feedsvc: Feedsvc) -> None:

@@ -41,7 +41,7 @@ MIXED = lines(
 
 async def contents(service: Service, user: str) -> list[str]:
     page = await service.page(user, size=100)
-    return [item.activity.content for item in page.items]
+    return [item.activity.activity.content for item in page.items]
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ async def test_warm_feeds_are_delivered_to(service: Service, feedsvc: Feedsvc, m
     assert report["warmed"] == len({"alice", "bob", "carol", "dave", "repo:kettle"})
     assert (report["deliveries"], report["skipped_cold"]) == (7, 0)
     verified = await service.verify("bob")
-    assert (verified.compared, list(verified.differences)) == (4, [])
+    assert (verified.compared_count, list(verified.differences)) == (4, [])
 
 
 NARROW = Limits(inline_audience=1, push_chunk=1)
@@ -160,7 +160,7 @@ async def test_an_actor_keeps_its_order(service: Service, feedsvc: Feedsvc, tmp_
     assert report["activities"] == 2_100
     for actor, expected in said.items():
         pages = [page async for page in service.walk(actor, size=100)]
-        found = [item.activity.content for page in pages for item in page.items]
+        found = [item.activity.activity.content for page in pages for item in page.items]
         assert found == expected[::-1]
 
 
@@ -231,7 +231,9 @@ async def test_several_files_are_one_import(
     assert (report["follows"], report["activities"], report["deliveries"]) == (2, 3, 6)
     assert report["refused"] == {"INVALID_FIELD": 1}
     page = await service.page("7")
-    assert {(item.activity.verb, item.activity.object.id) for item in page.items} == {
+    assert {
+        (item.activity.activity.verb, item.activity.activity.object.id) for item in page.items
+    } == {
         ("mention", "3"),
         ("reply", "2"),
         ("share", "2"),
@@ -253,7 +255,7 @@ async def test_github_events_reach_the_followers_of_the_repository(
     }
     await feedsvc("import", "--preset", "gharchive", "-", stdin=lines(event))
     ((item,)) = (await service.page("bob")).items
-    assert (item.activity.external_id, item.activity.extra["count"]) == ("5", 3)
+    assert (item.activity.activity.external_id, item.activity.activity.extra["count"]) == ("5", 3)
     assert list(item.via) == ["repo:kettle"]
 
 

@@ -157,7 +157,7 @@ async def test_a_worker_delivers_until_it_is_told_to_stop(
         posted = await service.post("alice")
 
         async def delivered() -> bool:
-            entries = [(await service.stats(name)).entries for name in ("bob", "carol")]
+            entries = [(await service.stats(name)).entry_count for name in ("bob", "carol")]
             return entries == [1, 1]
 
         await until(delivered)

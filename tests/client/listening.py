@@ -7,25 +7,13 @@ from typing import Any
 import grpc
 from activityfeed import reason
 
-from tests.serving import SECONDS
+from tests.serving import SECONDS, said
 
 Event = tuple[str, str]
 
 
 def added(ids: Iterable[str]) -> list[Event]:
     return [("added", one) for one in ids]
-
-
-def told(event: Any) -> Event:
-    """The kind of an event, and which activity it is about."""
-    kind = event.WhichOneof("event")
-    match kind:
-        case "added":
-            return kind, (getattr(event.added, "activity", None) or event.added).id
-        case "removed":
-            return kind, event.removed.activity_id
-        case _:
-            return kind, ""
 
 
 class Breaks:
@@ -64,9 +52,9 @@ class Listener:
         return message
 
     async def event(self) -> Event:
-        """The next event, over checkpoints."""
+        """The next thing that is said, over heartbeats."""
         while not self._events:
-            self._events += map(told, (await self.message()).events)
+            self._events += said(await self.message())
         return self._events.pop(0)
 
     async def events(self, count: int) -> list[Event]:

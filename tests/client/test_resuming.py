@@ -9,6 +9,7 @@ import grpc
 import pytest
 from activityfeed import _resuming as layer
 from activityfeed.v1.subscription_service_pb2 import (
+    SUBSCRIPTION_START_RESET,
     SubscribeAllRequest,
     SubscribeFeedRequest,
     SubscribeFeedResponse,
@@ -112,8 +113,8 @@ def test_what_is_asked_next() -> None:
     assert resuming.request == then
     reset, _ = resuming.broken(of(ResumeTokenExpired("", SECOND)))
     assert reset is not None
-    assert (reset.user, reset.resume_token) == ("bob", SECOND)
-    assert [event.WhichOneof("event") for event in reset.events] == ["reset"]
+    assert reset.resume_token == SECOND
+    assert reset.started.start == SUBSCRIPTION_START_RESET
     assert resuming.request.resume_token == SECOND
 
 

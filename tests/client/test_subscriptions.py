@@ -9,7 +9,7 @@ from activityfeed import FeedClient, fresh_token, reason
 from activityfeed.v1.subscription_service_pb2 import SubscribeFeedResponse
 
 from feedsvc.config import Limits
-from tests.serving import SECONDS, Serve, Service, ids_of, until
+from tests.serving import SECONDS, Serve, Service, ids_of, said, until
 
 from .conftest import Client, Connect, close
 from .listening import Breaks, Event, Listener, added
@@ -58,7 +58,7 @@ async def test_restarts_of_the_server(serve: Serve, connect: Connect, kind: str)
     await there.follow("bob", "alice")
     breaks = Breaks()
     listener = subscribed(connect(port), kind, on_break=breaks)
-    assert await listener.event() == ("created", "")
+    assert await listener.event() == ("started", "")
     reading = asyncio.create_task(listener.events(27))
     posted: list[str] = []
     for _ in range(3):
@@ -78,7 +78,7 @@ async def test_server_that_drains(serve: Serve, connect: Connect) -> None:
     port = here.server.port
     breaks = Breaks()
     listener = subscribed(connect(port), "feed", on_break=breaks)
-    assert await listener.event() == ("created", "")
+    assert await listener.event() == ("started", "")
     before = await there.post("bob")
     assert await listener.event() == ("added", before)
     reading = asyncio.create_task(listener.events(2))
@@ -97,12 +97,12 @@ async def test_streams_that_have_lived_long_enough(serve: Serve, connect: Connec
     breaks = Breaks()
     client = connect(service.server.port)
     listener = subscribed(client, "feed", initial_page_size=10, on_break=breaks)
-    assert ids_of((await listener.message()).page) == [old]
+    assert ids_of((await listener.message()).started.page) == [old]
     for expired in range(1, 3):
         while len(breaks.reasons) < expired:
             message = await listener.message()
-            assert not message.events
-            assert not message.HasField("page")
+            assert not said(message)
+            assert not message.started.HasField("page")
         posted = await service.post("bob")
         assert await listener.event() == ("added", posted)
     assert set(breaks.reasons) == {"STREAM_EXPIRED"}
@@ -112,13 +112,13 @@ async def test_token_that_has_expired(service: Service, connect: Connect) -> Non
     """It is told by a reset whose token is good, and what comes then is told."""
     client = connect(service.server.port)
     first = subscribed(client, "feed")
-    assert await first.event() == ("created", "")
+    assert await first.event() == ("started", "")
     await first.close()
     await service.post("bob")
     await lose_logs(service)
     second = subscribed(client, "feed", first.token)
     reset: SubscribeFeedResponse = await second.message()
-    assert (reset.user, [event.WhichOneof("event") for event in reset.events]) == ("bob", ["reset"])
+    assert said(reset) == [("reset", "")]
     posted = await service.post("bob")
     assert await second.event() == ("added", posted)
     await second.close()
@@ -130,7 +130,7 @@ async def test_log_that_is_lost_meanwhile(serve: Serve, connect: Connect) -> Non
     service = await serve(checkpoint_seconds=CHECKPOINT)
     breaks = Breaks()
     listener = subscribed(connect(service.server.port), "feed", on_break=breaks)
-    assert await listener.event() == ("created", "")
+    assert await listener.event() == ("started", "")
     for number in range(1, 3):
         await lose_logs(service)
         assert await listener.event() == ("reset", "")
@@ -143,7 +143,7 @@ async def test_log_that_is_lost_meanwhile(serve: Serve, connect: Connect) -> Non
 async def test_what_has_no_reset_raises(service: Service, connect: Connect, kind: str) -> None:
     client = connect(service.server.port)
     first = subscribed(client, kind)
-    assert await first.event() == ("created", "")
+    assert await first.event() == ("started", "")
     await service.post("alice")
     await first.close()
     await lose_logs(service)
@@ -182,7 +182,7 @@ async def test_connection_cut_in_the_middle_of_a_message(
 ) -> None:
     await service.follow("bob", "alice")
     first = subscribed(connect(service.server.port), kind)
-    assert await first.event() == ("created", "")
+    assert await first.event() == ("started", "")
     await first.close()
     posted = await service.posts("alice", MANY, content=LONG)
     async with Wire.to(service.server.port) as wire:
@@ -207,7 +207,7 @@ async def test_page_that_was_cut_is_asked_for_again(service: Service, connect: C
         listener = subscribed(client, "feed", initial_page_size=MANY)
         message = await listener.message()
         assert wire.cuts == 0
-        assert ids_of(message.page) == posted[::-1]
+        assert ids_of(message.started.page) == posted[::-1]
         last = await service.post("bob")
         assert await listener.event() == ("added", last)
         await listener.close()
@@ -223,7 +223,7 @@ async def test_connection_that_is_half_open(serve: Serve, connect: Connect, kind
         breaks = Breaks()
         client = connect(wire.port)
         listener = subscribed(client, kind, max_silence=SILENCE, on_break=breaks)
-        assert await listener.event() == ("created", "")
+        assert await listener.event() == ("started", "")
         for _ in range(2):
             wire.stall()
             posted = await service.post("alice")
@@ -242,7 +242,7 @@ async def test_message_that_is_long_in_being_applied(serve: Serve, connect: Conn
     listener = subscribed(
         connect(service.server.port), "feed", max_silence=SILENCE, on_break=breaks
     )
-    assert await listener.event() == ("created", "")
+    assert await listener.event() == ("started", "")
     await asyncio.sleep(2 * SILENCE)
     posted = await service.post("bob")
     assert await listener.event() == ("added", posted)
@@ -256,7 +256,7 @@ async def test_stream_that_was_not_read_in_time(serve: Serve, connect: Connect) 
         await service.follow("bob", actor)
     breaks = Breaks()
     listener = subscribed(connect(service.server.port), "feed", on_break=breaks)
-    assert await listener.event() == ("created", "")
+    assert await listener.event() == ("started", "")
     posted: list[str] = []
     for _ in range(TOO_MANY // 500):
         for actor in actors:
@@ -281,7 +281,7 @@ async def test_closing_the_client_ends_subscriptions(service: Service, connect: 
     client = connect(service.server.port)
     listeners = [subscribed(client, kind) for kind in ("feed", "activities", "all")]
     for listener in listeners:
-        assert await listener.event() == ("created", "")
+        assert await listener.event() == ("started", "")
     reading = [asyncio.create_task(drained(listener)) for listener in listeners]
     await asyncio.sleep(0)
     await close(client)
@@ -293,7 +293,7 @@ async def drained(listener: Listener) -> list[Event]:
     """The events up to the end."""
     found: list[Event] = []
     while (message := await listener.next()) is not None:
-        assert not message.events
+        assert not said(message)
     return found
 
 
@@ -303,7 +303,7 @@ async def test_closing_the_client_that_waits_for_a_server(
     breaks = Breaks()
     client = connect(service.server.port)
     listener = subscribed(client, "feed", on_break=breaks)
-    assert await listener.event() == ("created", "")
+    assert await listener.event() == ("started", "")
     reading = asyncio.create_task(drained(listener))
     await service.stop()
 
@@ -320,7 +320,7 @@ async def test_what_is_raised_at_a_break_ends_it(service: Service, connect: Conn
         raise RuntimeError("enough")
 
     listener = subscribed(connect(service.server.port), "feed", on_break=enough)
-    assert await listener.event() == ("created", "")
+    assert await listener.event() == ("started", "")
     reading = asyncio.create_task(drained(listener))
     await service.stop()
     with pytest.raises(RuntimeError, match="enough"):
@@ -348,7 +348,7 @@ async def test_cancelled_while_the_client_is_closed(service: Service) -> None:
     """A cancellation is not swallowed."""
     client = FeedClient.connect(f"127.0.0.1:{service.server.port}")
     listener = Listener(client.subscribe("bob"))
-    assert await listener.event() == ("created", "")
+    assert await listener.event() == ("started", "")
     listening = asyncio.create_task(drained(listener))
     await asyncio.sleep(0)
     listening.cancel()

@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from activityfeed.admin.v1 import admin_service_pb2 as admin
 from activityfeed.v1 import activity_service_pb2 as activities
-from activityfeed.v1 import admin_service_pb2 as admin
 from activityfeed.v1 import feed_service_pb2 as feeds
 from activityfeed.v1 import follow_service_pb2 as follows
 from activityfeed.v1 import subscription_service_pb2 as subscriptions
@@ -201,6 +201,8 @@ ENTITIES = [
     ("PublishActivity", "activity.to[31]", True),
     ("PublishActivity", "activity.mentions[0]", True),
     ("PublishActivity", "activity.mentions[31]", True),
+    ("PublishActivity", "activity.object.entity", True),
+    ("PublishActivity", "activity.target.entity", True),
     ("GetActivity", "viewer", False),
     ("GetDelivery", "viewer", False),
     ("BatchGetActivities", "viewer", False),
@@ -419,7 +421,8 @@ def ref_cases() -> Iterator[Case]:
             for case in text_cases("PublishActivity", path, limit, required=False, control=True):
                 changes = {f"activity.{ref}.id": "x", **case.changes}
                 yield Case(case.rpc, case.name, changes, case.rules)
-        yield activity_case(f"empty-{ref}", ref, Ref(), {f"activity.{ref}.id": REQUIRED})
+        rules = {f"activity.{ref}.subject": "is required: one of id, entity and activity_id"}
+        yield activity_case(f"empty-{ref}", ref, Ref(), rules)
 
 
 def list_cases() -> Iterator[Case]:
@@ -585,7 +588,7 @@ async def test_every_bad_field_is_named_at_once(service: Service) -> None:
         "activity.actor": REQUIRED,
         "activity.verb": too_long(64),
         "activity.to[0]": CONTROL,
-        "activity.object.id": REQUIRED,
+        "activity.object.subject": "is required: one of id, entity and activity_id",
         "activity.audience": "must be a value of Audience",
         "activity.publish_time": TOO_EARLY,
         "request_id": too_long(128),
@@ -625,7 +628,7 @@ async def test_bad_entries_of_a_batch_get_are_refused_each(service: Service) -> 
     answer = await service.activities.BatchGetActivities(
         activities.BatchGetActivitiesRequest(ids=wanted)
     )
-    assert [one.activity.id for one in answer.results[1::2]] == [there] * len(BAD_IDS)
+    assert [one.activity.activity.id for one in answer.results[1::2]] == [there] * len(BAD_IDS)
     for one in answer.results[0::2]:
         refusal = Refusal.of(one.error)
         assert (refusal.reason, refusal.rules) == ("INVALID_FIELD", {"id": NOT_AN_ID})
@@ -774,10 +777,11 @@ async def test_damaged_page_token_is_refused(service: Service, name: str) -> Non
 
 async def test_page_token_of_another_deployment_is_refused(service: Service) -> None:
     tokens = Tokens(b"another store's secret")
+    bound = ("feed", "bob", "", "flat")
     cursor = Tokens(service.server.engine.store.secret).read_page(
-        (await service.page("bob", size=1)).next_page_token, "feed", "bob", ""
+        (await service.page("bob", size=1)).next_page_token, *bound
     )
-    request = feeds.GetFeedRequest(user="bob", page_token=tokens.page(cursor, "feed", "bob", ""))
+    request = feeds.GetFeedRequest(user="bob", page_token=tokens.page(cursor, *bound))
     assert (await check_refused(service, "GetFeed", request)).reason == "PAGE_TOKEN_INVALID"
 
 
@@ -789,7 +793,7 @@ async def test_resume_token_of_another_stream_is_refused(service: Service) -> No
     tokens = {}
     for user in ("r", "r2"):
         for viewer in ("", "r", "v"):
-            page = await service.page(user, viewer=viewer, start_log=True)
+            page = await service.page(user, viewer=viewer, resumable=True)
             tokens[user, viewer] = page.resume_token
             tokens[user, f"{viewer} stream"] = (await service.subscribe(user, viewer=viewer)).token
     stranger = (await service.page("bob", size=1)).next_page_token
@@ -814,7 +818,7 @@ async def test_resume_token_of_another_stream_is_refused(service: Service) -> No
 
 
 async def test_damaged_resume_token_is_refused(service: Service) -> None:
-    token = (await service.page("bob", start_log=True)).resume_token
+    token = (await service.page("bob", resumable=True)).resume_token
     before = await service.dump()
 
     async def check(bad: str) -> None:
@@ -853,7 +857,8 @@ MALFORMED_BYTES = [
 
 
 async def send_raw(service: Service, method: str, data: bytes) -> Any:
-    path = f"/activityfeed.v1.{method}"
+    package = "activityfeed.admin.v1" if method.startswith("Admin") else "activityfeed.v1"
+    path = f"/{package}.{method}"
     if "/Subscribe" in method:
         stream: Any = service.channel.unary_stream(path, bytes, bytes)(data)
         return await stream.read()

@@ -4,14 +4,15 @@ from typing import Any
 
 import grpc
 import pytest
+from activityfeed.admin.v1.admin_service_pb2 import ListDeadLettersRequest
 from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.activity_service_pb2 import (
     BatchGetActivitiesRequest,
     BatchPublishActivitiesRequest,
     PublishActivityRequest,
 )
-from activityfeed.v1.admin_service_pb2 import ListDeadLettersRequest
 from activityfeed.v1.subscription_service_pb2 import (
+    AddFeedSubscription,
     GetFeedEventsRequest,
     SubscribeActivitiesRequest,
     SubscribeAllRequest,
@@ -22,7 +23,7 @@ from activityfeed.v1.subscription_service_pb2 import (
 from feedsvc.bounds import BATCH_BYTES, EVENT_BYTES, MESSAGE_BYTES
 from feedsvc.core import keys
 from feedsvc.validate import ACTIVITY_BYTES, ADDRESSED, ENTITY_BYTES
-from tests.serving import Serve, Service, ids_of, refused
+from tests.serving import Serve, Service, activity_of, ids_of, refused, said
 
 #: Checkpoints do not come while a test runs.
 QUIET = 300
@@ -69,9 +70,9 @@ async def told(call: Any, count: int) -> list[tuple[str, list[str]]]:
         message = await call.read()
         assert message is not grpc.aio.EOF
         assert message.ByteSize() <= EVENT_BYTES + 2 * ACTIVITY_BYTES < MESSAGE_BYTES
-        added = [event.added for event in message.events if event.HasField("added")]
-        some = [getattr(one, "activity", one).id for one in added]
-        found.append((message.resume_token, some))
+        some = [one for kind, one in said(message) if kind == "added"]
+        if message.HasField("events"):
+            found.append((message.resume_token, some))
     call.cancel()
     return found
 
@@ -109,7 +110,9 @@ async def test_streams_cut_what_is_long_and_every_part_resumes(service: Service)
             assert sorted(flat(again)) == sorted(rest)
     call = streams.SubscribeFeeds()
     await call.write(
-        SubscribeFeedsRequest(add=SubscribeFeedRequest(user="bob", resume_token=begun["feed"]))
+        SubscribeFeedsRequest(
+            add=AddFeedSubscription(subscription_id="s", user="bob", resume_token=begun["feed"])
+        )
     )
     assert flat(await told(call, len(posted))) == flat(
         await told(asks["feed"](begun["feed"]), len(posted))
@@ -118,7 +121,7 @@ async def test_streams_cut_what_is_long_and_every_part_resumes(service: Service)
     while more:
         answer = await streams.GetFeedEvents(GetFeedEventsRequest(user="bob", resume_token=token))
         assert answer.ByteSize() <= MESSAGE_BYTES
-        polled += [event.added.activity.id for event in answer.events]
+        polled += [event.added.activity.activity.id for event in answer.events]
         token, more = answer.resume_token, answer.more
     assert sorted(polled) == sorted(posted)
 
@@ -146,19 +149,19 @@ async def test_pages_are_cut_and_lead_on(service: Service) -> None:
     )
     message: Any = await first.read()
     assert message.ByteSize() <= MESSAGE_BYTES
-    assert ids_of(message.page)
+    assert ids_of(message.started.page)
     listed, token = [], ""
     while token or not listed:
         outbox = await service.outbox_page("alice", token, page_size=100)
         assert outbox.ByteSize() <= MESSAGE_BYTES
-        listed += [one.id for one in outbox.activities]
+        listed += [one.activity.id for one in outbox.activities]
         token = outbox.next_page_token
     assert listed == posted[::-1]
     newer = [ids_of(page) async for page in service.walk_newer("bob", "", size=100)]
     assert newer
     some = await service.activities.BatchGetActivities(BatchGetActivitiesRequest(ids=posted[:100]))
     assert some.ByteSize() <= MESSAGE_BYTES
-    assert [one.activity.id for one in some.results] == posted[:100]
+    assert [activity_of(one.activity).id for one in some.results] == posted[:100]
 
 
 async def test_batches_are_refused_whose_answer_would_be_long(service: Service) -> None:

@@ -8,6 +8,18 @@ from typing import Any
 
 import grpc
 import pytest
+from activityfeed.admin.v1.admin_service_pb2 import (
+    JOB_KIND_DELIVER,
+    JOB_KIND_FLIP,
+    JOB_KIND_RETRACT,
+    DeadLetter,
+    DiscardDeadLettersRequest,
+    FanoutJob,
+    GetFanoutStatusRequest,
+    GetFanoutStatusResponse,
+    ListDeadLettersRequest,
+    ReplayDeadLettersRequest,
+)
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity
 from activityfeed.v1.activity_service_pb2 import (
     DELIVERY_STATE_DELIVERED,
@@ -19,18 +31,6 @@ from activityfeed.v1.activity_service_pb2 import (
     GetDeliveryRequest,
     PublishActivityRequest,
     PublishActivityResponse,
-)
-from activityfeed.v1.admin_service_pb2 import (
-    JOB_KIND_DELIVER,
-    JOB_KIND_FLIP,
-    JOB_KIND_RETRACT,
-    DeadLetter,
-    DiscardDeadLettersRequest,
-    FanoutJob,
-    GetFanoutStatusRequest,
-    GetFanoutStatusResponse,
-    ListDeadLettersRequest,
-    ReplayDeadLettersRequest,
 )
 
 from feedsvc.config import Limits
@@ -76,7 +76,12 @@ async def status(service: Service) -> GetFanoutStatusResponse:
 async def test_small_audience_is_served_before_the_answer(service: Service) -> None:
     await service.follow_all([(name, "alice") for name in FOLLOWERS])
     await service.warm(*FOLLOWERS[:2])
-    whole = Delivery(delivered=2, skipped_cold=10, state=DELIVERY_STATE_DELIVERED, audience=12)
+    whole = Delivery(
+        delivered_count=2,
+        skipped_cold_count=10,
+        state=DELIVERY_STATE_DELIVERED,
+        audience_count=12,
+    )
     published = await service.publish("alice", request_id="r")
     assert published.delivery == whole
     assert (await wait_for(service, "alice")).delivery == whole
@@ -85,7 +90,8 @@ async def test_small_audience_is_served_before_the_answer(service: Service) -> N
     assert await delivery(service, published.activity.id) == alone
     assert (await service.publish("alice", request_id="r")).delivery == alone
     lonely = await service.publish("lonely")
-    assert lonely.delivery == alone
+    none = {"delivered_count": 0, "skipped_cold_count": 0, "audience_count": 0}
+    assert lonely.delivery == Delivery(state=DELIVERY_STATE_DELIVERED, **none)
     only = await service.publish("bob", to=["alice"], audience=AUDIENCE_TO_ONLY)
     assert only.delivery == whole
     assert await delivery(service, only.activity.id) == alone
@@ -94,10 +100,13 @@ async def test_small_audience_is_served_before_the_answer(service: Service) -> N
 @pytest.mark.every_store
 async def test_large_audience_is_queued_and_delivered(idle: Service, serve: Serve) -> None:
     published = await idle.publish("alice", request_id="r")
-    assert (published.delivery.state, published.delivery.audience) == (DELIVERY_STATE_QUEUED, 12)
+    assert (published.delivery.state, published.delivery.audience_count) == (
+        DELIVERY_STATE_QUEUED,
+        12,
+    )
     again = await idle.publish("alice", request_id="r")
     for found in (again.delivery, await delivery(idle, published.activity.id)):
-        assert (found.state, found.audience) == (DELIVERY_STATE_QUEUED, 12)
+        assert (found.state, found.audience_count) == (DELIVERY_STATE_QUEUED, 12)
     assert await idle.feed("alice") == [published.activity.id]
     assert ids_of(await idle.page(FOLLOWERS[-1])) == [published.activity.id], "a cold feed has it"
     await serve(limits=NARROW, workers=2)
@@ -108,7 +117,7 @@ async def test_large_audience_is_queued_and_delivered(idle: Service, serve: Serv
 
     await until(delivered)
     found = await delivery(idle, published.activity.id)
-    assert (found.delivered, found.skipped_cold, found.audience) == (2, 9, 12)
+    assert (found.delivered_count, found.skipped_cold_count, found.audience_count) == (2, 9, 12)
     again = await idle.publish("alice", request_id="r")
     assert (again.already_published, again.delivery) == (True, found)
     for name in FOLLOWERS[:2]:
@@ -121,7 +130,12 @@ async def test_publish_may_wait_for_its_delivery(serve: Serve) -> None:
     await service.follow_all([(name, "alice") for name in FOLLOWERS])
     await service.warm(*FOLLOWERS)
     published = await wait_for(service, "alice")
-    whole = Delivery(delivered=12, state=DELIVERY_STATE_DELIVERED, audience=12)
+    whole = Delivery(
+        delivered_count=12,
+        skipped_cold_count=0,
+        state=DELIVERY_STATE_DELIVERED,
+        audience_count=12,
+    )
     assert published.delivery == whole
     requests = [
         PublishActivityRequest(
@@ -176,7 +190,7 @@ async def test_waiting_holds_up_nothing_else(idle: Service) -> None:
     waiting = asyncio.create_task(wait_for(idle, "alice", 5))
 
     async def queued() -> bool:
-        return (await status(idle)).depth > 0
+        return (await status(idle)).open_count > 0
 
     await until(queued)
     begun = time.monotonic()
@@ -206,7 +220,7 @@ async def test_followers_of_a_celebrity_read_for_themselves(serve: Serve) -> Non
 
     async def pulled() -> bool:
         found = (await wait_for(service, "alice")).delivery
-        return found.state == DELIVERY_STATE_PULLED and found.audience == 12
+        return found.state == DELIVERY_STATE_PULLED and found.audience_count == 12
 
     await until(pulled)
     newest = (await service.outbox("alice"))[0]
@@ -239,21 +253,21 @@ async def test_status_tells_what_waits(idle: Service, serve: Serve) -> None:
 
     await until(behind)
     found = await status(idle)
-    assert (found.depth, found.waiting, found.running) == (3, 3, 0)
-    assert (found.inline, found.dead_letters, found.rate) == (0, 4, 0)
+    assert (found.open_count, found.waiting_count, found.running_count) == (3, 3, 0)
+    assert (found.inline_count, found.dead_letter_count, found.followers_per_second) == (0, 4, 0)
     assert found.lag.ToMilliseconds() <= time.time_ns() // 1_000_000 - before
     oldest = found.oldest
     assert (oldest.kind, oldest.activity_id) == (JOB_KIND_DELIVER, first)
-    assert (oldest.actor, list(oldest.to), oldest.attempts) == ("alice", ["repo:x"], 0)
+    assert (oldest.actor, list(oldest.to), oldest.attempt_count) == ("alice", ["repo:x"], 0)
     assert oldest.queue_time.ToMilliseconds() >= before
     await serve(limits=NARROW, workers=2)
 
     async def done() -> bool:
-        return (await status(idle)).depth == 0
+        return (await status(idle)).open_count == 0
 
     await until(done)
     found = await status(idle)
-    assert (found.dead_letters, found.HasField("oldest")) == (4, False)
+    assert (found.dead_letter_count, found.HasField("oldest")) == (4, False)
     assert found.lag.ToMilliseconds() == 0
 
 
@@ -295,16 +309,16 @@ async def test_dead_letter_says_all_of_its_job(idle: Service) -> None:
     )
     found = [one async for one in letters(idle)]
     assert [one.id for one in found] == planted
-    assert sorted((one.job for one in found), key=lambda job: job.delivered) == [
+    assert sorted((one.job for one in found), key=lambda job: job.delivered_count) == [
         FanoutJob(
             kind=kind,
             activity_id=activity_id,
             actor=actor,
             to=to,
             queue_time=at_ms(SINCE_MS),
-            delivered=number,
-            skipped_cold=2,
-            attempts=8,
+            delivered_count=number,
+            skipped_cold_count=2,
+            attempt_count=8,
         )
         for number, (kind, activity_id, actor, to) in enumerate(
             (
@@ -332,14 +346,14 @@ async def test_failed_delivery_is_set_aside_and_replayed(idle: Service, serve: S
 
     await until(failed)
     found = await status(idle)
-    assert (found.depth, found.dead_letters) == (0, 1)
+    assert (found.open_count, found.dead_letter_count) == (0, 1)
     (letter,) = [one async for one in letters(idle)]
     assert (letter.job.activity_id, letter.job.actor) == (published.activity.id, "alice")
-    assert letter.job.attempts == 2
+    assert letter.job.attempt_count == 2
     assert "WRONGTYPE" in letter.error
     # The others have it: what fails for one shard goes on for the others.
     for name in warm:
-        assert (await idle.stats(name)).entries == 1
+        assert (await idle.stats(name)).entry_count == 1
     assert (await idle.publish("alice", external_id="e")).delivery.state == DELIVERY_STATE_QUEUED
     await other.stop()
     await idle.store.delete(key)
@@ -355,7 +369,7 @@ async def test_failed_delivery_is_set_aside_and_replayed(idle: Service, serve: S
         return state == DELIVERY_STATE_DELIVERED
 
     await until(delivered)
-    assert (await status(idle)).dead_letters == 0
+    assert (await status(idle)).dead_letter_count == 0
     assert published.activity.id in await idle.feed(broken)
 
 
@@ -375,7 +389,7 @@ async def test_discarded_letters_are_gone(idle: Service) -> None:
     ]
     assert [one.id async for one in letters(idle)] == [planted[1]]
     found = await status(idle)
-    assert (found.depth, found.dead_letters) == (0, 1)
+    assert (found.open_count, found.dead_letter_count) == (0, 1)
 
 
 @pytest.mark.every_store
@@ -394,11 +408,11 @@ async def test_replayed_letters_are_queued(idle: Service, serve: Serve) -> None:
     ]
     assert [one.id async for one in letters(idle)] == [planted[1]]
     found = await status(idle)
-    assert (found.depth, found.dead_letters) == (2, 1)
+    assert (found.open_count, found.dead_letter_count) == (2, 1)
     await serve(limits=NARROW, workers=2)
 
     async def done() -> bool:
-        return (await status(idle)).depth == 0
+        return (await status(idle)).open_count == 0
 
     await until(done)
-    assert (await status(idle)).dead_letters == 1
+    assert (await status(idle)).dead_letter_count == 1

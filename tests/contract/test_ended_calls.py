@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from activityfeed.v1.subscription_service_pb2 import (
+    AddFeedSubscription,
     SubscribeFeedRequest,
     SubscribeFeedResponse,
     SubscribeFeedsRequest,
@@ -28,7 +29,7 @@ from tests.serving import SECONDS, Serve, Service, Stream, end_of, refusal_of, u
 
 Handler = Callable[[Any], Awaitable[None]]
 #: More than a client that does not read takes.
-LONG = SubscribeFeedResponse(user="x" * 3_000_000)
+LONG = SubscribeFeedResponse(resume_token="x" * 3_000_000)
 
 
 @asynccontextmanager
@@ -135,12 +136,12 @@ async def test_clients_that_write_when_streams_end(
 async def answered(service: Service, user: str) -> tuple[grpc.StatusCode, str]:
     """How a stream ended on which every message was answered by a request."""
     call = service.subscriptions.SubscribeFeeds()
-    add = SubscribeFeedsRequest(add=SubscribeFeedRequest(user=user))
+    add = SubscribeFeedsRequest(add=AddFeedSubscription(subscription_id="s", user=user))
     await call.write(add)
     try:
         async with asyncio.timeout(SECONDS):
             while (message := await call.read()) is not grpc.aio.EOF:
-                if message.events:  # was added
+                if message.HasField("started"):
                     continue
                 await call.write(add)
     except grpc.aio.AioRpcError as error:

@@ -5,13 +5,15 @@ import time
 from typing import Any
 
 import pytest
-from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY
-from activityfeed.v1.admin_service_pb2 import (
+from activityfeed.admin.v1.admin_service_pb2 import (
+    FEED_DIFFERENCE_KIND_EXTRA,
+    FEED_DIFFERENCE_KIND_MISPLACED,
+    FEED_DIFFERENCE_KIND_MISSING,
     FEED_STATE_BUILDING,
     FEED_STATE_COLD,
     FEED_STATE_WARM,
-    FeedDifference,
 )
+from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY
 from activityfeed.v1.feed_pb2 import PageEnd
 from activityfeed.v1.follow_service_pb2 import (
     BatchGetRelationshipsRequest,
@@ -25,9 +27,9 @@ from tests.serving import Serve, Service, ids_of
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40, read_work=100)
 MISSING, EXTRA, MISPLACED = (
-    FeedDifference.KIND_MISSING,
-    FeedDifference.KIND_EXTRA,
-    FeedDifference.KIND_MISPLACED,
+    FEED_DIFFERENCE_KIND_MISSING,
+    FEED_DIFFERENCE_KIND_EXTRA,
+    FEED_DIFFERENCE_KIND_MISPLACED,
 )
 
 
@@ -63,7 +65,7 @@ async def test_outbox_is_walked_in_both_directions(service: Service, size: int) 
         found: list[str] = []
         while True:
             page = await service.outbox_page("repo:x", token, **query)
-            found = [one.id for one in page.activities] + found
+            found = [one.activity.id for one in page.activities] + found
             token = page.newer_page_token
             assert token
             if page.end == PageEnd.PAGE_END_NEWEST:
@@ -86,8 +88,8 @@ async def test_outbox_ends_where_it_was_trimmed(serve: Serve) -> None:
     pages = [await service.outbox_page("alice", page_size=7)]
     while pages[-1].next_page_token:
         pages.append(await service.outbox_page("alice", pages[-1].next_page_token, page_size=7))
-    assert [one.id for page in pages for one in page.activities] == posted[:4:-1]
-    assert [page.end for page in pages[:-1]] == [PageEnd.PAGE_END_UNSPECIFIED] * 5
+    assert [one.activity.id for page in pages for one in page.activities] == posted[:4:-1]
+    assert [page.end for page in pages[:-1]] == [PageEnd.PAGE_END_MORE] * 5
     assert pages[-1].end == PageEnd.PAGE_END_RETENTION
 
 
@@ -97,7 +99,7 @@ async def test_own_only_pages_that_find_little_have_a_token(serve: Serve) -> Non
     first = await service.post("repo:x")
     await service.posts("alice", 350, to=["repo:x"])
     page = await service.outbox_page("repo:x", own_only=True)
-    assert (list(page.activities), page.end) == ([], PageEnd.PAGE_END_UNSPECIFIED)
+    assert (list(page.activities), page.end) == ([], PageEnd.PAGE_END_MORE)
     assert await service.outbox("repo:x", own_only=True) == [first]
 
 
@@ -108,7 +110,7 @@ async def test_outbox_of_nobody(service: Service) -> None:
     assert page.end == PageEnd.PAGE_END_FEED_END
     posted = await service.post("nobody")
     page = await service.outbox_page("nobody", page.newer_page_token)
-    assert [one.id for one in page.activities] == [posted]
+    assert [one.activity.id for one in page.activities] == [posted]
 
 
 # Edges.
@@ -267,7 +269,8 @@ async def test_counts_are_exact_after_anything(service: Service) -> None:
 async def test_stats_of_a_feed(serve: Serve) -> None:
     service = await serve(limits=SMALL)
     stats = await service.stats("bob")
-    assert (stats.state, stats.entries, stats.floor, stats.bytes) == (FEED_STATE_COLD, 0, "", 0)
+    assert (stats.state, stats.entry_count, stats.stored_bytes) == (FEED_STATE_COLD, 0, 0)
+    assert not stats.HasField("floor")
     assert not stats.HasField("expires_in") or stats.expires_in.ToMilliseconds() == 0
     for number in range(3):
         await service.follow("bob", f"a{number}")
@@ -275,22 +278,22 @@ async def test_stats_of_a_feed(serve: Serve) -> None:
     assert (await service.stats("bob")).state == FEED_STATE_COLD, "looking does not touch it"
     await service.warm("bob")
     stats = await service.stats("bob")
-    assert (stats.state, stats.entries, stats.floor) == (FEED_STATE_WARM, 8, "")
-    assert (stats.following, stats.pulled, stats.live) == (3, 0, False)
-    assert stats.bytes > 0
+    assert (stats.state, stats.entry_count, stats.floor) == (FEED_STATE_WARM, 8, "")
+    assert (stats.following_count, stats.pulled_count, stats.live) == (3, 0, False)
+    assert stats.stored_bytes > 0
     ttl = SMALL.feed_ttl * 1_000
     assert 0.9 * ttl < stats.expires_in.ToMilliseconds() <= ttl
     posted += await service.posts("a0", 5)
-    await service.page("bob", start_log=True)
+    await service.page("bob", resumable=True)
     stats = await service.stats("bob")
-    assert (stats.entries, stats.floor, stats.live) == (10, posted[2], True)
+    assert (stats.entry_count, stats.floor, stats.live) == (10, posted[2], True)
     await service.store.rpush(keys.feed(service.tag("x"), "x"), "!nonce")
     assert (await service.stats("x")).state == FEED_STATE_BUILDING
     await service.store.sadd(keys.pulled(service.tag("bob"), "bob"), "a1")
-    assert (await service.stats("bob")).pulled == 1
+    assert (await service.stats("bob")).pulled_count == 1
     await service.unfollow("bob", "a1")
     stats = await service.stats("bob")
-    assert (stats.state, stats.following, stats.pulled) == (FEED_STATE_COLD, 2, 0)
+    assert (stats.state, stats.following_count, stats.pulled_count) == (FEED_STATE_COLD, 2, 0)
 
 
 @pytest.mark.every_store
@@ -299,7 +302,7 @@ async def test_verify_of_a_right_feed(serve: Serve) -> None:
     await service.follow("bob", "a0")
     await service.follow("bob", "a1")
     found = await service.verify("bob")
-    assert (found.state, found.compared, len(found.differences)) == (FEED_STATE_COLD, 0, 0)
+    assert (found.state, found.compared_count, len(found.differences)) == (FEED_STATE_COLD, 0, 0)
     await service.warm("bob")
     for count in (0, 5, 5, 5):
         posted = await service.posts("a0", count)
@@ -307,8 +310,8 @@ async def test_verify_of_a_right_feed(serve: Serve) -> None:
         for one in posted[:2]:
             await service.delete(one, "a0")
         found = await service.verify("bob")
-        entries = (await service.stats("bob")).entries
-        assert (found.state, found.compared) == (FEED_STATE_WARM, entries)
+        entries = (await service.stats("bob")).entry_count
+        assert (found.state, found.compared_count) == (FEED_STATE_WARM, entries)
         assert list(found.differences) == []
 
 
@@ -377,7 +380,7 @@ async def test_rebuild_mends_a_feed(service: Service) -> None:
     await service.store.rpush(stored, stranger)
     assert await differences(service) == [(EXTRA, stranger), (MISSING, posted[3])]
     built = await service.rebuild("bob")
-    assert (built.state, built.entries) == (FEED_STATE_WARM, 10)
+    assert (built.state, built.entry_count) == (FEED_STATE_WARM, 10)
     assert await differences(service) == []
     assert await service.feed("bob") == posted[::-1]
 
@@ -388,10 +391,10 @@ async def test_rebuild_of_a_cold_feed_and_of_nobodys(serve: Serve) -> None:
     await service.follow("bob", "alice")
     posted = await service.posts("alice", 20)
     built = await service.rebuild("bob")
-    assert (built.state, built.entries) == (FEED_STATE_WARM, 10)
+    assert (built.state, built.entry_count) == (FEED_STATE_WARM, 10)
     assert (await service.stats("bob")).floor == posted[9]
     built = await service.rebuild("nobody")
-    assert (built.state, built.entries) == (FEED_STATE_WARM, 0)
+    assert (built.state, built.entry_count) == (FEED_STATE_WARM, 0)
 
 
 async def test_readers_do_not_notice_rebuilds(service: Service) -> None:

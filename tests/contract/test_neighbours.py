@@ -225,7 +225,7 @@ async def test_all_who_wait_for_deliveries_share_one_look(serve: Serve) -> None:
         for result in answer.results:
             assert result.response.activity.actor == "alice"
             assert result.response.delivery.state == DELIVERY_STATE_DELIVERED
-            assert result.response.delivery.skipped_cold == 3
+            assert result.response.delivery.skipped_cold_count == 3
 
 
 async def test_a_store_that_is_away_does_not_fail_who_waits(

@@ -87,12 +87,12 @@ async def check(service: Service, refusing: Refusing) -> None:
             top = await service.page(user, size=5)
             page = await service.page(user, (await service.page(user, size=50)).next_page_token, 5)
             newer = [one async for one in service.walk_newer(user, page.newer_page_token, 20)]
-            found = [item.activity.id for one in reversed(newer) for item in one.items]
+            found = [item.activity.activity.id for one in reversed(newer) for item in one.items]
             assert found == expected[:50], user
             assert not (await service.verify(user)).differences
             await service.stats(user)
             # A page that is to begin a log cannot be had without one.
-            refusal = await refused(service.page(user, start_log=True))
+            refusal = await refused(service.page(user, resumable=True))
             assert refusal.reason == "STORE_UNAVAILABLE"
             assert refusal.code is grpc.StatusCode.UNAVAILABLE
             assert refusal.retry_ms

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from activityfeed.admin.v1.admin_service_pb2 import GetFanoutStatusRequest
 from activityfeed.v1.activity_service_pb2 import GetActivityRequest
-from activityfeed.v1.admin_service_pb2 import GetFanoutStatusRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feedsvc.server import SERVICES

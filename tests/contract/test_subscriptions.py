@@ -8,14 +8,22 @@ from typing import Any
 
 import grpc
 import pytest
+from activityfeed.v1.activity_service_pb2 import ListActivitiesRequest
+from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 from activityfeed.v1.subscription_service_pb2 import (
+    SUBSCRIPTION_START_NEW,
+    SUBSCRIPTION_START_RESET,
+    SUBSCRIPTION_START_RESUMED,
+    AddFeedSubscription,
     GetFeedEventsRequest,
+    RemoveFeedSubscription,
     SubscribeActivitiesRequest,
     SubscribeAllRequest,
     SubscribeFeedRequest,
     SubscribeFeedsRequest,
     SubscribeFeedsResponse,
 )
+from activityfeed.v1.view_pb2 import FlatView, View
 
 from feedsvc.config import Limits
 from feedsvc.core import keys
@@ -25,9 +33,11 @@ from tests.serving import (
     Serve,
     Service,
     Stream,
+    activity_of,
     end_of,
     ids_of,
     refused,
+    said,
     until,
 )
 
@@ -44,51 +54,13 @@ async def service(serve: Serve) -> Service:
     return await serve(checkpoint_seconds=QUIET)
 
 
-class Activities(Stream):
-    """An open SubscribeActivities or SubscribeAll."""
-
-    async def message(self) -> Any:
-        async with asyncio.timeout(SECONDS):
-            message: Any = await self.call.read()
-        assert message is not grpc.aio.EOF, "the stream has ended"
-        self.token = message.resume_token
-        return message
-
-    async def event(self) -> tuple[str, str]:
-        while not self._events:
-            self._events += (await self.message()).events
-        event = self._events.pop(0)
-        match event.WhichOneof("event"):
-            case "added":
-                return "added", event.added.id
-            case "removed":
-                return "removed", event.removed.activity_id
-            case kind:
-                return kind, ""
-
-
-async def outbox(service: Service, entity: str, token: str = "") -> Activities:
-    request = SubscribeActivitiesRequest(entity=entity, resume_token=token)
-    stream = Activities(service.subscriptions.SubscribeActivities(request))
-    if not token:
-        assert await stream.event() == ("created", "")
-    return stream
-
-
-async def everything(service: Service, token: str = "") -> Activities:
-    stream = Activities(service.subscriptions.SubscribeAll(SubscribeAllRequest(resume_token=token)))
-    if not token:
-        assert await stream.event() == ("created", "")
-    return stream
-
-
 async def with_page(service: Service, user: str, size: int) -> tuple[Stream, list[str]]:
     request = SubscribeFeedRequest(user=user, initial_page_size=size)
     stream = Stream(service.subscriptions.SubscribeFeed(request))
     first = await stream.message()
-    assert first.HasField("page")
-    assert [event.WhichOneof("event") for event in first.events] == ["created"]
-    return stream, [item.activity.id for item in first.page.items]
+    assert first.started.start == SUBSCRIPTION_START_NEW
+    assert first.started.HasField("page")
+    return stream, ids_of(first.started.page)
 
 
 # The newest page first.
@@ -126,7 +98,7 @@ async def test_page_token_of_the_first_page_goes_on(service: Service) -> None:
     before = await service.posts("bob", 5)
     request = SubscribeFeedRequest(user="bob", initial_page_size=2)
     stream = Stream(service.subscriptions.SubscribeFeed(request))
-    page = (await stream.message()).page
+    page = (await stream.message()).started.page
     assert ids_of(await service.page("bob", token=page.next_page_token)) == before[2::-1]
 
 
@@ -146,7 +118,7 @@ async def test_page_size_is_checked(service: Service) -> None:
 @pytest.mark.every_store
 async def test_outbox_is_live(service: Service) -> None:
     await service.post("repo:x")
-    stream = await outbox(service, "repo:x")
+    stream = await service.subscribe_activities("repo:x")
     own = await service.post("repo:x")
     await service.post("alice")
     addressed = await service.post("alice", to=["repo:x"], request_id="r")
@@ -160,14 +132,14 @@ async def test_outbox_is_live(service: Service) -> None:
 @pytest.mark.every_store
 async def test_outbox_resumes(serve: Serve) -> None:
     here, there = await serve(checkpoint_seconds=QUIET), await serve(checkpoint_seconds=QUIET)
-    stream = await outbox(here, "repo:x")
+    stream = await here.subscribe_activities("repo:x")
     tokens, expected = [stream.token], []
     for _ in range(4):
         expected.append(("added", await here.post("alice", to=["repo:x"])))
         assert await stream.event() == expected[-1]
         tokens.append(stream.token)
     for number, token in enumerate(tokens[:-1]):
-        resumed = await outbox(there, "repo:x", token)
+        resumed = await there.subscribe_activities("repo:x", token)
         assert await resumed.events(4 - number) == expected[number:]
 
 
@@ -175,7 +147,7 @@ async def test_outbox_resumes(serve: Serve) -> None:
 async def test_old_activity_that_is_delivered_again_is_not_told_as_new(service: Service) -> None:
     """The log of an outbox has seen what the outbox holds."""
     posted = await service.post("alice", to=["repo:x"])
-    stream = await outbox(service, "repo:x")
+    stream = await service.subscribe_activities("repo:x")
     engine = service.server.engine
     await engine.store.script("outbox_add", engine.live.of_outbox("repo:x").shard, "repo:x", posted)
     last = await service.post("repo:x")
@@ -185,7 +157,7 @@ async def test_old_activity_that_is_delivered_again_is_not_told_as_new(service: 
 @pytest.mark.every_store
 async def test_everything_is_live(serve: Serve) -> None:
     here, there = await serve(checkpoint_seconds=QUIET), await serve(checkpoint_seconds=QUIET)
-    stream = await everything(here)
+    stream = await here.subscribe_all()
     start = stream.token
     posted = [await there.post(f"u{number}") for number in range(40)]
     posted.append(await there.post("bob", to=["repo:x"], audience=2))
@@ -193,17 +165,17 @@ async def test_everything_is_live(serve: Serve) -> None:
     assert sorted(found) == sorted(("added", one) for one in posted)
     await there.delete(posted[0], "u0")
     assert await stream.event() == ("removed", posted[0])
-    resumed = await everything(there, start)
+    resumed = await there.subscribe_all(start)
     again = [("removed", posted[0]), *(("added", one) for one in posted[1:])]
     assert sorted(await resumed.events(41)) == sorted(again)
     middle = resumed.token
     more = [await here.post("u1") for _ in range(5)]
-    assert await (await everything(here, middle)).events(5) == [("added", one) for one in more]
+    assert await (await here.subscribe_all(middle)).events(5) == [("added", one) for one in more]
 
 
 @pytest.mark.every_store
 async def test_lost_logs_are_told(service: Service) -> None:
-    box, all_ = await outbox(service, "alice"), await everything(service)
+    box, all_ = await service.subscribe_activities("alice"), await service.subscribe_all()
     posted = await service.post("alice")
     for stream in (box, all_):
         assert await stream.event() == ("added", posted)
@@ -212,19 +184,32 @@ async def test_lost_logs_are_told(service: Service) -> None:
         await stream.close()
     tag = service.tag("alice")
     await service.store.delete(f"{tag}l:{keys.OUTBOX_LOG}alice", f"{tag}l:{keys.ALL_LOG}")
-    box = await outbox(
-        service, "alice", await (await outbox(service, "alice", tokens[0])).expired()
-    )
-    all_ = await everything(service, await (await everything(service, tokens[1])).expired())
+    expired = await service.subscribe_activities("alice", tokens[0])
+    box = await service.subscribe_activities("alice", await expired.expired())
+    expired = await service.subscribe_all(tokens[1])
+    all_ = await service.subscribe_all(await expired.expired())
     last = await service.post("alice")
     for stream in (box, all_):
         assert await stream.event() == ("added", last)
 
 
+async def test_token_that_has_expired_is_never_resumed(service: Service) -> None:
+    """The first that the client hears is the error, not that nothing is missing."""
+    feed, box = await service.subscribe("bob"), await service.subscribe_activities("bob")
+    await service.post("bob")
+    tag = service.tag("bob")
+    await service.store.delete(f"{tag}l:bob", f"{tag}l:{keys.OUTBOX_LOG}bob")
+    for stream in (
+        await service.subscribe("bob", feed.token),
+        await service.subscribe_activities("bob", box.token),
+    ):
+        assert (await refused(stream.call.read())).reason == "RESUME_TOKEN_EXPIRED"
+
+
 async def test_tokens_are_of_one_kind_of_stream(service: Service) -> None:
     """And of one entity and viewer."""
     feed = await service.subscribe("bob")
-    box, all_ = await outbox(service, "bob"), await everything(service)
+    box, all_ = await service.subscribe_activities("bob"), await service.subscribe_all()
     subscriptions = service.subscriptions
     for call in (
         subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob", resume_token=box.token)),
@@ -261,7 +246,7 @@ async def poll(service: Service, user: str, token: str = "") -> Any:
 async def test_events_by_polling(service: Service) -> None:
     await service.follow("bob", "alice")
     answer = await poll(service, "bob")
-    assert [one.WhichOneof("event") for one in answer.events] == ["created"]
+    assert not answer.events
     start = answer.resume_token
     answer = await poll(service, "bob", start)
     assert (list(answer.events), answer.more) == ([], False)
@@ -269,7 +254,7 @@ async def test_events_by_polling(service: Service) -> None:
     found: list[str] = []
     while True:
         answer = await poll(service, "bob", answer.resume_token)
-        found += (one.added.activity.id for one in answer.events)
+        found += (activity_of(one.added).id for one in answer.events)
         if not answer.more:
             break
     assert sorted(found) == posted
@@ -300,7 +285,7 @@ async def test_routes_of_what_is_told_together(service: Service) -> None:
         await service.unfollow("bob", followee)
     events = (await poll(service, "bob", token)).events
     added = [one.added for one in events if one.WhichOneof("event") == "added"]
-    assert [(one.activity.id, list(one.via)) for one in added] == [
+    assert [(activity_of(one).id, list(one.via)) for one in added] == [
         (both, ["alice", "repo:x"]),
         (other, ["repo:x"]),
         (last, ["alice"]),
@@ -311,7 +296,7 @@ async def test_routes_of_what_is_told_together(service: Service) -> None:
 
 
 class Many:
-    """An open SubscribeFeeds."""
+    """An open SubscribeFeeds; each subscription has the name of its user."""
 
     def __init__(self, service: Service) -> None:
         self.call: Any = service.subscriptions.SubscribeFeeds()
@@ -319,11 +304,12 @@ class Many:
         self._events: list[tuple[str, str, str]] = []
 
     async def add(self, user: str, token: str = "", **fields: Any) -> None:
-        add = SubscribeFeedRequest(user=user, resume_token=token, **fields)
+        names = {"subscription_id": user, "user": user}
+        add = AddFeedSubscription(resume_token=token, **(names | fields))
         await self.call.write(SubscribeFeedsRequest(add=add))
 
-    async def remove(self, user: str) -> None:
-        remove = SubscribeFeedsRequest.Remove(user=user)
+    async def remove(self, subscription_id: str) -> None:
+        remove = RemoveFeedSubscription(subscription_id=subscription_id)
         await self.call.write(SubscribeFeedsRequest(remove=remove))
 
     async def message(self) -> SubscribeFeedsResponse:
@@ -331,30 +317,29 @@ class Many:
             message: Any = await self.call.read()
         assert message is not grpc.aio.EOF, "the stream has ended"
         if message.resume_token:
-            self.tokens[message.user] = message.resume_token
+            self.tokens[message.subscription_id] = message.resume_token
         assert isinstance(message, SubscribeFeedsResponse)
         return message
 
     async def event(self) -> tuple[str, str, str]:
-        """The next event: its user, kind, and the activity."""
+        """The next thing that is said: about which subscription, its kind, and the activity."""
         while not self._events:
             message = await self.message()
-            if message.HasField("error"):
-                reason = Refusal.of(message.error).reason
-                self._events.append((message.user, "error", reason))
-            if message.removed:
-                self._events.append((message.user, "gone", ""))
-            for event in message.events:
-                kind = event.WhichOneof("event")
-                what = event.added.activity.id or event.removed.activity_id
-                self._events.append((message.user, kind, what))
+            name = message.subscription_id
+            match message.WhichOneof("message"):
+                case "error":
+                    self._events.append((name, "error", Refusal.of(message.error).reason))
+                case "removed":
+                    self._events.append((name, "gone", ""))
+                case _:
+                    self._events += ((name, *what) for what in said(message))
         return self._events.pop(0)
 
     async def refusal(self) -> tuple[str, dict[str, str]]:
-        """The next message, which must be an error: its user, and the rules that were broken."""
+        """The next message, which must be an error: about which, and the rules that were broken."""
         message = await self.message()
         assert message.HasField("error")
-        return message.user, Refusal.of(message.error).rules
+        return message.subscription_id, Refusal.of(message.error).rules
 
     async def events(self, count: int) -> list[tuple[str, str, str]]:
         return sorted([await self.event() for _ in range(count)])
@@ -373,7 +358,7 @@ async def test_many_users_on_one_stream(service: Service, many: Many) -> None:
     for user in users:
         await service.follow(user, "alice")
         await many.add(user)
-    assert await many.events(100) == sorted((user, "created", "") for user in users)
+    assert await many.events(100) == sorted((user, "started", "") for user in users)
     posted = await service.post("alice")
     assert await many.events(100) == sorted((user, "added", posted) for user in users)
     await service.delete(posted, "alice")
@@ -385,7 +370,7 @@ async def test_users_come_and_go(service: Service, many: Many) -> None:
     for user in ("bob", "carol"):
         await service.follow(user, "alice")
         await many.add(user)
-        assert await many.event() == (user, "created", "")
+        assert await many.event() == (user, "started", "")
     await many.remove("carol")
     assert await many.event() == ("carol", "gone", "")
     await many.remove("nobody")
@@ -396,11 +381,44 @@ async def test_users_come_and_go(service: Service, many: Many) -> None:
     await many.add("carol", many.tokens["carol"])
     assert await many.event() == ("carol", "added", posted)
     await many.add("carol", initial_page_size=5)
-    while not (message := await many.message()).HasField("page"):
+    while not (message := await many.message()).started.HasField("page"):
         pass
-    assert ids_of(message.page) == [posted]
+    assert ids_of(message.started.page) == [posted]
     last = await service.post("alice")
     assert await many.events(2) == [("bob", "added", last), ("carol", "added", last)]
+
+
+async def test_one_user_may_be_there_several_times(service: Service, many: Many) -> None:
+    for name in ("one", "two"):
+        await many.add("bob", subscription_id=name)
+        assert await many.event() == (name, "started", "")
+    posted = await service.post("bob")
+    assert await many.events(2) == [("one", "added", posted), ("two", "added", posted)]
+    await many.remove("one")
+    assert await many.event() == ("one", "gone", "")
+    last = await service.post("bob")
+    assert await many.event() == ("two", "added", last)
+
+
+async def test_views_that_a_server_does_not_know_are_refused(service: Service) -> None:
+    """Rather than shown as another one."""
+    for unknown in (b"\x12\x00", b"\x0a\x02\x0a\x00"):  # another kind; something within flat
+        view = View.FromString(unknown)
+        rules = {"view": "must be a view that this server knows: flat"}
+        for call in (
+            service.feeds.GetFeed(GetFeedRequest(user="bob", view=view)),
+            service.activities.ListActivities(ListActivitiesRequest(entity="bob", view=view)),
+            service.subscriptions.GetFeedEvents(GetFeedEventsRequest(user="bob", view=view)),
+            service.subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob", view=view)).read(),
+            service.subscriptions.SubscribeActivities(
+                SubscribeActivitiesRequest(entity="bob", view=view)
+            ).read(),
+            service.subscriptions.SubscribeAll(SubscribeAllRequest(view=view)).read(),
+        ):
+            assert (await refused(call)).rules == rules
+    flat = View(flat=FlatView())
+    page = await service.page("bob", view=flat)
+    assert await service.page("bob", view=View()) == page, "the default is flat"
 
 
 @pytest.mark.every_store
@@ -408,7 +426,7 @@ async def test_trouble_of_one_user_does_not_end_the_others(service: Service, man
     for user in ("bob", "carol"):
         await service.follow(user, "alice")
         await many.add(user)
-        assert await many.event() == (user, "created", "")
+        assert await many.event() == (user, "started", "")
     await many.add("dave", many.tokens["bob"])
     assert await many.event() == ("dave", "error", "RESUME_TOKEN_INVALID")
     await many.add("erin\n")
@@ -435,7 +453,7 @@ async def test_log_that_cannot_be_read_is_one_users_trouble(service: Service, ma
     for user in ("bob", "carol"):
         await service.follow(user, "alice")
         await many.add(user)
-        assert await many.event() == (user, "created", "")
+        assert await many.event() == (user, "started", "")
     alone = await service.subscribe("carol")
     await service.store.set(f"{service.tag('carol')}l:carol", "secret")
     service.server.engine.live._wake_all()
@@ -447,22 +465,22 @@ async def test_log_that_cannot_be_read_is_one_users_trouble(service: Service, ma
 
 
 async def test_more_users_than_may_be(serve: Serve) -> None:
-    service = await serve(checkpoint_seconds=QUIET, max_users=2)
+    service = await serve(checkpoint_seconds=QUIET, max_subscriptions=2)
     many = Many(service)
     for user in ("a", "b", "c"):
         await many.add(user)
     found = await many.events(3)
-    assert ("c", "error", "TOO_MANY_USERS") in found
+    assert ("c", "error", "TOO_MANY_SUBSCRIPTIONS") in found
     await many.remove("a")
     assert await many.event() == ("a", "gone", "")
     await many.add("c")
-    assert await many.event() == ("c", "created", "")
+    assert await many.event() == ("c", "started", "")
     many.call.cancel()
 
 
 async def test_half_closed_stream_goes_on(service: Service, many: Many) -> None:
     await many.add("bob")
-    assert await many.event() == ("bob", "created", "")
+    assert await many.event() == ("bob", "started", "")
     await many.call.done_writing()
     posted = await service.post("bob")
     assert await many.event() == ("bob", "added", posted)
@@ -471,17 +489,19 @@ async def test_half_closed_stream_goes_on(service: Service, many: Many) -> None:
 async def test_requests_about_nobody_do_not_end_the_others(service: Service, many: Many) -> None:
     await service.follow("bob", "alice")
     await many.add("bob")
-    assert await many.event() == ("bob", "created", "")
+    assert await many.event() == ("bob", "started", "")
     await many.call.write(SubscribeFeedsRequest())
     assert await many.refusal() == ("", {"action": "is required"})
-    await many.add("")
-    assert await many.refusal() == ("", {"add.user": "is required"})
+    await many.add("", subscription_id="s")
+    assert await many.refusal() == ("s", {"add.user": "is required"})
+    await many.add("bob", subscription_id="")
+    assert await many.refusal() == ("", {"add.subscription_id": "is required"})
     await many.remove("")
-    assert await many.refusal() == ("", {"remove.user": "is required"})
-    # A name that no user can have is not sent back if it is long.
-    await many.add("x" * 100_000)
+    assert await many.refusal() == ("", {"remove.subscription_id": "is required"})
+    # A name that no subscription can have is not sent back if it is long.
+    await many.add("bob", subscription_id="x" * 100_000)
     name, rules = await many.refusal()
-    assert (name, list(rules)) == ("", ["add.user"])
+    assert (name, list(rules)) == ("", ["add.subscription_id"])
     posted = await service.post("alice")
     assert await many.event() == ("bob", "added", posted)
 
@@ -496,13 +516,13 @@ async def test_user_who_cannot_be_added_does_not_end_the_others(
     """
     await service.follow("bob", "alice")
     await many.add("bob")
-    assert await many.event() == ("bob", "created", "")
+    assert await many.event() == ("bob", "started", "")
     await service.store.set(f"{service.tag('carol')}l:carol", "secret")
     await service.store.set(f"{service.tag('dave')}f:dave", "secret")
     await many.add("carol")
     await many.add("dave")
     assert sorted(await many.events(2)) == [
-        ("carol", "created", ""),
+        ("carol", "started", ""),
         ("dave", "error", "INTERNAL"),
     ]
     posted = await service.post("alice")
@@ -512,7 +532,7 @@ async def test_user_who_cannot_be_added_does_not_end_the_others(
 async def test_lost_log_is_answered_with_a_reset_at_once(service: Service, many: Many) -> None:
     """Never with the token that was sent, as if the log still reached back to it."""
     await many.add("bob")
-    assert await many.event() == ("bob", "created", "")
+    assert await many.event() == ("bob", "started", "")
     token = many.tokens["bob"]
     await many.remove("bob")
     assert await many.event() == ("bob", "gone", "")
@@ -522,7 +542,7 @@ async def test_lost_log_is_answered_with_a_reset_at_once(service: Service, many:
     await service.store.xtrim(log, maxlen=1, approximate=False)
     await many.add("bob", token)
     message = await many.message()
-    assert [event.WhichOneof("event") for event in message.events] == ["reset"]
+    assert message.started.start == SUBSCRIPTION_START_RESET
     assert message.resume_token not in {"", token}
 
 
@@ -532,16 +552,17 @@ async def test_resumed_user_is_answered_though_nothing_has_happened(
     stream = await service.subscribe("bob")
     await many.add("bob", stream.token)
     message = await many.message()
-    assert (message.user, message.resume_token) == ("bob", stream.token)
-    assert not message.events
+    assert (message.subscription_id, message.resume_token) == ("bob", stream.token)
+    assert message.started.start == SUBSCRIPTION_START_RESUMED
 
 
 async def test_quiet_stream_says_that_it_lives(serve: Serve) -> None:
     service = await serve(checkpoint_seconds=0.05)
     many = Many(service)
     await many.add("bob")
-    assert (await many.message()).user == "bob"
-    assert (await many.message()).user == ""
+    assert (await many.message()).subscription_id == "bob"
+    alive = await many.message()
+    assert (alive.subscription_id, alive.HasField("heartbeat")) == ("", True)
     many.call.cancel()
 
 
@@ -554,7 +575,7 @@ async def test_draining_streams_say_where_they_are(serve: Serve) -> None:
     await service.follow("bob", "alice")
     many, streams = Many(service), [await service.subscribe("bob") for _ in range(20)]
     await many.add("bob")
-    assert await many.event() == ("bob", "created", "")
+    assert await many.event() == ("bob", "started", "")
     posted = await service.post("alice")
     for stream in streams:
         assert await stream.event() == ("added", posted)
@@ -585,7 +606,7 @@ async def test_draining_streams_say_where_they_are(serve: Serve) -> None:
 async def test_streams_have_an_age(serve: Serve) -> None:
     service = await serve(checkpoint_seconds=0.1, stream_seconds=1)
     await service.follow("bob", "alice")
-    for stream in (await service.subscribe("bob"), await everything(service)):
+    for stream in (await service.subscribe("bob"), await service.subscribe_all()):
         refusal = await end_of(stream)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STREAM_EXPIRED")
         assert refusal.retry_ms is not None
@@ -594,7 +615,7 @@ async def test_streams_have_an_age(serve: Serve) -> None:
 async def test_more_streams_than_may_be(serve: Serve) -> None:
     """Each counts until its call has ended, and no refused one does."""
     service = await serve(checkpoint_seconds=QUIET, max_streams=2)
-    streams = [await service.subscribe("bob"), await everything(service)]
+    streams = [await service.subscribe("bob"), await service.subscribe_all()]
     for _ in range(3):
         refusal = await end_of(
             Stream(service.subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob")))
@@ -606,7 +627,7 @@ async def test_more_streams_than_may_be(serve: Serve) -> None:
     async def room() -> bool:
         stream = Stream(service.subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob")))
         try:
-            return await stream.event() == ("created", "")
+            return await stream.event() == ("started", "")
         except grpc.aio.AioRpcError:
             return False
 

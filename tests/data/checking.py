@@ -111,7 +111,7 @@ class Check:
         """Whether the last page, and only it, is the end, and says why."""
         end = PageEnd.PAGE_END_RETENTION if trimmed else PageEnd.PAGE_END_FEED_END
         ends = [page.end for page in pages]
-        if ends != [PageEnd.PAGE_END_UNSPECIFIED] * (len(pages) - 1) + [end]:
+        if ends != [PageEnd.PAGE_END_MORE] * (len(pages) - 1) + [end]:
             self.differs(where, f"pages end with {ends}, and the last must with {end}")
         if not all(page.newer_page_token for page in pages):
             self.differs(where, "a page without newer_page_token")
@@ -120,12 +120,12 @@ class Check:
         """All pages of a feed, newest first, of PAGE items each."""
         where = f"feed of {user}"
         items = [item for page in pages for item in page.items]
-        self._list(where, [item.activity for item in items], self.oracle.feed(user))
+        self._list(where, [item.activity.activity for item in items], self.oracle.feed(user))
         via = self.oracle.data.via
         for item in items:
-            number = self._numbers[item.activity.id]
+            number = self._numbers[item.activity.activity.id]
             if number >= 0 and list(item.via) != via(user, number):
-                self.differs(where, f"{item.activity.id} came via {item.via}")
+                self.differs(where, f"{item.activity.activity.id} came via {item.via}")
         full = [len(page.items) for page in pages[:-1]]
         if full != [PAGE] * len(full):
             self.differs(where, f"pages of {full}")
@@ -149,7 +149,7 @@ class Check:
         if (other := self.floors.setdefault(trimmed, floor)) != floor:
             self.differs(where, f"{trimmed} trimmed at {floor}, elsewhere at {other}")
         for page in pages[:-1]:
-            below = page.items and page.items[-1].activity.id < floor
+            below = page.items and page.items[-1].activity.activity.id < floor
             if page.incomplete_below != (floor if below else ""):
                 self.differs(where, f"an earlier page incomplete below {page.incomplete_below!r}")
 
@@ -164,7 +164,7 @@ class Check:
         """All pages of an outbox."""
         where = f"outbox of {entity}"
         expected = self.oracle.outbox(entity, own_only=own_only)
-        self._list(where, [one for page in pages for one in page.activities], expected)
+        self._list(where, [one.activity for page in pages for one in page.activities], expected)
         self._ends(where, pages, trimmed=entity in self.oracle.dropped_ms)
 
     async def feeds(self, readers: Readers, users: Collection[str]) -> None:
@@ -197,7 +197,7 @@ class Check:
         async def one(entity: str) -> None:
             pages = await readers.outbox(entity)
             where = f"outbox of {entity}"
-            found = [self._number(where, one) for page in pages for one in page.activities]
+            found = [self._number(where, one.activity) for page in pages for one in page.activities]
             self.oracle.settle(entity, found)
 
         await for_each(list(entities), one)

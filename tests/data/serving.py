@@ -24,13 +24,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 import pytest
-from activityfeed.v1.activity_service_pb2 import (
-    GetActivityRequest,
-    ListActivitiesRequest,
-    ListActivitiesResponse,
-)
-from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
-from activityfeed.v1.admin_service_pb2 import (
+from activityfeed.admin.v1.admin_service_pb2 import (
     GetFanoutStatusRequest,
     GetFanoutStatusResponse,
     GetFeedStatsRequest,
@@ -38,7 +32,13 @@ from activityfeed.v1.admin_service_pb2 import (
     VerifyFeedRequest,
     VerifyFeedResponse,
 )
-from activityfeed.v1.admin_service_pb2_grpc import AdminServiceStub
+from activityfeed.admin.v1.admin_service_pb2_grpc import AdminServiceStub
+from activityfeed.v1.activity_service_pb2 import (
+    GetActivityRequest,
+    ListActivitiesRequest,
+    ListActivitiesResponse,
+)
+from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
 from activityfeed.v1.feed_pb2 import FeedPage
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 from activityfeed.v1.feed_service_pb2_grpc import FeedServiceStub
@@ -151,7 +151,7 @@ class Readers:
         """Followers, following."""
         request = GetFollowCountsRequest(entity=entity)
         found = await next(self._follows).GetFollowCounts(request, timeout=SECONDS)
-        return found.followers, found.following
+        return found.follower_count, found.following_count
 
     async def follow_all(self, edges: Iterable[tuple[str, str]]) -> None:
         """Makes new edges (follower, followee)."""
@@ -176,10 +176,10 @@ class Readers:
     async def settled(self) -> None:
         """Waits until nothing is to be delivered or flipped any more."""
         deadline = time.monotonic() + SECONDS
-        while (status := await self._fanout()).depth or status.inline:
+        while (status := await self._fanout()).open_count or status.inline_count:
             assert time.monotonic() < deadline, status
             await asyncio.sleep(0.1)
-        assert status.dead_letters == 0
+        assert status.dead_letter_count == 0
 
     async def _fanout(self) -> GetFanoutStatusResponse:
         return await next(self._admin).GetFanoutStatus(GetFanoutStatusRequest(), timeout=SECONDS)

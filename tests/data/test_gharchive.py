@@ -171,7 +171,7 @@ async def test_retention_of_cold_feeds(world: World) -> None:
     await world.check(FANS)
     held = len(set[int]().union(*check.oracle.kept.values()))
     assert (again["duplicates"], again["activities"]) == (held, 0)
-    assert again["refused"] == {"BEFORE_RETENTION": EVENTS - held}
+    assert again["refused"] == {"EXTERNAL_ID_EXPIRED": EVENTS - held}
     assert again["deliveries"] == 0
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from activityfeed.admin.v1.admin_service_pb2 import FEED_STATE_WARM
 from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS, Activity, Ref
-from activityfeed.v1.admin_service_pb2 import FEED_STATE_WARM
 
 from feedsvc.config import Limits
 from tests.data.checking import Check
@@ -132,13 +132,13 @@ class World:
                 pulled = self.celebrities.intersection(self.data.followees.get(user, ()))
                 length = self.lengths[user]
                 pushed = length - sum(len(self.data.published[one]) for one in pulled)
-                assert stats.pulled == len(pulled)
-                assert found.compared == stats.entries
-                assert min(pushed, cap) <= stats.entries <= min(length, most), (user, stats)
+                assert stats.pulled_count == len(pulled)
+                assert found.compared_count == stats.entry_count
+                assert min(pushed, cap) <= stats.entry_count <= min(length, most), (user, stats)
                 if stats.floor:
-                    assert stats.entries < length, (user, stats)
+                    assert stats.entry_count < length, (user, stats)
                 else:
-                    assert stats.entries >= pushed, (user, stats)
+                    assert stats.entry_count >= pushed, (user, stats)
 
             await for_each(users, one)
 
@@ -244,7 +244,7 @@ async def test_retention(world: World) -> None:
     outbox_cap = world.serving.limits.outbox_cap
     kept = sum(min(outbox_cap, len(numbers)) for numbers in world.data.published.values())
     assert (again["activities"], again["duplicates"]) == (0, FOLLOWS + kept)
-    assert again["refused"] == {"BEFORE_RETENTION": ACTIVITIES - kept}
+    assert again["refused"] == {"EXTERNAL_ID_EXPIRED": ACTIVITIES - kept}
     assert again["deliveries"] == 0
 
 

@@ -25,7 +25,7 @@ NAMES = [f"f{number}" for number in range(30)]
 
 
 async def pulled(service: Service, name: str) -> int:
-    return (await service.stats(name)).pulled
+    return (await service.stats(name)).pulled_count
 
 
 async def mode(service: Service, author: str = "alice") -> bytes:
@@ -48,7 +48,7 @@ async def test_threshold_is_crossed_by_following(serve: Serve) -> None:
     await service.warm(*NAMES[:10])
     before = await service.publish("alice")
     assert before.delivery.state == DELIVERED
-    assert (before.delivery.delivered, before.delivery.skipped_cold) == (10, 9)
+    assert (before.delivery.delivered_count, before.delivery.skipped_cold_count) == (10, 9)
     await service.at_rest()
     assert await mode(service) == b""
     await service.follow(NAMES[19], "alice")
@@ -57,7 +57,7 @@ async def test_threshold_is_crossed_by_following(serve: Serve) -> None:
         assert await pulled(service, name) == 1
     after = await service.publish("alice")
     assert after.delivery.state == PULLED
-    assert (after.delivery.delivered, after.delivery.audience) == (0, 20)
+    assert (after.delivery.delivered_count, after.delivery.audience_count) == (0, 20)
     assert (await service.delivery(after.activity.id)).state == PULLED
     for name in NAMES[:20]:
         assert await service.feed(name) == [after.activity.id, before.activity.id]
@@ -103,10 +103,10 @@ async def test_celebrity_no_more(serve: Serve) -> None:
     for name in NAMES[:14]:
         assert await pulled(service, name) == 0
     for name in NAMES[:10]:
-        assert (await service.stats(name)).entries == 3
+        assert (await service.stats(name)).entry_count == 3
     after = await service.publish("alice")
     assert after.delivery.state == DELIVERED
-    assert (after.delivery.delivered, after.delivery.skipped_cold) == (10, 4)
+    assert (after.delivery.delivered_count, after.delivery.skipped_cold_count) == (10, 4)
     for name in NAMES[:14]:
         assert await service.feed(name) == [after.activity.id, *posted[::-1]]
         assert not (await service.verify(name)).differences
@@ -140,7 +140,10 @@ async def test_share_goes_round_the_celebrity_rule(serve: Serve) -> None:
     await until(flipped)
     published = await service.publish("alice", to=["repo:x"])
     assert published.delivery.state == PULLED
-    assert (published.delivery.delivered, published.delivery.audience) == (0, len(NAMES))
+    assert (published.delivery.delivered_count, published.delivery.audience_count) == (
+        0,
+        len(NAMES),
+    )
     for name in NAMES:
         assert await service.feed(name) == [published.activity.id]
 
@@ -286,7 +289,7 @@ async def test_what_a_celebrity_has_let_go_stays_in_feeds(serve: Serve) -> None:
     early = [await service.post("alice", to=["repo:x"]) for _ in range(5)]
     await service.follow("dave", "alice")
     await until(is_mode(service, b"P"))
-    assert (await service.stats("bob")).entries == 5
+    assert (await service.stats("bob")).entry_count == 5
     late = await service.posts("alice", 12)
     assert await service.outbox("repo:x") == early[::-1]
     for name in ("bob", "carol", "dave"):

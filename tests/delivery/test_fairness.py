@@ -5,7 +5,7 @@ from collections import Counter
 
 import grpc
 import pytest
-from activityfeed.v1.admin_service_pb2 import GetFanoutStatusRequest
+from activityfeed.admin.v1.admin_service_pb2 import GetFanoutStatusRequest
 
 from feedsvc.config import Limits
 from feedsvc.core import ids, worker
@@ -176,7 +176,7 @@ async def test_author_leaves_room_for_others_in_a_full_queue(serve: Serve, store
     assert await fill("second") == 3
     await service.post("victim")
     status = await service.admin.GetFanoutStatus(GetFanoutStatusRequest())
-    assert status.waiting == 10
+    assert status.waiting_count == 10
     async with engine_on(store_url, limits) as engine:
         assert await engine.workers.work() == 10
     assert await fill("hog") == 6

@@ -4,9 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from activityfeed.v1.activity_pb2 import Audience
-from activityfeed.v1.activity_service_pb2 import DeliveryState
-from activityfeed.v1.admin_service_pb2 import (
+from activityfeed.admin.v1.admin_service_pb2 import (
     DiscardDeadLettersRequest,
     GetFanoutStatusRequest,
     GetFanoutStatusResponse,
@@ -14,6 +12,8 @@ from activityfeed.v1.admin_service_pb2 import (
     ListDeadLettersRequest,
     ReplayDeadLettersRequest,
 )
+from activityfeed.v1.activity_pb2 import Audience
+from activityfeed.v1.activity_service_pb2 import DeliveryState
 
 from feedsvc.config import Limits
 from feedsvc.core import keys, worker
@@ -55,7 +55,7 @@ async def test_large_audience_is_left_to_workers(serve: Serve) -> None:
     await crowd(service)
     published = await service.publish("alice")
     assert published.delivery.state == QUEUED
-    assert published.delivery.audience == 60
+    assert published.delivery.audience_count == 60
     posted = published.activity.id
 
     async def over() -> bool:
@@ -63,7 +63,7 @@ async def test_large_audience_is_left_to_workers(serve: Serve) -> None:
 
     await until(over)
     found = await service.delivery(posted)
-    assert (found.delivered, found.skipped_cold, found.audience) == (30, 30, 60)
+    assert (found.delivered_count, found.skipped_cold_count, found.audience_count) == (30, 30, 60)
     await all_have(service, posted)
 
 
@@ -74,9 +74,13 @@ async def test_publisher_may_wait(serve: Serve) -> None:
     published = await service.publish("alice", wait=True)
     delivery = published.delivery
     assert delivery.state == DELIVERED
-    assert (delivery.delivered, delivery.skipped_cold, delivery.audience) == (30, 30, 60)
+    assert (delivery.delivered_count, delivery.skipped_cold_count, delivery.audience_count) == (
+        30,
+        30,
+        60,
+    )
     for name in NAMES[::2]:
-        assert (await service.stats(name)).entries == 1
+        assert (await service.stats(name)).entry_count == 1
 
 
 async def test_small_audience_is_reached_before_the_answer(serve: Serve) -> None:
@@ -86,9 +90,9 @@ async def test_small_audience_is_reached_before_the_answer(serve: Serve) -> None
     await service.warm("bob")
     published = await service.publish("alice", to=["repo:x"])
     assert published.delivery.state == DELIVERED
-    assert (await service.stats("bob")).entries == 1
+    assert (await service.stats("bob")).entry_count == 1
     found = await status(service)
-    assert (found.depth, found.inline, found.dead_letters) == (0, 0, 0)
+    assert (found.open_count, found.inline_count, found.dead_letter_count) == (0, 0, 0)
     assert not found.HasField("oldest")
 
 
@@ -98,7 +102,7 @@ async def test_without_a_worker_the_job_waits(serve: Serve) -> None:
     posted = await service.post("alice", to=["repo:x"])
     await asyncio.sleep(0.1)
     found = await status(service)
-    assert (found.depth, found.waiting, found.running) == (1, 1, 0)
+    assert (found.open_count, found.waiting_count, found.running_count) == (1, 1, 0)
     assert found.oldest.kind == JobKind.JOB_KIND_DELIVER
     assert (found.oldest.activity_id, found.oldest.actor) == (posted, "alice")
     assert list(found.oldest.to) == ["repo:x"]
@@ -108,7 +112,7 @@ async def test_without_a_worker_the_job_waits(serve: Serve) -> None:
     await other.at_rest()
     await all_have(service, posted)
     found = await status(service)
-    assert (found.depth, found.lag.ToMilliseconds()) == (0, 0)
+    assert (found.open_count, found.lag.ToMilliseconds()) == (0, 0)
 
 
 async def engine_on(url: str, limits: Limits = LIMITS) -> Engine:
@@ -128,7 +132,7 @@ async def test_job_of_a_dead_worker_is_taken_over(serve: Serve, store_url: str) 
     assert taken.job.subject == int(posted)
     assert await other.workers.work() == 0
     found = await status(service)
-    assert (found.waiting, found.running) == (0, 1)
+    assert (found.waiting_count, found.running_count) == (0, 1)
     taken.progress.seen += 7
     taken.progress.places["push nobody"] = {0: "1"}
     await dead.jobs.checkpoint(dead.store, taken)
@@ -219,23 +223,23 @@ async def test_job_that_keeps_failing_is_set_aside(serve: Serve) -> None:
     posted = await service.post("alice", request_id="r")
 
     async def aside() -> bool:
-        return bool((await status(service)).dead_letters)
+        return bool((await status(service)).dead_letter_count)
 
     await until(aside)
     found = await status(service)
-    assert (found.depth, found.dead_letters) == (0, 1)
+    assert (found.open_count, found.dead_letter_count) == (0, 1)
     assert (await service.delivery(posted)).state == FAILED
     again = await service.publish("alice", request_id="r")
     assert again.delivery.state == FAILED
     (letter,) = (await dead_letters(service)).dead_letters
     assert letter.job.activity_id == posted
     assert letter.job.actor == "alice"
-    assert letter.job.attempts == 3
+    assert letter.job.attempt_count == 3
     assert "WRONGTYPE" in letter.error
     shard = service.tag(broken)
     for name in NAMES[::2]:
         if service.tag(name) != shard:
-            assert (await service.stats(name)).entries == 1
+            assert (await service.stats(name)).entry_count == 1
     await service.store.delete(feed)
     answer = await service.admin.ReplayDeadLetters(
         ReplayDeadLettersRequest(ids=[letter.id, "0-1-0"])
@@ -335,11 +339,11 @@ async def test_retry_goes_on_with_what_a_dead_process_began(
     with monkeypatch.context() as here:
         here.setattr(service.server.engine.fanout, "inline", dies)
         await refused(service.publish("alice", request_id="r", to=["repo:x"]))
-    assert (await status(service)).inline == 1
+    assert (await status(service)).inline_count == 1
     published = await service.publish("alice", request_id="r", to=["repo:x"])
     assert published.already_published
-    assert (published.delivery.state, published.delivery.delivered) == (DELIVERED, 30)
-    assert (await status(service)).inline == 0
+    assert (published.delivery.state, published.delivery.delivered_count) == (DELIVERED, 30)
+    assert (await status(service)).inline_count == 0
     assert await service.outbox("repo:x") == [published.activity.id]
 
 
@@ -390,7 +394,7 @@ async def test_rate_is_told(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> No
     (bucket,) = {key.split(b":")[1] for key in await service.store.keys("*}y:*")}
     tag = service.tag("alice")
     await service.store.rename(f"{tag}y:{bucket.decode()}", f"{tag}y:{int(bucket) - 1}")
-    assert (await status(service)).rate == pytest.approx(sum(counts) / 60)
+    assert (await status(service)).followers_per_second == pytest.approx(sum(counts) / 60)
 
 
 async def test_store_that_is_away_for_a_moment(
@@ -417,10 +421,10 @@ async def test_store_that_is_away_for_a_moment(
         (taken,) = await engine.workers.take()
         await engine.workers.do(taken)
     assert answers > 2
-    assert (await status(service)).depth == 1
+    assert (await status(service)).open_count == 1
     assert await engine.workers.work() == 1
     await all_have(service, posted)
-    assert (await status(service)).dead_letters == 0
+    assert (await status(service)).dead_letter_count == 0
     await engine.store.close()
 
 
@@ -461,7 +465,7 @@ async def test_waiting_for_the_store_is_no_failure(
             assert await tries_of(service, "alice") == [0]
     assert await engine.workers.work() == 1
     await all_have(service, posted)
-    assert (await status(service)).dead_letters == 0
+    assert (await status(service)).dead_letter_count == 0
     await engine.store.close()
 
 

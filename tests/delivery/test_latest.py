@@ -14,7 +14,7 @@ from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.core.feed import Cursor
 from feedsvc.core.store import Store
-from tests.serving import engine_on
+from tests.serving import engine_on, frame_of
 
 LIMITS = Limits(shards=4)
 FAN = "fan"
@@ -29,7 +29,7 @@ async def engine(store_url: str) -> AsyncIterator[Engine]:
 
 def activity(actor: str) -> NewActivity:
     what = str(next(numbers)).encode()
-    return NewActivity(actor, (), True, None, "", b"\1\0\7\0\0\0\0" + what, digest(what))
+    return NewActivity(actor, (), True, None, "", frame_of(actor, what=what.decode()), digest(what))
 
 
 async def publish(engine: Engine, actor: str) -> int:

@@ -23,6 +23,7 @@ from feedsvc.core.sweep import sweep
 from feedsvc.errors import StoreUnavailable
 from tests.faults.clock import Clock, library
 from tests.faults.processes import Process, store_command
+from tests.serving import frame_of
 
 LIMITS = Limits(shards=4, push_chunk=1, inline_audience=1)
 NAMES = [f"f{number}" for number in range(8)]
@@ -35,7 +36,7 @@ def activity(**what: object) -> NewActivity:
         "followers": True,
         "publish_ms": None,
         "external_id": "",
-        "body": b"body",
+        "body": frame_of("alice"),
         "digest": secrets.token_bytes(16),
     }
     return NewActivity(**(fields | what))  # type: ignore[arg-type]
@@ -221,7 +222,8 @@ async def test_outboxes_beside_are_written_again(store_url: str) -> None:
     await redis.delete(f"{keys.tags(LIMITS.shards)[shard]}o:repo:x")
     await started_anew(redis, engine.store)
     assert await engine.workers.work() == 1
-    page = await engine.feeds.outbox_page("repo:x", Cursor(), 5, lambda _: True)
+    log = engine.live.of_outbox("repo:x")
+    page = await engine.feeds.outbox_page("repo:x", log, Cursor(), 5, lambda _: True)
     assert [one for one, _ in page.items] == [published.id]
     for _ in range(2):  # once more after each loss
         await started_anew(redis, engine.store)

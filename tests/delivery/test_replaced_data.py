@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from feedsvc.config import Limits
 from feedsvc.core import keys
 from feedsvc.server import SERVICES
-from tests.serving import Serve, Service, refused, until
+from tests.serving import Serve, Service, ids_of, refused, until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -62,7 +62,7 @@ async def test_record_is_made_again_and_its_secret_taken(serve: Serve) -> None:
 
     await until(made)
     for service in (one, two):
-        assert [a.activity.id for a in (await service.page("alice", token)).items] == posted[1::-1]
+        assert ids_of(await service.page("alice", token)) == posted[1::-1]
     await one.store.hset(keys.META, "secret", "another")
 
     async def taken() -> bool:

@@ -379,7 +379,9 @@ async def walked(calls: Calls, user: str, size: int, *, gives_up: bool = True) -
             walk.complete = False
             break
         walk.items += (
-            Item(int(one.activity.id), int(one.activity.object.id), tuple(one.via))
+            Item(
+                int(one.activity.activity.id), int(one.activity.activity.object.id), tuple(one.via)
+            )
             for one in answer.page.items
         )
         request.page_token = answer.page.next_page_token
@@ -397,7 +399,9 @@ async def outbox(calls: Calls, entity: str) -> list[Item]:
         page = await calls.answered(
             lambda client: client.activities.ListActivities(request, timeout=CALL_SECONDS)
         )
-        items += (Item(int(one.id), int(one.object.id)) for one in page.activities)
+        items += (
+            Item(int(one.activity.id), int(one.activity.object.id)) for one in page.activities
+        )
         request.page_token = page.next_page_token
         if not request.page_token:
             return items

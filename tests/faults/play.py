@@ -7,14 +7,14 @@ from functools import partial
 
 import grpc.aio
 from activityfeed import FeedClient
-from activityfeed.v1.activity_service_pb2 import GetDeliveryRequest
-from activityfeed.v1.admin_service_pb2 import (
+from activityfeed.admin.v1.admin_service_pb2 import (
     FeedDifference,
     GetFanoutStatusRequest,
     GetFanoutStatusResponse,
     JobKind,
     VerifyFeedRequest,
 )
+from activityfeed.v1.activity_service_pb2 import GetDeliveryRequest
 
 from tests.faults.faults import Faults
 from tests.faults.history import Difference, History, Rest, Walk
@@ -99,18 +99,19 @@ async def at_rest(stage: Stage, history: History, calls: Calls) -> None:
     for client in stage.serving:
         while True:
             status = await calls.answered(partial(_status, client))
-            if status.depth + status.inline == 0:
+            if status.open_count + status.inline_count == 0:
                 break
             if time.monotonic() > deadline:
                 oldest = JobKind.Name(status.oldest.kind).removeprefix("JOB_KIND_")
                 raise TimeoutError(
-                    f"it does not come to rest: {status.waiting} jobs wait, {status.running} run, "
-                    f"{status.inline} are inline; the oldest is {oldest} of {status.oldest.actor} "
-                    f"{status.oldest.activity_id}, tried {status.oldest.attempts} times"
+                    f"it does not come to rest: {status.waiting_count} jobs wait, "
+                    f"{status.running_count} run, {status.inline_count} are inline; "
+                    f"the oldest is {oldest} of {status.oldest.actor} "
+                    f"{status.oldest.activity_id}, tried {status.oldest.attempt_count} times"
                 )
             await asyncio.sleep(0.02)
-        if status.dead_letters:
-            history.complaints.append(f"{status.dead_letters} deliveries were set aside")
+        if status.dead_letter_count:
+            history.complaints.append(f"{status.dead_letter_count} deliveries were set aside")
 
 
 async def _status(client: FeedClient, _: FeedClient) -> GetFanoutStatusResponse:

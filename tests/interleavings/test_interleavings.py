@@ -29,6 +29,7 @@ from feedsvc.core.streams import Entry
 from feedsvc.errors import ActivityNotFound
 from tests.interleavings.scheduler import GatedStore, next_choices, order, run
 from tests.interleavings.truth import Truth
+from tests.serving import frame_of
 
 #: Each follower is a chunk of its own. Nobody becomes a celebrity by itself, and who was made one
 #: stays so as long as anybody follows.
@@ -107,7 +108,8 @@ class World:
     async def publish(self, name: str, actor: str, after_ms: int, to: tuple[str, ...] = ()) -> int:
         """An activity, placed a while after the world began."""
         new = NewActivity(
-            actor, to, True, BASE_MS + after_ms, name, name.encode(), digest(name.encode())
+            *(actor, to, True, BASE_MS + after_ms, name),
+            *(frame_of(actor, name), digest(name.encode())),
         )
         self.acts[name] = (await self.engine.activities.publish(new, "")).id
         return self.acts[name]

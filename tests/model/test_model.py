@@ -22,6 +22,7 @@ from activityfeed.v1.activity_service_pb2 import (
 )
 from activityfeed.v1.feed_pb2 import FeedPage, PageEnd
 from activityfeed.v1.follow_service_pb2 import BatchFollowRequest, FollowRequest
+from activityfeed.v1.subscription_service_pb2 import SUBSCRIPTION_START_RESUMED
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -37,7 +38,7 @@ from hypothesis.stateful import (
 from feedsvc.config import Limits
 from feedsvc.core import feed
 from tests.model.oracle import Act, Oracle
-from tests.serving import Refusal, Service, at_ms, ids_of, refusal_of
+from tests.serving import Refusal, Service, at_ms, ids_of, refusal_of, said
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -194,7 +195,8 @@ class FeedMachine(RuleBasedStateMachine):
         """A refusal must have its ground."""
         known = self.externals.get((activity.actor, activity.external_id))
         match refusal.reason:
-            case "BEFORE_RETENTION" if known:
+            case "EXTERNAL_ID_EXPIRED":
+                assert known
                 assert not self.oracle.alive(known[1])
                 assert not self.oracle.acts[known[1]].deleted
             case "BEFORE_RETENTION":
@@ -442,12 +444,15 @@ class FeedMachine(RuleBasedStateMachine):
             expected = rest[-size:]
         assert [int(one) for one in ids_of(page)] == expected
         for item in page.items:
-            assert list(item.via) == self.oracle.via(walk.user, int(item.activity.id))
-            assert item.activity.actor == self.oracle.acts[int(item.activity.id)].actor
+            assert list(item.via) == self.oracle.via(walk.user, int(item.activity.activity.id))
+            assert (
+                item.activity.activity.actor
+                == self.oracle.acts[int(item.activity.activity.id)].actor
+            )
         more = len(rest) > size
         floor = self.oracle.floor(walk.user)
         if more:
-            assert page.end == PageEnd.PAGE_END_UNSPECIFIED
+            assert page.end == PageEnd.PAGE_END_MORE
         elif not older:
             assert page.end == PageEnd.PAGE_END_NEWEST
         else:
@@ -515,7 +520,7 @@ class FeedMachine(RuleBasedStateMachine):
 
     @rule(target=subscriptions, user=names)
     def read_and_start_log(self, user: str) -> Subscription:
-        page = self.run(self.service.page(user, start_log=True))
+        page = self.run(self.service.page(user, resumable=True))
         assert [int(one) for one in ids_of(page)] == self.oracle.feed(user)[:20]
         self.oracle.go_live(user)
         return Subscription(user, page.resume_token, len(self.oracle.logs[user].events))
@@ -529,9 +534,9 @@ class FeedMachine(RuleBasedStateMachine):
             await self.service.at_rest()
             stream = await self.service.subscribe(user, subscription.token)
             told = []
-            while (message := await stream.message()).events:
-                stream._events = list(message.events)
-                told += [await stream.event() for _ in message.events]
+            assert (await stream.message()).started.start == SUBSCRIPTION_START_RESUMED
+            while some := said(await stream.message()):
+                told += some
             await stream.close()
             return told, stream.token
 

@@ -40,6 +40,9 @@ DEEP = f"{PITFALLS}/test_deep_pages.py"
 DEEP_READS = "tests/interleavings/test_deep.py"
 REFUSED = "tests/contract/test_refused_writes.py"
 COSTS = "tests/contract/test_listing_costs.py"
+AGAIN = "tests/contract/test_publishing_again.py"
+FROZEN = "tests/contract/test_frozen.py"
+VIEWERS = "tests/contract/test_viewers.py"
 
 
 @dataclass(frozen=True)
@@ -975,10 +978,10 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                'FromString(next(messages, b"") or subject.message([]))\n',
-                'FromString(next(messages, b"") or subject.message([]))\n'
+                'FromString(next(messages, b"") or subject.heartbeat())\n',
+                'FromString(next(messages, b"") or subject.heartbeat())\n'
                 "        subject.places = await subject.open()\n"
-                "        answer.resume_token = subject.token()\n",
+                "        first.resume_token = subject.token()\n",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_events_by_polling",),
@@ -1103,7 +1106,9 @@ BUGS = (
         "time-left-out",
         "an activity that is published to others is answered without its time",
         (("wire.py", "if frame[1] & HAS_TIME:", "if frame[1] & (HAS_TIME | HAS_TO):"),),
-        ("tests/unit/test_wire.py::test_a_stored_activity_is_shown_with_its_id_and_time",),
+        (
+            "tests/unit/test_wire.py::test_a_stored_activity_is_shown_with_all_that_the_service_gives",
+        ),
     ),
     Bug(
         "long-external-name",
@@ -1144,7 +1149,7 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                "                await send(subject.message([]))\n                raise\n",
+                "                await send(subject.heartbeat())\n                raise\n",
                 "                raise\n",
             ),
         ),
@@ -1201,11 +1206,10 @@ BUGS = (
         (
             (
                 "services/gateway.py",
-                "        for message in subject.messages([(0, entries, events)]):\n"
-                "            user.answered = True\n",
+                "        for message in subject.messages([(0, entries, events)]):\n",
                 "        subject.places = [reader.place]\n"
-                "        if message := any(events) and subject.message(events):\n"
-                "            user.answered = True\n",
+                "        told = b''.join(events)\n"
+                "        for message in [subject._message(subject.layout.events, told)]:\n",
             ),
         ),
         (f"{KNOWN}::test_token_of_a_message_is_that_of_its_last_event",),
@@ -1218,9 +1222,9 @@ BUGS = (
                 "services/gateway.py",
                 "            except Exception as error:"
                 "  # noqa: BLE001 (the others are not to know)\n"
-                "                if self._has(user):\n",
+                "                if self._has(subscription):\n",
                 "            except StoreUnavailable as error:\n"
-                "                if self._has(user):\n",
+                "                if self._has(subscription):\n",
             ),
             (
                 "services/gateway.py",
@@ -1253,10 +1257,10 @@ BUGS = (
         (
             (
                 "services/gateway.py",
-                "                    if self._has(user):\n"
-                "                        self._follow(user)\n"
+                "                    if self._has(subscription):\n"
+                "                        self._follow(subscription)\n"
                 "                    return\n",
-                "                    first = subject.message([])\n",
+                "                    first = subject.beginning(pb.SUBSCRIPTION_START_RESUMED)\n",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_lost_log_is_answered_with_a_reset_at_once",),
@@ -1743,5 +1747,103 @@ BUGS = (
             ),
         ),
         (COSTS,),
+    ),
+    Bug(
+        "time-makes-another-activity",
+        "who sends back what was answered is told that it is another activity",
+        (
+            (
+                "wire.py",
+                'return Framed(b"%b%b%b%b" % (header, received, compared, time), compared)',
+                'return Framed(b"%b%b%b%b" % (header, received, compared, time), compared + time)',
+            ),
+        ),
+        (f"{AGAIN}::test_what_was_answered_may_be_sent_back",),
+    ),
+    Bug(
+        "external-id-for-good",
+        "the external id of a deleted activity is kept for ever",
+        (
+            (
+                "core/lua/delete.lua",
+                "redis.call('PEXPIRE', key(EXTERNAL, external), RETIRED_MS)",
+                "redis.call('EXISTS', key(EXTERNAL, external))",
+            ),
+        ),
+        (f"{AGAIN}::test_external_ids_end",),
+    ),
+    Bug(
+        "removed-without-a-name",
+        "whoever keeps an index by external ids is told only the id of what was deleted",
+        (
+            (
+                "core/lua/retract.lua",
+                "log_removed(OUTBOX_LOG .. entity, id, about)",
+                "log_removed(OUTBOX_LOG .. entity, id)",
+            ),
+        ),
+        (f"{AGAIN}::test_removed_says_whose_it_was",),
+    ),
+    Bug(
+        "unknown-view-shown-flat",
+        "a view that the server does not know is taken for the flat one",
+        (
+            (
+                "validate.py",
+                "if len(UnknownFieldSet(view)) or len(UnknownFieldSet(view.flat)):",
+                "if False:",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_views_that_a_server_does_not_know_are_refused",),
+    ),
+    Bug(
+        "request-without-rules-let-through",
+        "a new method's request is not checked, and nobody notices",
+        (
+            (
+                "validate.py",
+                '            if request.DESCRIPTOR.file.package.startswith("activityfeed."):\n',
+                "            if False:\n",
+            ),
+        ),
+        (f"{FROZEN}::test_a_request_without_rules_is_not_let_through",),
+    ),
+    Bug(
+        "viewer-not-asked",
+        "a feed shows a viewer what the viewer may not see",
+        (
+            (
+                "services/items.py",
+                "seen = await engine.viewers.activities(query.viewer, found)",
+                "seen = found",
+            ),
+        ),
+        (f"{VIEWERS}::test_reads_go_by_the_viewer",),
+    ),
+    Bug(
+        "resumed-before-it-is-known",
+        "a stream says that nothing is missing before its log was read",
+        (
+            (
+                "services/subscriptions.py",
+                "        if not resume_token:\n"
+                "            await send(subject.beginning(pb.SUBSCRIPTION_START_NEW))\n",
+                "        await send(subject.beginning(pb.SUBSCRIPTION_START_RESUMED))\n",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_token_that_has_expired_is_never_resumed",),
+    ),
+    Bug(
+        "outbox-log-read-after-the-outbox",
+        "a page of an outbox has a token behind what happened while it was read",
+        (
+            (
+                "core/feed.py",
+                "            return Slice(found.ids, found.exhausted, found.floor, log_tail)",
+                "            log_tail = await self._log_tail(log)\n"
+                "            return Slice(found.ids, found.exhausted, found.floor, log_tail)",
+            ),
+        ),
+        (f"{AGAIN}::test_outbox_page_loses_nothing_that_happens_meanwhile",),
     ),
 )

@@ -67,7 +67,7 @@ async def test_server_with_a_wrong_clock(
         after = await service.post("bob")
     assert await service.feed("carol") == [after, planned, posted, before]
     newer = await service.page("carol", known.newer_page_token)
-    assert [one.activity.id for one in newer.items] == [after, planned, posted]
+    assert [one.activity.activity.id for one in newer.items] == [after, planned, posted]
 
 
 @pytest.mark.every_store

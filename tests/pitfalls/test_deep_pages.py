@@ -166,7 +166,7 @@ async def test_deep_page_outlives_a_change(serve: Serve, what: str) -> None:
         await service.unfollow("bob", gone)
         posted = [one for one in posted if one not in theirs]
         assert await walked(service, page.next_page_token) == [
-            one for one in posted if one < page.items[-1].activity.id
+            one for one in posted if one < page.items[-1].activity.activity.id
         ]
         if what == "refollow":
             await service.follow("bob", gone)
@@ -182,7 +182,7 @@ async def test_deep_page_outlives_a_change(serve: Serve, what: str) -> None:
         for place in (27, 60):
             late = await service.post(author, publish_time=below(posted[place]))
             posted = sorted([*posted, late], reverse=True)
-    expected = [one for one in posted if one < page.items[-1].activity.id]
+    expected = [one for one in posted if one < page.items[-1].activity.activity.id]
     assert await walked(service, page.next_page_token) == expected
     assert await walked(service) == posted
 
@@ -205,7 +205,7 @@ async def test_deep_page_shows_what_outboxes_have_let_go(serve: Serve, count: in
     floor = [*reversed(newer), *theirs][SMALL.outbox_cap :][:1]
     expected = [one for one in posted if one not in theirs or one in kept]
     rest = [one async for one in service.walk("bob", page.next_page_token, 5)]
-    last = page.items[-1].activity.id
+    last = page.items[-1].activity.activity.id
     assert [one for each in rest for one in ids_of(each)] == [one for one in expected if one < last]
     assert rest[-1].incomplete_below == (floor[0] if floor else "")
     for each in rest[:-1]:
@@ -221,7 +221,7 @@ async def test_deep_page_of_a_celebritys_follower(serve: Serve) -> None:
     posted = await follows_many(service)
     engine = service.server.engine
     page = await goes_deep(service, posted)
-    last = page.items[-1].activity.id
+    last = page.items[-1].activity.activity.id
     for way in ("pull", "push"):
         shard = ids.shard_for("a4", SMALL.shards)
         await engine.store.script("flip_begin", shard, "a4", way)
@@ -251,7 +251,7 @@ async def test_deep_page_shows_what_a_celebritys_outbox_has_let_go(
     ]
     posted = sorted([*posted, *shared], reverse=True)
     page = await goes_deep(service, posted)
-    last = page.items[-1].activity.id
+    last = page.items[-1].activity.activity.id
     assert set(shared) <= {one for one in posted if one < last}
     shard = ids.shard_for("a4", SMALL.shards)
     await service.server.engine.store.script("flip_begin", shard, "a4", "pull")

@@ -252,7 +252,7 @@ async def test_page_and_stream_leave_a_gap(service: Service) -> None:
     """A page that had the log begun loses nothing until the stream is opened."""
     await service.follow("bob", "alice")
     before = await service.posts("alice", 3)
-    page = await service.page("bob", start_log=True)
+    page = await service.page("bob", resumable=True)
     assert ids_of(page) == before[::-1]
     gap = await service.posts("alice", 3)
     await service.delete(before[0], "alice")
@@ -277,7 +277,7 @@ async def test_no_heartbeat(serve: Serve) -> None:
     service = await serve(checkpoint_seconds=0.05)
     stream = await service.subscribe("bob")
     message = await stream.message()
-    assert (message.user, list(message.events)) == ("bob", [])
+    assert message.HasField("heartbeat")
     assert message.resume_token
     posted = await service.post("bob")
     resumed = await service.subscribe("bob", message.resume_token)

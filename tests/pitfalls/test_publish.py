@@ -11,6 +11,7 @@ import pytest
 from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.activity_service_pb2 import DeliveryState, PublishActivityRequest
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
+from activityfeed.v1.feed_pb2 import PAGE_END_FEED_END, PAGE_END_RETENTION
 
 from feedsvc.config import Limits
 from feedsvc.core import ids, keys
@@ -102,7 +103,7 @@ async def test_retry_is_delivered_twice(service: Service) -> None:
     again = await service.publish("alice", request_id="r", to=["repo:x"])
     assert again.already_published
     assert again.activity == first.activity
-    assert again.delivery.delivered == 0
+    assert again.delivery.delivered_count == 0
     for name in ("alice", "bob", "repo:x"):
         assert await service.feed(name) == [first.activity.id]
         await service.chill(name)
@@ -149,7 +150,7 @@ async def test_crash_between_store_and_fan_out_means_never_delivered(
     for name in names:
         assert await service.feed(name) == sorted(retried, reverse=True)
         found = await service.verify(name)
-        assert (found.compared, list(found.differences)) == (len(requests), [])
+        assert (found.compared_count, list(found.differences)) == (len(requests), [])
 
 
 @pytest.mark.every_store
@@ -160,7 +161,7 @@ async def test_whole_follower_set_is_sent_as_one_transaction(serve: Serve) -> No
     await asyncio.gather(*(service.warm(name) for name in names))
     before = await calls(service, "evalsha")
     published = await service.publish("alice")
-    assert published.delivery.delivered == 600
+    assert published.delivery.delivered_count == 600
     scripts = await calls(service, "evalsha") - before
     assert scripts >= 600 / 20
 
@@ -173,7 +174,7 @@ async def test_one_round_trip_per_follower(serve: Serve) -> None:
     await asyncio.gather(*(service.warm(name) for name in names))
     before = await calls(service, "evalsha")
     published = await service.publish("alice")
-    assert published.delivery.delivered == 600
+    assert published.delivery.delivered_count == 600
     scripts = await calls(service, "evalsha") - before
     assert scripts <= 2 + Limits().shards  # and the publish, and the end of its job
 
@@ -204,9 +205,9 @@ async def test_reported_fan_out_is_the_number_intended(service: Service) -> None
     await service.follow_all([(f"c{n}", "alice") for n in range(5)])
     await service.warm("alice", *(f"w{n}" for n in range(7)))
     published = await service.publish("alice", request_id="r")
-    assert (published.delivery.delivered, published.delivery.skipped_cold) == (7, 5)
+    assert (published.delivery.delivered_count, published.delivery.skipped_cold_count) == (7, 5)
     again = await service.publish("alice", request_id="r")
-    assert (again.delivery.state, again.delivery.delivered) == (DELIVERED, 0)
+    assert (again.delivery.state, again.delivery.delivered_count) == (DELIVERED, 0)
 
 
 async def test_pipeline_errors_are_never_looked_at(serve: Serve) -> None:
@@ -290,7 +291,7 @@ async def test_outbox_caps_are_off_by_one(serve: Serve, count: int) -> None:
     assert await service.outbox("alice") == posted[::-1][:20]
     page = await service.outbox_page("alice", page_size=100)
     trimmed = count > 20
-    assert page.end == (2 if trimmed else 1)
+    assert page.end == (PAGE_END_RETENTION if trimmed else PAGE_END_FEED_END)
 
 
 @pytest.mark.parametrize("count", [9, 10, 11, 12, 13, 14])
@@ -303,7 +304,7 @@ async def test_feed_caps_are_off_by_one(serve: Serve, count: int) -> None:
     entries = count if count <= 12 else count - 3
     for name in ("alice", "bob"):
         stats = await service.stats(name)
-        assert stats.entries == entries
+        assert stats.entry_count == entries
         assert stats.floor == (posted[-entries - 1] if count > 12 else "")
         assert await service.feed(name) == posted[::-1]
 
@@ -313,7 +314,7 @@ async def test_own_feeds_are_not_trimmed(serve: Serve) -> None:
     await service.warm("alice")
     for _ in range(60):
         await service.post("alice")
-        assert (await service.stats("alice")).entries <= 12
+        assert (await service.stats("alice")).entry_count <= 12
 
 
 @pytest.mark.parametrize("warm", [True, False])
@@ -325,9 +326,9 @@ async def test_backfills_are_not_trimmed(serve: Serve, *, warm: bool) -> None:
         await service.warm("bob")
     for number in range(5):
         await service.follow("bob", f"a{number}")
-        assert (await service.stats("bob")).entries <= 12
+        assert (await service.stats("bob")).entry_count <= 12
     await service.warm("bob")
-    assert 10 <= (await service.stats("bob")).entries <= 12
+    assert 10 <= (await service.stats("bob")).entry_count <= 12
 
 
 async def test_local_time_without_a_zone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +365,7 @@ async def test_past_timestamp_slips_in_behind_the_cursor(service: Service) -> No
     await service.follow("bob", "alice")
     noon = time.time_ns() // 1_000_000 - 3_600_000
     posted = [await service.post("alice", publish_time=at_ms(noon + 1_000 * n)) for n in range(10)]
-    first = await service.page("bob", size=5, start_log=True)
+    first = await service.page("bob", size=5, resumable=True)
     assert ids_of(first) == posted[:4:-1]
     slipped = await service.post("alice", publish_time=at_ms(noon + 7_500))
     ahead = await service.post("alice", publish_time=at_ms(noon + 2_500))

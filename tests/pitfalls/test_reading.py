@@ -97,7 +97,7 @@ async def test_page_zero_is_the_oldest_page(service: Service) -> None:
     page = await service.page("bob", size=5)
     assert ids_of(page) == posted[:5]
     outbox = await service.outbox_page("a2", page_size=2)
-    assert [one.id for one in outbox.activities] == [posted[0], posted[3]]
+    assert [one.activity.id for one in outbox.activities] == [posted[0], posted[3]]
 
 
 async def test_limit_of_minus_two_returns_everything(service: Service) -> None:
@@ -111,7 +111,7 @@ async def test_limit_of_zero_crashes(service: Service) -> None:
     posted = await follows_three(service, 10)
     assert ids_of(await service.page("bob", size=0)) == posted[:20]
     outbox = await service.outbox_page("a2", page_size=0)
-    assert [one.id for one in outbox.activities] == posted[0::3]
+    assert [one.activity.id for one in outbox.activities] == posted[0::3]
 
 
 async def test_limit_of_two_billion_returns_everything(service: Service) -> None:
@@ -329,7 +329,7 @@ async def test_missing_bodies_make_empty_pages_taken_for_the_end(
     await asyncio.gather(*(service.delete(one, "alice") for one in posted[:300]))
     first = await service.page("bob", size=10)
     assert ids_of(first) == []
-    assert first.end == PageEnd.PAGE_END_UNSPECIFIED
+    assert first.end == PageEnd.PAGE_END_MORE
     assert await service.feed("bob", size=10) == posted[300:]
     # Above an empty page at the top is what is newer, not what is older.
     assert ids_of(await service.page("bob", first.newer_page_token)) == []
@@ -408,7 +408,7 @@ async def test_trimmed_means_lost_for_good(serve: Serve) -> None:
     """A feed that is trimmed at 10 is read to the end of its outboxes, 40 each."""
     service = await serve(limits=SMALL)
     posted = await follows_three(service, 40)
-    assert (await service.stats("bob")).entries <= 12
+    assert (await service.stats("bob")).entry_count <= 12
     pages = [page async for page in service.walk("bob", size=9)]
     assert [one for page in pages for one in ids_of(page)] == posted
     assert pages[-1].end == FEED_END

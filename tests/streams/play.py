@@ -14,7 +14,7 @@ from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 
 from feedsvc.core import ids, keys
-from feedsvc.services.items import resume_bound
+from feedsvc.services.items import FeedQuery, outbox_bound
 from feedsvc.tokens import Tokens
 from tests.faults.history import Publish
 from tests.faults.lanes import CALL_SECONDS, PATIENCE_SECONDS, Calls, Lane, World, everything
@@ -35,8 +35,7 @@ from tests.streams.subscribers import (
     Poller,
     SlowSubscriber,
     Subscriber,
-    activity_events,
-    feed_events,
+    heard,
 )
 
 USERS = 12
@@ -245,11 +244,11 @@ def _logs(subject: Subject, shards: int) -> list[tuple[int, str]]:
 def _bound(subject: Subject) -> tuple[str, ...]:
     match subject.kind:
         case "feed":
-            return resume_bound(subject.name, "")
+            return FeedQuery(subject.name, "", "flat").resume_bound
         case "outbox":
-            return ("outbox log", subject.name, "")
+            return outbox_bound(subject.name, "", "flat")
         case "all":
-            return ("all log",)
+            return ("all log", "flat")
 
 
 async def _read_log(stage: StreamStage, tag: str, name: str) -> list[Logged]:
@@ -294,11 +293,7 @@ async def _replay(subject: Subject, token: str, front: Front, history: StreamHis
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     message = await call.read()
                     while left and message is not grpc.aio.EOF:
-                        events = (
-                            feed_events(message.events)
-                            if subject.kind == "feed"
-                            else activity_events(message.events)
-                        )
+                        events = heard(message)
                         token = message.resume_token
                         replay.events += tuple(events)
                         left -= {event.what for event in events}

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from activityfeed.client import reason
 from activityfeed.v1 import subscription_service_pb2 as pb
-from activityfeed.v1.feed_pb2 import FeedPage, PageEnd
+from activityfeed.v1.feed_pb2 import PageEnd
 from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 
 from tests.faults.history import NEVER
@@ -214,8 +214,7 @@ class FeedSubscriber(Subscriber):
         try:
             while True:
                 message = await self.read(call)
-                page = _page(message.page) if message.HasField("page") else None
-                one.hears(message.resume_token, feed_events(message.events), page)
+                one.hears(message.resume_token, heard(message), _page(message))
                 await self.rest()
         finally:
             call.cancel()
@@ -255,7 +254,7 @@ class OutboxSubscriber(Subscriber):
         try:
             while True:
                 message = await self.read(call)
-                one.hears(message.resume_token, activity_events(message.events))
+                one.hears(message.resume_token, heard(message))
         finally:
             call.cancel()
 
@@ -281,7 +280,8 @@ class Poller(Subscriber):
             if one.told is not None:
                 one.told.polled = True
             answer = await stub.GetFeedEvents(request, timeout=CALL_SECONDS)
-            one.hears(answer.resume_token, feed_events(answer.events))
+            begun = [] if request.resume_token else [Event("created")]
+            one.hears(answer.resume_token, begun + feed_events(answer.events))
             one.ends("left")
             if not answer.more:
                 await asyncio.sleep(POLL_SECONDS)
@@ -300,8 +300,8 @@ class GatewaySubscriber(Subscriber):
                 await self._add(call, one, server)
             while True:
                 message = await self.read(call)
-                if message.user:
-                    self._heard(by_user[message.user], message)
+                if message.subscription_id:
+                    self._heard(by_user[message.subscription_id], message)
                     leaving -= self._gone
                 for one in self.followers:
                     if one.told is None and one.subject.name not in leaving:
@@ -309,14 +309,15 @@ class GatewaySubscriber(Subscriber):
                 if not self.staying and not leaving and self.chance.random() < 0.1:
                     gone = self.chance.choice(self.followers).subject.name
                     leaving.add(gone)
-                    remove = pb.SubscribeFeedsRequest.Remove(user=gone)
+                    remove = pb.RemoveFeedSubscription(subscription_id=gone)
                     await self._send(call, pb.SubscribeFeedsRequest(remove=remove))
                     by_user[gone].ends("left")
         finally:
             call.cancel()
 
     async def _add(self, call: Any, one: Follower, server: str) -> None:
-        request = pb.SubscribeFeedRequest(user=one.subject.name, resume_token=one.token)
+        name = one.subject.name
+        request = pb.AddFeedSubscription(subscription_id=name, user=name, resume_token=one.token)
         if not one.token:
             request.initial_page_size = self.chance.choice([0, 100])
         one.opens(server, many=True)
@@ -330,7 +331,7 @@ class GatewaySubscriber(Subscriber):
     def _heard(self, one: Follower, message: pb.SubscribeFeedsResponse) -> None:
         if one.subject.name in self._gone:
             one.complain("told something after it was removed")
-        if message.removed:
+        if message.HasField("removed"):
             self._gone.add(one.subject.name)
         if one.told is None:
             return
@@ -340,8 +341,22 @@ class GatewaySubscriber(Subscriber):
                 one.complain(f"refused: {how}: {message.error.message}")
             one.ends(how)
             return
-        page = _page(message.page) if message.HasField("page") else None
-        one.hears(message.resume_token, feed_events(message.events), page)
+        one.hears(message.resume_token, heard(message), _page(message))
+
+
+def heard(message: Any) -> list[Event]:
+    """What a message of a stream tells."""
+    match message.WhichOneof("message"):
+        case "started":
+            kinds = {pb.SUBSCRIPTION_START_NEW: "created", pb.SUBSCRIPTION_START_RESET: "reset"}
+            kind = kinds.get(message.started.start)
+            return [Event(kind)] if kind else []
+        case "events" if isinstance(message.events, pb.FeedEvents):
+            return feed_events(message.events.events)
+        case "events":
+            return activity_events(message.events.events)
+        case _:
+            return []
 
 
 def feed_events(events: Iterable[pb.FeedEvent]) -> list[Event]:
@@ -350,10 +365,10 @@ def feed_events(events: Iterable[pb.FeedEvent]) -> list[Event]:
     for event in events:
         match kind := event.WhichOneof("event"):
             case "added":
-                activity = event.added.activity
+                activity = event.added.activity.activity
                 found.append(Event(kind, activity.id, int(activity.object.id)))
             case "removed":
-                found.append(Event(kind, event.removed.activity_id))
+                found.append(Event(kind, event.removed.item_id))
             case "source_changed":
                 change = event.source_changed
                 what = "followed" if change.following else "unfollowed"
@@ -369,7 +384,8 @@ def activity_events(events: Iterable[pb.ActivityEvent]) -> list[Event]:
     for event in events:
         match kind := event.WhichOneof("event"):
             case "added":
-                found.append(Event(kind, event.added.id, int(event.added.object.id)))
+                activity = event.added.activity
+                found.append(Event(kind, activity.id, int(activity.object.id)))
             case "removed":
                 found.append(Event(kind, event.removed.activity_id))
             case _:
@@ -377,6 +393,12 @@ def activity_events(events: Iterable[pb.ActivityEvent]) -> list[Event]:
     return found
 
 
-def _page(page: FeedPage) -> Page:
-    items = [Event("shown", i.activity.id, int(i.activity.object.id)) for i in page.items]
+def _page(message: Any) -> Page | None:
+    """The page that a message has."""
+    started = message.started
+    if not isinstance(started, pb.FeedSubscriptionStarted) or not started.HasField("page"):
+        return None
+    page = started.page
+    shown = [item.activity.activity for item in page.items]
+    items = [Event("shown", one.id, int(one.object.id)) for one in shown]
     return Page(tuple(items), page.end != PageEnd.PAGE_END_FEED_END)

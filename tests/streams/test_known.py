@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from activityfeed.v1.subscription_service_pb2 import (
-    SubscribeFeedRequest,
+    AddFeedSubscription,
     SubscribeFeedsRequest,
     SubscribeFeedsResponse,
 )
@@ -19,11 +19,11 @@ from feedsvc.core import keys
 from feedsvc.core import streams as streams_module
 from feedsvc.core.live import TOLD_A_TURN, Live
 from feedsvc.services.gateway import Gateway
-from feedsvc.services.items import resume_bound
+from feedsvc.services.items import FeedQuery
 from feedsvc.services.sender import Sender
 from feedsvc.tokens import Tokens
 from tests.faults.proxy import Proxy
-from tests.serving import Serve, Service, Stream, end_of, until
+from tests.serving import Serve, Service, Stream, end_of, said, until
 from tests.stores import Store
 
 #: Checkpoints, at which a stream reads its log unasked, do not come while a test runs.
@@ -87,7 +87,8 @@ async def test_checkpoint_while_the_log_is_read(store: Store, serve: Serve, tmp_
     async with slowly(store, tmp_path, SLOW / 3) as slow:
         for _ in range(15):
             resumed = await slow.subscribe("bob", stream.token)
-            assert (await resumed.message()).events
+            assert (await resumed.message()).HasField("started")
+            assert (await resumed.message()).HasField("events")
             await resumed.close()
 
 
@@ -144,7 +145,7 @@ async def test_last_message_of_a_stopping_server(serve: Serve) -> None:
     created = stream.token
     service.server.engine.live.drain(0.1)
     last = await stream.message()
-    assert (list(last.events), last.resume_token) == ([], created)
+    assert (last.HasField("heartbeat"), last.resume_token) == (True, created)
     assert (await end_of(stream)).reason == "DRAINING"
 
 
@@ -173,7 +174,10 @@ class SlowClient:
         pass
 
     async def write(self, message: bytes) -> None:
-        self.written.append(SubscribeFeedsResponse.FromString(message))
+        response = SubscribeFeedsResponse.FromString(message)
+        if response.HasField("started"):
+            return
+        self.written.append(response)
         await self._takes.acquire()
 
     def take(self) -> None:
@@ -203,10 +207,10 @@ async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> Non
 
     async def add(user: str) -> Any:
         """Adds a user; its reader, whose log is being read."""
-        add = SubscribeFeedRequest(user=user, resume_token=begun[user])
+        add = AddFeedSubscription(subscription_id=user, user=user, resume_token=begun[user])
         asks.put_nowait(SubscribeFeedsRequest(add=add))
-        await until(lambda: _true(any(one.tag.key[0] == user for one in followed.readers)))
-        (reader,) = (one for one in followed.readers if one.tag.key[0] == user)
+        await until(lambda: _true(any(one.tag.id == user for one in followed.readers)))
+        (reader,) = (one for one in followed.readers if one.tag.id == user)
         return reader
 
     with engine.live.stream() as followed:
@@ -225,18 +229,19 @@ async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> Non
             client.take()
             await until(lambda: _true(len(client.written) == 2))
             await until(lambda: _true(all(int(r.place.split("-")[0]) > 200 for r in others)))
-            while sum(len(message.events) for message in client.written) < 3 * EVENTS:
+            while sum(len(message.events.events) for message in client.written) < 3 * EVENTS:
                 client.take()
                 await asyncio.sleep(0)
             running.cancel()
             await asyncio.wait([running])
     told: dict[str, list[str]] = {user: [] for user in users}
     for message in client.written:
-        told[message.user] += [event.added.activity.id for event in message.events]
-        bound = resume_bound(message.user, "")
+        name = message.subscription_id
+        told[name] += [what for _, what in said(message)]
+        bound = FeedQuery(name, "", "flat").resume_bound
         (place,) = tokens.read_logs(message.resume_token, 1, *bound)
         # The log's first entry says that it began.
-        assert int(place.split("-")[0]) == 1 + len(told[message.user])
+        assert int(place.split("-")[0]) == 1 + len(told[name])
     assert told == posted
 
 

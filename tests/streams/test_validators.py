@@ -94,7 +94,7 @@ def replay(token: str, *events: Event, lost: bool = False, subject: Subject = FE
 
 
 #: What bob's log held, and the places of tokens in it.
-LOGGED = [Logged("p0", "created", ""), *(Logged(f"p{n}", "added", str(100 * n)) for n in (1, 2))]
+LOGGED = [Logged("p0", "started", ""), *(Logged(f"p{n}", "added", str(100 * n)) for n in (1, 2))]
 PLACES = {"t0": "p0", "t1": "p1", "t2": "p2", "n0": "gone"}
 
 

@@ -1,6 +1,7 @@
 """Answers put together from stored bytes are what serialising them field by field would give."""
 
 import struct
+import zlib
 
 import pytest
 from activityfeed.v1.activity_pb2 import (
@@ -9,8 +10,9 @@ from activityfeed.v1.activity_pb2 import (
     Activity,
     Attachment,
     Ref,
+    ViewedActivity,
 )
-from activityfeed.v1.feed_pb2 import FeedItem, FeedPage
+from activityfeed.v1.feed_pb2 import FeedItem
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,51 +63,96 @@ ACTIVITY_IDS = st.builds(
 )
 
 
-def with_id(activity: Activity, activity_id: int) -> Activity:
+NOW_MS = 1_700_000_000_123
+
+
+def framed(activity: Activity) -> bytes:
+    """The frame of an activity, which stays as it is."""
+    sent = Activity()
+    sent.CopyFrom(activity)
+    return wire.framed(sent, NOW_MS).frame
+
+
+def shown(activity: Activity, activity_id: int) -> Activity:
     """The activity that answers show, made field by field."""
-    shown = Activity()
-    shown.CopyFrom(activity)
-    shown.id = str(activity_id)
-    if not shown.HasField("publish_time"):
-        shown.publish_time.FromMilliseconds(ids.ms_of(activity_id))
-    return shown
+    made = Activity()
+    made.CopyFrom(activity)
+    made.id = str(activity_id)
+    made.etag = "v1"
+    if made.HasField("publish_time"):
+        made.create_time.FromMilliseconds(NOW_MS)
+    else:
+        made.publish_time.FromMilliseconds(ids.ms_of(activity_id))
+        made.create_time.FromMilliseconds(ids.ms_of(activity_id))
+    return made
+
+
+def item(activity: Activity, activity_id: int, via: list[str]) -> FeedItem:
+    return FeedItem(
+        item_id=str(activity_id),
+        sort_key=activity_id.to_bytes(8),
+        via=via,
+        activity=ViewedActivity(activity=shown(activity, activity_id)),
+    )
 
 
 @given(activities(), ACTIVITY_IDS)
-def test_a_stored_activity_is_shown_with_its_id_and_time(
+def test_a_stored_activity_is_shown_with_all_that_the_service_gives(
     activity: Activity, activity_id: int
 ) -> None:
-    frame = wire.frame(activity)
+    frame = framed(activity)
     assert Activity.FromString(wire.body(frame)) == activity
-    shown = Activity.FromString(wire.activity(activity_id, frame))
-    assert shown == with_id(activity, activity_id)
+    expected = shown(activity, activity_id)
+    assert Activity.FromString(wire.activity(activity_id, frame)) == expected
+    viewed = ViewedActivity.FromString(wire.viewed_activity(activity_id, frame))
+    assert viewed == ViewedActivity(activity=expected)
+
+
+@given(activities(), ACTIVITY_IDS, st.integers(2, 65_535))
+def test_the_etag_is_another_one_after_each_change(
+    activity: Activity, activity_id: int, revision: int
+) -> None:
+    frame = framed(activity)
+    changed = frame[:7] + revision.to_bytes(2) + frame[9:]
+    etags = {Activity.FromString(wire.activity(activity_id, one)).etag for one in (frame, changed)}
+    assert etags == {"v1", f"v{revision}"}
+
+
+@given(activities(), TIMES)
+def test_activities_are_the_same_whenever_they_were_done(
+    activity: Activity, time: Timestamp
+) -> None:
+    other = Activity()
+    other.CopyFrom(activity)
+    other.publish_time.CopyFrom(time)
+    assert wire.framed(other, NOW_MS).compared == wire.framed(activity, NOW_MS + 1).compared
 
 
 @given(st.lists(st.tuples(ACTIVITY_IDS, activities()), max_size=4))
 def test_items_are_put_together_as_messages_would_be(found: list[tuple[int, Activity]]) -> None:
-    raw = b"".join(wire.feed_item(one, wire.frame(activity)) for one, activity in found)
-    assert FeedPage.FromString(raw) == FeedPage(
-        items=[
-            FeedItem(activity=with_id(activity, one), via=[activity.actor])
-            for one, activity in found
-        ]
-    )
+    for one, activity in found:
+        made = FeedItem.FromString(wire.feed_item(one, framed(activity)))
+        assert made == item(activity, one, [activity.actor])
 
 
 @given(activities(), ACTIVITY_IDS, st.lists(NAMES, min_size=1, max_size=4))
 def test_an_item_may_have_several_routes(
     activity: Activity, activity_id: int, via: list[str]
 ) -> None:
-    raw = wire.feed_item_via(activity_id, wire.frame(activity), via)
-    item = FeedItem(activity=with_id(activity, activity_id), via=via)
-    assert FeedPage.FromString(raw) == FeedPage(items=[item])
+    made = FeedItem.FromString(wire.feed_item_via(activity_id, framed(activity), via))
+    assert made == item(activity, activity_id, via)
 
 
 @given(activities())
 def test_the_header_says_what_scripts_and_readers_ask_for(activity: Activity) -> None:
-    frame = wire.frame(activity)
-    version, flags, header, begin, end = struct.unpack_from(">BBBHH", frame)
-    assert (version, header) == (wire.VERSION, 7)
+    frame = framed(activity)
+    head, *hashes = struct.unpack_from(">9s4I", frame)
+    version, flags, header, begin, end, revision = struct.unpack(">BBBHHH", head)
+    assert (version, revision) == (wire.VERSION, 1)
+    assert header == 25 + 6 * activity.HasField("publish_time")
+    about = f"id\0{activity.object.id}" if activity.HasField("object") else ""
+    texts = (activity.verb, activity.actor, about, f"{activity.verb}\0{about}")
+    assert hashes == [zlib.crc32(text.encode()) for text in texts]
     assert bool(flags & wire.HAS_TIME) == activity.HasField("publish_time")
     assert wire.has_to(frame) == bool(activity.to)
     body = frame[header:]
@@ -124,4 +171,4 @@ def test_varints_are_those_of_the_wire(number: int) -> None:
 @pytest.mark.parametrize("length", [1, 126, 127, 128, 129, 130, 256])
 def test_names_of_every_length_are_read_back(length: int) -> None:
     activity = Activity(actor="a" * length, external_id="e" * length)
-    assert wire.actor(wire.frame(activity)) == activity.actor
+    assert wire.actor(framed(activity)) == activity.actor
