@@ -80,6 +80,7 @@ func run(server, configFile string, publishing time.Duration) error {
 
 	feed := newKept()
 	following, stop := context.WithCancel(ctx)
+	defer stop()
 	var done sync.WaitGroup
 	done.Add(1)
 	go func() {
