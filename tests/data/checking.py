@@ -78,7 +78,8 @@ class Check:
             self.differs(where, f"not in the files: {activity}")
             return -1
         expected = self._expected(events[number])
-        expected.id = activity.id
+        expected.id, expected.etag = activity.id, "v1"
+        expected.create_time.CopyFrom(activity.create_time)
         if not expected.external_id:
             expected.external_id = activity.external_id or "one of its own"
         if activity != expected:
