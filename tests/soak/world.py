@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 from activityfeed import FeedClient
+from activityfeed.admin.v1.admin_service_pb2 import GetFanoutStatusRequest
 from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
@@ -26,13 +27,15 @@ AUTHORS = [f"author:{number}" for number in range(100)]
 TOPICS = [f"topic:{number}" for number in range(32)]
 FOLLOWED = 20
 SUBSCRIBERS, READERS = 40, 4
+#: Deliveries that wait, at which no more is published.
+WAITING = 200
 #: Seconds between looks.
 LOOK_SECONDS = 2.0
 #: Everything that has an end has it soon.
 SETTINGS = {
-    "feed-cap": 50,
+    "feed-cap": 20,
     "feed-slack": 5,
-    "outbox-cap": 60,
+    "outbox-cap": 30,
     "feed-ttl": 8,
     "request-ttl": 8,
     "delivery-ttl": 5,
@@ -104,6 +107,8 @@ class World:
         self._rate = rate
         self._chance = random.Random(1)
         self._numbers = itertools.count()
+        self._room = asyncio.Event()
+        """Set while few deliveries are waiting: a queue that fills up to its bound is no leak."""
         self.published = 0
         self.streams = 0
 
@@ -117,6 +122,7 @@ class World:
         """All that goes on, each without an end."""
         return [  # type: ignore[return-value]
             self._publish(),
+            self._look_at_the_queue(),
             self._churn(),
             *(self._read() for _ in range(READERS)),
             *(self._subscribe() for _ in range(SUBSCRIBERS)),
@@ -126,22 +132,34 @@ class World:
         due, slots = time.monotonic(), asyncio.Semaphore(32)
 
         async def publish(activity: Activity) -> None:
-            async with slots:
+            try:
                 await self._client.activities.PublishActivity(
                     PublishActivityRequest(activity=activity)
                 )
-                self.published += 1
+            finally:
+                slots.release()
+            self.published += 1
 
         async with asyncio.TaskGroup() as group:
             while True:
-                due += 1 / self._rate
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                # What was held up is not made up for.
+                due = max(due + 1 / self._rate, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+                await self._room.wait()
+                await slots.acquire()
                 number = next(self._numbers)
                 to = self._chance.sample(TOPICS, 16) if number % 2 else []
                 activity = Activity(actor=self._chance.choice(AUTHORS), verb="post", to=to)
                 if number % 10 == 0:
                     activity.external_id = f"external:{number}"
                 group.create_task(publish(activity))
+
+    async def _look_at_the_queue(self) -> None:
+        """Hold publishing up while the workers are behind."""
+        while True:
+            status = await self._client.admin.GetFanoutStatus(GetFanoutStatusRequest())
+            (self._room.set if status.open_count < WAITING else self._room.clear)()
+            await asyncio.sleep(0.2)
 
     async def _churn(self) -> None:
         """Edges come and go."""
