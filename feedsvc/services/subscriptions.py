@@ -1,7 +1,7 @@
 """SubscriptionService: streams that follow logs, and the same by polling."""
 
 import contextlib
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable, Iterator, Sequence
 from typing import Any
 
 from activityfeed.v1 import subscription_service_pb2 as pb
@@ -10,13 +10,16 @@ from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceSer
 from feedsvc.config import Config
 from feedsvc.core.engine import Engine
 from feedsvc.core.live import LogLost
-from feedsvc.core.streams import Entry, Stream, StreamOver
+from feedsvc.core.streams import Entry, Found, Reader, Stream, StreamOver
 from feedsvc.errors import Draining, FeedError, StreamExpired, TooManyStreams
 from feedsvc.services.gateway import Gateway
 from feedsvc.services.items import FeedQuery, view_name
 from feedsvc.services.sender import Sender
 from feedsvc.services.subjects import AllSubject, FeedSubject, OutboxSubject, Subject
 from feedsvc.tokens import Tokens
+
+Told = tuple[int, list[Entry], list[bytes]]
+"""Of a log that was read: its number, its entries, and the event of each."""
 
 
 # Handlers are coroutines that write, not generators: the `finally` of a generator may run in
@@ -137,16 +140,10 @@ class SubscriptionService(SubscriptionServiceServicer):
             try:
                 found = await stream.next()
             except StreamOver:
-                await send(subject.heartbeat())
+                if not resuming:  # else it is not known whether the logs reach back to the token
+                    await send(subject.heartbeat())
                 raise
-            told: list[tuple[int, list[Entry], list[bytes]]] = []
-            for reader, entries in found:
-                if isinstance(entries, LogLost):
-                    raise await subject.expired() from None
-                if isinstance(entries, Exception):
-                    raise entries
-                if entries:
-                    told.append((reader.tag, entries, await subject.events(entries)))
+            told = await self._told(subject, found)
             if resuming and found:
                 resuming = False
                 await send(subject.beginning(pb.SUBSCRIPTION_START_RESUMED))
@@ -155,3 +152,15 @@ class SubscriptionService(SubscriptionServiceServicer):
             # A heartbeat's token says that until now nothing has happened, and so follows a read.
             if found and send.quiet and stream.all_read:
                 await send(subject.heartbeat())
+
+    async def _told(self, subject: Subject, found: Sequence[tuple[Reader, Found]]) -> list[Told]:
+        """What is to be sent of what was read. Raises the error that ends the stream."""
+        told: list[Told] = []
+        for reader, entries in found:
+            if isinstance(entries, LogLost):
+                raise await subject.expired() from None
+            if isinstance(entries, Exception):
+                raise entries
+            if entries:
+                told.append((reader.tag, entries, await subject.events(entries)))
+        return told

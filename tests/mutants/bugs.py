@@ -1149,8 +1149,8 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                "                await send(subject.heartbeat())\n                raise\n",
-                "                raise\n",
+                "                    await send(subject.heartbeat())\n                raise\n",
+                "                    pass\n                raise\n",
             ),
         ),
         (f"{KNOWN}::test_last_message_of_a_stopping_server",),

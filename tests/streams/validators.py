@@ -206,7 +206,9 @@ def ends_say_where(history: StreamHistory) -> Found:
     """A stream that its server ends says last where it was."""
     for told in history.told:
         # One of many may not have been added yet.
-        said = not told.messages[-1].events if told.messages else told.many or told.polled
+        # One that ends before it was resumed has nothing to say: its client has the token.
+        silent = told.many or told.polled or bool(told.token)
+        said = not told.messages[-1].events if told.messages else silent
         if told.how in SAID_WHERE and not said:
             text = f"{told.subscriber}'s stream ended with {told.how} and no checkpoint"
             yield text, told.subject, ()
