@@ -32,7 +32,7 @@ test-slow: $(SETUP) ## Run the tests that take minutes.
 	@$(BIN)/pytest -q -n auto --dist worksteal -m slow
 
 test-mutants: $(SETUP) ## Put past bugs back, one at a time, and see the tests fail.
-	@$(BIN)/python tests/mutants
+	@$(BIN)/python -m tests.mutants
 
 faults: $(SETUP) ## Break the service at random and judge it, SECONDS=600 long, by a SEED.
 	@tests/faults/install-faketime

@@ -1,8 +1,8 @@
-"""Puts known bugs back, one at a time, and shows that the tests notice each.
+"""Put known bugs back, one at a time, and show that the tests notice each.
 
-``python tests/mutants [NAME ...]``: for each bug a copy of the project is made, the bug is put in,
-and the tests that should notice are run. Exits 1 if a bug went unnoticed. First they must pass
-without any bug.
+``python -m tests.mutants [NAME ...]`` makes a copy of the project for each bug, puts the bug in,
+and runs the tests that should notice it. Exits with 1 if a bug went unnoticed. The same tests must
+first pass without any bug.
 """
 
 import shutil
@@ -12,10 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from bugs import BUGS, Bug
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+from tests.mutants.bugs import BUGS, Bug
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds after which a bug that makes the tests hang has been noticed.

@@ -1,0 +1,321 @@
+"""Known bugs of fan-out: jobs, workers, pushes and flips."""
+
+from tests.mutants.bugs.bug import Bug
+from tests.mutants.bugs.where import (
+    BATCHING,
+    CELEBRITIES,
+    DEEP,
+    FAIRNESS,
+    JOBS,
+    LOST,
+    NEIGHBOURS,
+    OVERTAKEN,
+    PAIRS,
+    PUBLISH_AND_PULL,
+    PUSH_AGAIN,
+    REPLACED,
+)
+
+BUGS = (
+    Bug(
+        "flip-without-epoch",
+        "an edge is flipped to PUSH by a merge that was read for an earlier edge",
+        (
+            (
+                "core/lua/settle.lua",
+                "if redis.call('HGET', key(EDGES, follower), followee) ~= ARGV[3] "
+                "then return 0 end\n",
+                "",
+            ),
+        ),
+        (OVERTAKEN,),
+    ),
+    Bug(
+        "told-only-when-new-in-the-feed",
+        "the live log is told only what the stored feed did not hold: a rebuild swallows events",
+        (
+            (
+                "core/lua/lib/push.lua",
+                "if any_live and leased(follower)",
+                "if any_live and outcome ~= PRESENT and leased(follower)",
+            ),
+        ),
+        (PAIRS,),
+    ),
+    Bug(
+        "push-not-idempotent",
+        "a push appends, whether the feed holds the id or not",
+        (
+            (
+                "core/lua/lib/push.lua",
+                "feed_insert(follower, id, author, newest)",
+                "(redis.call('RPUSHX', cache_key(FEED, follower), id) > 0 and ADDED or COLD), 1",
+            ),
+        ),
+        (f"{PAIRS}[valkey-push_again+rebuild]", PUSH_AGAIN),
+    ),
+    Bug(
+        "checkpoint-before-push",
+        "a job's place is noted before its followers have been pushed to",
+        (
+            (
+                "core/fanout.py",
+                "        scope, last = shards, list[Arg]()\n",
+                "        for shard in shards:\n"
+                "            places[shard] = ''\n"
+                "        scope, last = shards, list[Arg]()\n",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "push-by-what-it-knew",
+        "a push goes by the incarnation that its process knows: it ends leases of users "
+        "who are live in a newer one",
+        (
+            (
+                "core/lua/push.lua",
+                "  use(KEYS[i])\n  results[i], budget = push(",
+                "  use(KEYS[i])\n  INCARNATION = ARGV[4 + shards + i]\n"
+                "  results[i], budget = push(",
+            ),
+            ("core/lua/push.lua", "local rest = 5 + shards", "local rest = 5 + 2 * shards"),
+            (
+                "core/fanout.py",
+                '            *[places.get(shard, "-inf") for shard in shards],\n'
+                "            *last,\n",
+                '            *[places.get(shard, "-inf") for shard in shards],\n'
+                "            *[store.incarnations[shard] for shard in shards],\n"
+                "            *last,\n",
+            ),
+            (
+                "core/lua/live_open.lua",
+                "  log_close(entity) -- whatever may be left of one that lost its lease\n",
+                "",
+            ),
+        ),
+        (LOST,),
+    ),
+    Bug(
+        "jobs-by-what-their-process-knew",
+        "a worker that has not heard of a loss takes a job again and again until it is set aside",
+        (
+            (
+                "core/jobs.py",
+                "_taken(fields, worker, shard, era.decode())",
+                "_taken(fields, worker, shard, store.eras[shard])",
+            ),
+        ),
+        (f"{LOST}::test_push_by_who_does_not_know_of_a_loss_reaches_live_users",),
+    ),
+    Bug(
+        "lost-job-waits-for-its-lease",
+        "what a server began before it heard of a loss waits until its lease has run out",
+        (
+            (
+                "core/fanout.py",
+                '            await self._jobs.spill(job, incarnation, Progress(), "queued")\n',
+                "",
+            ),
+        ),
+        (f"{REPLACED}::test_delivery_after_all_is_lost_waits_for_no_lease",),
+    ),
+    Bug(
+        "spilled-is-forgotten",
+        "what a publish did not reach itself is called done",
+        (
+            (
+                "core/lua/job_spill.lua",
+                "job_queue(ARGV[1], incarnation_is(ARGV[2])",
+                "if true then return 1 end job_queue(ARGV[1], incarnation_is(ARGV[2])",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "nobody-takes-over",
+        "the job of a dead worker stays its own",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "  for _, name in ipairs(overdue(RUNNING)) do take_over(name) end\n",
+                "",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "low-shards-first",
+        "workers take jobs from the first shards until they have enough",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "    if #taken < most and take(i) then next_turns[#next_turns + 1] = i end\n",
+                "    while #taken < most and take(i) do end\n",
+            ),
+            ("core/worker.py", "self._first = (taken[-1].shard + 1) % count", "self._first = 0"),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "authors-wait-for-each-other",
+        "the jobs of a shard are taken author after author",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "        redis.call('LMOVE', AUTHORS, AUTHORS, 'LEFT', 'RIGHT')\n      else\n",
+                "        redis.call('EXISTS', AUTHORS)\n      else\n",
+            ),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "author-holds-all-slots",
+        "all jobs that a process has at a time may be of one author",
+        (("core/worker.py", "JOBS_OF_AN_AUTHOR = 64, 8", "JOBS_OF_AN_AUTHOR = 64, 64"),),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "calls-first-come-first-served",
+        "connections are lent in the order of arrival: many jobs of one author hold up the others",
+        (
+            (
+                "core/turns.py",
+                "self._waiting.setdefault(author, deque())",
+                "self._waiting.setdefault('', deque())",
+            ),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "backlog-starves-takeover",
+        "jobs of dead processes are looked for only while there is room for more jobs",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "  sweep(DUE, overdue(DUE))\n",
+                "  if redis.call('EXISTS', TAG .. 'A') == 1 then most = most - 4 end\n"
+                "  if most > 0 then sweep(DUE, overdue(DUE)) end\n",
+            ),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "waiting-is-failing",
+        "each time a job is taken counts as a failure, though the store was away",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "      redis.call('HSET', record, 'worker', worker)\n",
+                "      redis.call('HSET', record, 'worker', worker)\n"
+                "      redis.call('HINCRBY', record, 'tries', 1)\n",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "cut-off-is-dead",
+        "a worker that was cut off from the store counts as one that its job has killed",
+        (
+            (
+                "core/lua/job_leave.lua",
+                "  if tonumber(tries) > 0 then redis.call('HINCRBY', record, 'tries', -1) end\n",
+                "",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "deadline-in-the-future",
+        "after the clock was set back, what was begun before waits until it is that late again",
+        (
+            (
+                "core/lua/jobs_take.lua",
+                "  if found[1] then return found end\n",
+                "  if true then return found end\n",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "places-mixed",
+        "how far pushing came is taken for how far telling came, when a flip comes between",
+        (("core/jobs.py", '"tell" if source.pulled else "push"', '"push"'),),
+        (PUBLISH_AND_PULL,),
+    ),
+    Bug(
+        "pull-before-the-edges",
+        "pushing to a new celebrity's followers ends before they read for themselves",
+        (("core/lua/flip_begin.lua", "(pull and '>' or '<')", "(pull and 'P' or '<')"),),
+        (CELEBRITIES,),
+    ),
+    Bug(
+        "always-a-celebrity",
+        "once a celebrity, always a celebrity",
+        (("core/flips.py", "followers < limits.celebrity_lower", "followers < 0"),),
+        (CELEBRITIES,),
+    ),
+    Bug(
+        "done-across-a-loss",
+        "a job is called done although the store has lost what was done of it",
+        (
+            (
+                "core/lua/lib/jobs.lua",
+                "return (redis.call('HGET', TALLIES, 'era') or '') == expected end",
+                "return expected ~= nil end",
+            ),
+        ),
+        (LOST,),
+    ),
+    Bug(
+        "audience-by-the-shards-of-a-call",
+        "a push to many followers in few shards is taken for a cheap one",
+        (
+            (
+                "core/fanout.py",
+                "        return most if followers is None else min(most, ",
+                "        return 10 * shards if followers is None else min(most, ",
+            ),
+        ),
+        (f"{BATCHING}::test_a_push_costs_what_it_may_reach_until_its_audience_is_known",),
+    ),
+    Bug(
+        "each-waits-for-itself",
+        "each job that is waited for is looked at by a call of its own",
+        (("core/watch.py", "256, 64", "256, 1"),),
+        (f"{NEIGHBOURS}::test_all_who_wait_for_deliveries_share_one_look",),
+    ),
+    Bug(
+        "waiting-fails-with-the-store",
+        "a store that does not answer for a while fails those who wait for deliveries",
+        (
+            (
+                "core/watch.py",
+                "            except StoreUnavailable:\n                pass",
+                "            except StoreUnavailable as away:\n"
+                "                for watched in self._watched.values():\n"
+                "                    watched.ended.set_exception(away)",
+            ),
+        ),
+        (f"{NEIGHBOURS}::test_a_store_that_is_away_does_not_fail_who_waits",),
+    ),
+    Bug(
+        "deep-segment-outlives-a-settled-edge",
+        "deep pages lack what somebody did who is followed since",
+        (("core/lua/settle.lua", "redis.call('DEL', cache_key(DEEP, follower))\n", ""),),
+        (f"{DEEP}::test_deep_page_outlives_a_change",),
+    ),
+    Bug(
+        "deep-segment-outlives-a-flip",
+        "a deep segment keeps what the outbox of a celebrity has let go",
+        (
+            (
+                "core/lua/flip.lua",
+                "if redis.call('SADD', pulled, entity) == 1 then "
+                "redis.call('DEL', cache_key(DEEP, follower)) end",
+                "redis.call('SADD', pulled, entity)",
+            ),
+        ),
+        (f"{DEEP}::test_deep_page_shows_what_a_celebritys_outbox_has_let_go",),
+    ),
+)

@@ -1,0 +1,188 @@
+"""Known bugs of following."""
+
+from tests.mutants.bugs.bug import Bug
+from tests.mutants.bugs.where import CELEBRITIES, COSTS, LOST, MODEL, NO_MORE, PAIRS, REPLACED
+
+BUGS = (
+    Bug(
+        "rank-positions",
+        "a fan-out goes on by rank: an unfollow moves a follower over the edge of a chunk",
+        (
+            (
+                "core/lua/lib/followers.lua",
+                "'(' .. position, '+inf', 'LIMIT', 0, count)",
+                "'-inf', '+inf', 'LIMIT', tonumber(position) or 0, count)",
+            ),
+            (
+                "core/lua/lib/push.lua",
+                "{redis.call('ZSCORE', key(FOLLOWERS, author), followers[i - 1]), delivered",
+                "{tostring((tonumber(position) or 0) + i - 1), delivered",
+            ),
+            (
+                "core/lua/lib/push.lua",
+                "redis.call('ZSCORE', key(FOLLOWERS, author), followers[budget])",
+                "tostring((tonumber(position) or 0) + budget)",
+            ),
+        ),
+        (PAIRS,),
+    ),
+    Bug(
+        "few-left-behind",
+        "when few followers become many, those that were few are not taken along",
+        (("core/lua/lib/followers.lua", "ipairs(names_of(numbers)) do", "ipairs({}) do"),),
+        (MODEL, "tests/unit/test_followers.py"),
+    ),
+    Bug(
+        "follow-shows-nothing",
+        "following a warm feed writes PUSH at once: what the followee did before is missing",
+        (
+            (
+                "core/lua/follow.lua",
+                "redis.call('SADD', pulled, followee)",
+                "redis.call('SISMEMBER', pulled, followee)",
+            ),
+        ),
+        (MODEL,),
+    ),
+    Bug(
+        "bitmap-after-edge",
+        "the followee's shard learns of the follower after the edge is there",
+        (
+            (
+                "core/edges.py",
+                "modes = await self._mark("
+                "{(wanted[one].followee, shard) for one, shard in shards.items()})",
+                "modes = {new.followee: b'' for new in wanted}",
+            ),
+            (
+                "core/edges.py",
+                "        return results\n\n    async def _make(",
+                "        await self._mark("
+                "{(one.followee, self._shard(one.follower)) for one in wanted})\n"
+                "        return results\n\n    async def _make(",
+            ),
+        ),
+        (PAIRS,),
+    ),
+    Bug(
+        "ghost-after-unfollow",
+        "unfollowing leaves the stored feed as it is",
+        (("core/lua/unfollow.lua", "  redis.call('DEL', cache_key(FEED, follower))\n", ""),),
+        (MODEL,),
+    ),
+    Bug(
+        "unfollow-leaves-the-index",
+        "a post in flight comes back after an unfollow: the index still names the follower",
+        (
+            (
+                "core/lua/unfollow.lua",
+                "  followers_remove(followee, follower)\n",
+                "",
+            ),
+        ),
+        (MODEL,),
+    ),
+    Bug(
+        "stale-for-good",
+        "an edge that is refused as stale does not make its server look at the store again",
+        (
+            ("core/edges.py", "            await self._store.greet_again()\n", ""),
+            ("core/store.py", "            if member.eras != known:\n", "            if False:\n"),
+        ),
+        (f"{REPLACED}::test_all_is_lost_and_all_goes_on",),
+    ),
+    Bug(
+        "push-after-the-edges",
+        "a celebrity is one no more, and its followers are flipped before it is pushed again",
+        (("core/sources.py", 'self.mode[:1] == "P"', 'self.mode[:1] in ("P", "<")'),),
+        (NO_MORE,),
+    ),
+    Bug(
+        "new-follower-of-a-celebrity",
+        "who follows a celebrity is given a PUSH edge",
+        (
+            (
+                "core/lua/follow.lua",
+                "local pull = celebrity:sub(1, 1) == 'P'",
+                "local pull = false",
+            ),
+        ),
+        (CELEBRITIES,),
+    ),
+    Bug(
+        "late-shard",
+        "a shard whose first follower comes after the flip has never heard of it",
+        (("core/lua/follow.lua", "if mode:find('^[>P]')", "if mode:find('^[X]')"),),
+        (CELEBRITIES,),
+    ),
+    Bug(
+        "mark-lost",
+        "an edge is made although the store has lost the mark of its shard",
+        (
+            (
+                "core/lua/follow.lua",
+                "if (redis.call('HGET', TALLIES, 'era') or '') ~= ARGV[1] "
+                "then return 'stale' end\n",
+                "",
+            ),
+        ),
+        (LOST,),
+    ),
+    Bug(
+        "bucket-guessed",
+        "the count of buckets of one shard is taken for that of another",
+        (
+            (
+                "core/lua/lib/followers.lua",
+                "    if numbers then return bucket, numbers end\n",
+                "    do return bucket, numbers end\n",
+            ),
+        ),
+        (
+            "tests/unit/test_followers.py"
+            "::test_followers_are_found_where_shards_have_other_numbers_of_buckets",
+        ),
+    ),
+    Bug(
+        "following-read-for-each-page",
+        "each page of what somebody follows reads all of it",
+        (
+            (
+                "core/following.py",
+                "            if entity in self._kept:\n",
+                "            if not entity:\n",
+            ),
+        ),
+        (COSTS,),
+    ),
+    Bug(
+        "following-kept-without-asking",
+        "a list of edges that is kept is shown though an edge has changed since",
+        (("core/following.py", "                    and kept.generation == generation\n", ""),),
+        (COSTS,),
+    ),
+    Bug(
+        "following-kept-over-a-loss",
+        "a list of edges that the store has lost is shown when its generation comes back",
+        (
+            (
+                "core/following.py",
+                "                    and kept.era == self._store.eras[shard]\n",
+                "",
+            ),
+        ),
+        (COSTS,),
+    ),
+    Bug(
+        "followers-full-pages-of-each-shard",
+        "a page of followers reads a whole page in each shard",
+        (
+            (
+                "core/edges.py",
+                "chunk = min(most, 4 + 2 * most // max(1, len(shards)))",
+                "chunk = most",
+            ),
+        ),
+        (COSTS,),
+    ),
+)

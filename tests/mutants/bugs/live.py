@@ -1,0 +1,269 @@
+"""Known bugs of live logs and streams."""
+
+from tests.mutants.bugs.bug import Bug
+from tests.mutants.bugs.where import (
+    CELEBRITIES,
+    FAILOVER,
+    KNOWN,
+    LIVE,
+    LOST,
+    PAIRS,
+    PITFALLS,
+    SUBSCRIPTIONS,
+    TELLING,
+)
+
+BUGS = (
+    Bug(
+        "told-twice",
+        "a repeated delivery is told to the live log again",
+        (
+            (
+                "core/lua/lib/live.lua",
+                "  if redis.call('SISMEMBER', before, mark) == 1 or redis.call('SADD', seen, mark) "
+                "== 0 then return 0 end\n",
+                "  redis.call('SADD', seen, mark)\n",
+            ),
+        ),
+        (PAIRS,),
+    ),
+    Bug(
+        "log-without-a-lease",
+        "a log that lost its lease locks its user out until it expires",
+        (
+            (
+                "core/lua/live_open.lua",
+                "  log_close(entity) -- whatever may be left of one that lost its lease\n",
+                "",
+            ),
+        ),
+        (f"{LOST}::test_log_without_a_lease_is_begun_anew",),
+    ),
+    Bug(
+        "listener-stays",
+        "the listener stays with the demoted primary, which hears the same, but late",
+        (("core/live.py", "if subscribed and not receivers:", "if False:"),),
+        (f"{FAILOVER}::test_address_that_is_pointed_elsewhere_is_followed",),
+    ),
+    Bug(
+        "deaf",
+        "a channel for wake-ups that stalls without breaking is not noticed",
+        (
+            (
+                "core/live.py",
+                "                except TimeoutError:\n                    return\n",
+                "                except TimeoutError:\n                    pass\n",
+            ),
+            ("core/live.py", "if subscribed and not receivers:", "if False:"),
+        ),
+        (f"{PITFALLS}/test_background.py::test_stalled_channel_is_noticed",),
+    ),
+    Bug(
+        "celebrities-are-never-live",
+        "those who follow a celebrity live hear nothing of it",
+        (
+            (
+                "core/lua/tell.lua",
+                "local function tell_one(entity)\n",
+                "local function tell_one(entity)\n  if true then return end\n",
+            ),
+        ),
+        (CELEBRITIES,),
+    ),
+    Bug(
+        "telling-by-all-who-are-live",
+        "a delete looks at every live entity of a shard, however few follow the author",
+        (
+            (
+                "core/lua/tell.lua",
+                "side = followers_count(author) < live and 'w' or 'v'",
+                "side = 'v'",
+            ),
+        ),
+        (TELLING,),
+    ),
+    Bug(
+        "telling-by-all-followers",
+        "telling a celebrity's followers looks at every follower, however few are live",
+        (
+            (
+                "core/lua/tell.lua",
+                "side = followers_count(author) < live and 'w' or 'v'",
+                "side = 'w'",
+            ),
+        ),
+        (TELLING,),
+    ),
+    Bug(
+        "telling-changes-sides",
+        "which side telling goes through is chosen anew for each chunk",
+        (
+            ("core/lua/tell.lua", "if side == '-' then", "if true then"),
+            (
+                "core/lua/tell.lua",
+                "    position = side .. position\n",
+                "    position = side .. (position == '-inf' and position or position:sub(2))\n",
+            ),
+        ),
+        (TELLING,),
+    ),
+    Bug(
+        "lease-moves-back",
+        "a lease that is renewed after the clock was set back is passed over",
+        (("core/lua/lib/live.lua", "'ZADD', LIVE, 'GT', string", "'ZADD', LIVE, string"),),
+        (TELLING,),
+    ),
+    Bug(
+        "heard-only-after-the-first-read",
+        "a stream reads its log and then registers for wake-ups: what happens between is not told",
+        (
+            (
+                "core/streams.py",
+                "        self._live.add(reader)\n        self.wake(reader)\n",
+                "        self.wake(reader)\n",
+            ),
+            (
+                "core/streams.py",
+                "        self._live.put_off(reader)\n",
+                "        self._live.add(reader)\n",
+            ),
+        ),
+        (f"{KNOWN}::test_what_happens_while_the_log_is_read_first",),
+    ),
+    Bug(
+        "woken-while-it-reads",
+        "a wake-up that comes while the log is being read is taken for answered",
+        (
+            (
+                "core/streams.py",
+                "            reader.again = reader.sent  # else the read will see it\n",
+                "            pass\n",
+            ),
+        ),
+        (f"{KNOWN}::test_what_happens_while_the_log_is_read_first",),
+    ),
+    Bug(
+        "channel-is-the-truth",
+        "when the channel is there again, nobody reads what it did not say meanwhile",
+        (
+            (
+                "core/live.py",
+                "                    self._wake_all()\n",
+                "                            pass\n",
+            ),
+        ),
+        (f"{LIVE}::test_pubsub_connection_lost_events_are_gone",),
+    ),
+    Bug(
+        "trimmed-log-resumed",
+        "a token older than the log goes on with the oldest event that is there",
+        (
+            (
+                "core/lua/live_read.lua",
+                "if not found[1] or found[1][1] ~= after then return 'lost' end",
+                "if not found[1] then return 'lost' end",
+            ),
+        ),
+        (f"{LIVE}::test_token_older_than_the_log_skips_in_silence",),
+    ),
+    Bug(
+        "log-made-anew-resumed",
+        "a place is only a number: a log that was made anew, or lost its tail, has it too",
+        (
+            (
+                "core/lua/live_read.lua",
+                "redis.call('XRANGE', cache_key(LOG, name), after,",
+                "redis.call('XRANGE', cache_key(LOG, name), after:match('^%d+'),",
+            ),
+            (
+                "core/lua/live_read.lua",
+                "found[1][1] ~= after then",
+                "found[1][1]:match('^%d+') ~= after:match('^%d+') then",
+            ),
+        ),
+        (f"{LIVE}::test_log_that_lost_its_tail_looks_continuous",),
+    ),
+    Bug(
+        "lease-run-out-log-kept",
+        "nobody wrote the log after its lease, and it is resumed all the same",
+        (
+            (
+                "core/lua/lib/live.lua",
+                "return deadline end\n  log_close(entity)\n",
+                "return deadline end\n",
+            ),
+            ("core/lua/live_open.lua", "do log_close(gone) end", "do local _ = gone end"),
+            (
+                "core/lua/live_open.lua",
+                "if not is_live(entity) then",
+                "if redis.call('EXISTS', cache_key(LOG, entity)) == 0 then",
+            ),
+            (
+                "core/lua/live_read.lua",
+                "local deadline = leased(name)\n",
+                "local deadline = leased(name) or 0\n",
+            ),
+        ),
+        (f"{KNOWN}::test_log_whose_lease_ran_out",),
+    ),
+    Bug(
+        "log-begins-blank",
+        "a new log does not know what the feed holds: a repeated delivery is told as new",
+        (
+            (
+                "core/lua/live_open.lua",
+                "    redis.call('SADD', cache_key(SEEN, entity), "
+                "unpack(stored, first, math.min(first + 511, #stored)))\n",
+                "",
+            ),
+        ),
+        (f"{SUBSCRIPTIONS}::test_old_activity_that_is_delivered_again_is_not_told_as_new",),
+    ),
+    Bug(
+        "body-kept",
+        "a server keeps what it has read: a deleted activity is told again to who resumes",
+        (
+            (
+                "core/live.py",
+                "        return [_Answer(flat, bodies) for flat in flats]\n",
+                "        kept = self.__dict__.setdefault('kept', {})\n"
+                "        bodies = kept | bodies | kept\n"
+                "        kept.update(bodies)\n"
+                "        return [_Answer(flat, bodies) for flat in flats]\n",
+            ),
+        ),
+        (f"{KNOWN}::test_resumed_behind_a_deletion",),
+    ),
+    Bug(
+        "unfollowed-source-told",
+        "what was logged before an unfollow is told after it",
+        (
+            (
+                "core/lua/live_read.lua",
+                "      if not followed[route] then route = '' end\n",
+                "",
+            ),
+        ),
+        (f"{LIVE}::test_what_was_unfollowed_meanwhile_is_not_told",),
+    ),
+    Bug(
+        "one-answer-for-each-log",
+        "who asks for a log is given what another wanted of it, from another place on",
+        (
+            (
+                "core/live.py",
+                "        self._wanted.setdefault((reader.log, reader.place), []).append(reader)\n",
+                "        same = [one for one in self._wanted if one[0] == reader.log]\n"
+                "        name = same[0] if same else (reader.log, reader.place)\n"
+                "        self._wanted.setdefault(name, []).append(reader)\n",
+            ),
+        ),
+        (f"{KNOWN}::test_two_places_in_one_log",),
+    ),
+    Bug(
+        "all-are-told-in-one-turn",
+        "as many streams as were read for are told at once: nobody else is served meanwhile",
+        (("core/live.py", "if told >= self._a_turn:", "if told < 0:"),),
+        (f"{KNOWN}::test_few_streams_are_told_in_one_turn",),
+    ),
+)

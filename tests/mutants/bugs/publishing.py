@@ -1,0 +1,258 @@
+"""Known bugs of publishing, deleting and retention."""
+
+from tests.mutants.bugs.bug import Bug
+from tests.mutants.bugs.where import (
+    AGAIN,
+    DIES,
+    FAIRNESS,
+    JOBS,
+    LATEST,
+    LOST_REPLY,
+    MODEL,
+    PITFALLS,
+    RETENTION,
+    TO_ONLY,
+)
+
+BUGS = (
+    Bug(
+        "retry-publishes-again",
+        "a request id is not looked at: a retry publishes a second activity",
+        (
+            (
+                "core/lua/publish.lua",
+                "local known = request_result(request, digest)",
+                "local known = nil",
+            ),
+        ),
+        (MODEL,),
+    ),
+    Bug(
+        "job-outside-the-step",
+        "a publish stores its job in a step of its own: a crash between them is never delivered",
+        (
+            (
+                "core/lua/publish.lua",
+                "if not all then job_due(job(id)) end\n",
+                "",
+            ),
+        ),
+        (DIES, JOBS),
+    ),
+    Bug(
+        "delete-without-a-job",
+        "a crash after the tombstone: live feeds never hear of the delete",
+        (("core/lua/delete.lua", "job_due(job)\n", ""),),
+        (DIES, f"{PITFALLS}/test_follow_delete.py"),
+    ),
+    Bug(
+        "own-clock",
+        "ids come from the server's own clock, which may be a day ahead",
+        (
+            (
+                "core/activities.py",
+                "        now = self._store.clock.now_ms()\n",
+                "        now = time.time_ns() // 1_000_000\n",
+            ),
+            (
+                "core/lua/publish.lua",
+                "if off > SKEW_MS or fresh and off < -SKEW_MS then "
+                "proposed = moved_to(clock_ms()) end\n",
+                "",
+            ),
+        ),
+        (f"{PITFALLS}/test_clock.py",),
+    ),
+    Bug(
+        "clock-is-believed",
+        "the store takes any time for now",
+        (
+            (
+                "core/lua/publish.lua",
+                "if off > SKEW_MS or fresh and off < -SKEW_MS then "
+                "proposed = moved_to(clock_ms()) end\n",
+                "",
+            ),
+        ),
+        (f"{PITFALLS}/test_clock.py::test_what_a_server_believes_is_checked",),
+    ),
+    Bug(
+        "silent-drop",
+        "when too many jobs wait, an activity is published and not delivered",
+        (
+            (
+                "core/lua/publish.lua",
+                "then return answer('overloaded') end",
+                "then needed = false end",
+            ),
+        ),
+        (JOBS,),
+    ),
+    Bug(
+        "author-fills-the-queue",
+        "the backlog of one author refuses the activities of all others of the shard",
+        (
+            (
+                "core/lua/publish.lua",
+                "if 2 * open >= MAX_JOBS and redis.call('LLEN', key(WAITING, actor)) "
+                ">= MAX_JOBS - open then",
+                "if redis.call('EXISTS', key(WAITING, actor)) and open >= MAX_JOBS then",
+            ),
+        ),
+        (FAIRNESS,),
+    ),
+    Bug(
+        "carried-by-everybody",
+        "every process carries the same notes of what outboxes let go",
+        (
+            (
+                "core/lua/let_go_take.lua",
+                "if not carrier or ours or carrier == name then",
+                "if true then",
+            ),
+        ),
+        (RETENTION,),
+    ),
+    Bug(
+        "carried-one-by-one",
+        "notes of what outboxes let go are carried one by one",
+        (("core/retention.py", "NOTES_A_CALL = 200", "NOTES_A_CALL = 1"),),
+        (RETENTION,),
+    ),
+    Bug(
+        "notes-dropped-twice",
+        "a call that is repeated drops notes that nobody has carried",
+        (
+            (
+                "core/lua/let_go_take.lua",
+                "local ours = carrier and carrier == ARGV[2 + 2 * i]",
+                "local ours = carrier and ARGV[2 + 2 * i] ~= ''",
+            ),
+        ),
+        (RETENTION,),
+    ),
+    Bug(
+        "delivered-to-nobody",
+        "what no outbox can hold is published, and said to be delivered",
+        (
+            ("core/activities.py", 'own = "-"', 'own = "0"'),
+            ("core/activities.py", "if not delivery.held:", "if delivery is None:"),
+        ),
+        (TO_ONLY,),
+    ),
+    Bug(
+        "id-used-again",
+        "when its tombstone has expired, the id of an activity to others is given out again",
+        (("core/lua/publish.lua", "if id <= retired_of(actor)[2] then", "if id == '' then"),),
+        (TO_ONLY,),
+    ),
+    Bug(
+        "deletion-told-to-strangers",
+        "the followers of an actor are told the ids of what was not for them",
+        (("core/lua/delete.lua", "ARGV[6] == '1' and actor or", "actor or"),),
+        (TO_ONLY,),
+    ),
+    Bug(
+        "published-already-by-itself",
+        "a publish whose reply was lost says that somebody published it before",
+        (("core/lua/publish.lua", "known:sub(20) == call and 'published' or", "false or"),),
+        (LOST_REPLY,),
+    ),
+    Bug(
+        "edge-was-not-there",
+        "an unfollow whose reply was lost says that there was nothing to end",
+        (
+            (
+                "core/requests.py",
+                'return keys.request(rpc, entity, "\\0" + secrets.token_hex(8)), REPLAY_SECONDS',
+                'return "", REPLAY_SECONDS',
+            ),
+        ),
+        (LOST_REPLY,),
+    ),
+    Bug(
+        "long-external-name",
+        "the name of an external id record is cut wrongly if a part of it has 128 bytes or more",
+        (("core/lua/lib/outbox.lua", "last - first < 130", "last - first < 300"),),
+        ("tests/pitfalls/test_publish.py::test_external_ids_of_what_was_trimmed_stay_for_ever",),
+    ),
+    Bug(
+        "servers-without-one-order",
+        "activities of now are ordered by the clocks of their servers",
+        (("core/lua/publish.lua", "  id = above(latest)\n", "  id = proposed\n"),),
+        (f"{LATEST}::test_activities_of_several_servers_have_one_order",),
+    ),
+    Bug(
+        "latest-pins-all",
+        "a store's clock that was set back pins all activities above the greatest id",
+        (
+            (
+                "core/lua/publish.lua",
+                " and math.floor(tonumber(latest) / 2097152) <= clock_ms() + NEAR_MS then",
+                " then",
+            ),
+        ),
+        (f"{LATEST}::test_latest_far_ahead_pins_nothing",),
+    ),
+    *(
+        Bug(
+            f"{script}-brings-what-is-not-known",
+            "an id of a lost history is in a list, and what is published next is put behind it",
+            ((f"core/lua/{script}.lua", call, ""),),
+            (f"{LATEST}::test_what_comes_from_a_lost_history_is_known",),
+        )
+        for script, call in (
+            ("outbox_add", "latest_raise(id)\n"),
+            ("push", "latest_raise(id)\n"),
+            ("settle", "  latest_raise(ARGV[#ARGV])\n"),
+        )
+    ),
+    Bug(
+        "broken-feed-fails-the-step",
+        "a broken feed ends the step that publishes, with the activity half published",
+        (
+            (
+                "core/lua/publish.lua",
+                "pcall(push_all, id, shards, any_live, newest)",
+                "true, push_all(id, shards, any_live, newest)",
+            ),
+        ),
+        (f"{LATEST}::test_broken_feed_leaves_the_rest_to_a_job",),
+    ),
+    Bug(
+        "step-counts-nobody",
+        "who has become a celebrity is not counted where the step that publishes is enough",
+        (
+            (
+                "core/lua/publish.lua",
+                "(CELEBRITY_THRESHOLD == 0 or seen < CELEBRITY_THRESHOLD)",
+                "true",
+            ),
+        ),
+        (f"{LATEST}::test_step_leaves_who_may_be_a_celebrity_to_be_counted",),
+    ),
+    Bug(
+        "external-id-for-good",
+        "the external id of a deleted activity is kept for ever",
+        (
+            (
+                "core/lua/delete.lua",
+                "redis.call('PEXPIRE', key(EXTERNAL, external), RETIRED_MS)",
+                "redis.call('EXISTS', key(EXTERNAL, external))",
+            ),
+        ),
+        (f"{AGAIN}::test_external_ids_end",),
+    ),
+    Bug(
+        "removed-without-a-name",
+        "whoever keeps an index by external ids is told only the id of what was deleted",
+        (
+            (
+                "core/lua/retract.lua",
+                "log_removed(OUTBOX_LOG .. entity, id, about)",
+                "log_removed(OUTBOX_LOG .. entity, id)",
+            ),
+        ),
+        (f"{AGAIN}::test_removed_says_whose_it_was",),
+    ),
+)

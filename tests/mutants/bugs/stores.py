@@ -1,0 +1,205 @@
+"""Known bugs of the connection to the store."""
+
+from tests.mutants.bugs.bug import Bug
+from tests.mutants.bugs.where import BATCHING, FAILOVER, LOST, REPLACED
+
+BUGS = (
+    Bug(
+        "demoted-primary",
+        "a node that has become a replica is read on the connections that are open",
+        (
+            (
+                "core/store.py",
+                "        if now - self._role_seen < ROLE_SECONDS:\n",
+                "        if now - self._role_seen < ROLE_SECONDS * 1e9:\n",
+            ),
+            (
+                "core/health.py",
+                "                await self._store.rediscover()\n",
+                '                return Condition.READY, ""\n',
+            ),
+        ),
+        (f"{FAILOVER}::test_demoted_primary_is_not_read",),
+    ),
+    Bug(
+        "greeting-without-role",
+        "neither greeting nor READONLY tells that the node is a replica",
+        (
+            ("core/store.py", '        if info.get("role") != "master":\n', "        if False:\n"),
+            (
+                "core/store.py",
+                '        if isinstance(role, Exception) or role[0] != b"master":\n',
+                "        if False:\n",
+            ),
+            ("core/store.py", "        if of_replica:\n", "        if False:\n"),
+        ),
+        (f"{FAILOVER}::test_demoted_primary_is_not_read",),
+    ),
+    Bug(
+        "sentinels-are-asked-once",
+        "a hanging primary is waited for, though the Sentinels name another",
+        (
+            (
+                "core/store.py",
+                "            if connection is not None and (connection.host, connection.port) "
+                "!= tuple(primary):\n",
+                "            if False:\n",
+            ),
+            (
+                "core/store.py",
+                "            await connection.connect()  # which asks the Sentinels anew\n",
+                "            pass\n",
+            ),
+        ),
+        (f"{FAILOVER}::test_sentinels_are_followed",),
+    ),
+    Bug(
+        "unsupervised",
+        "a listener, clock or reader that dies stays dead",
+        (
+            (
+                "core/tasks.py",
+                '            log.exception("%s died and is started again", name)\n',
+                '            log.exception("%s died and is started again", name)\n'
+                "            return\n",
+            ),
+        ),
+        ("tests/unit/test_tasks.py",),
+    ),
+    Bug(
+        "record-is-read-once",
+        "a server goes on after another version has taken its store",
+        (
+            (
+                "core/store.py",
+                "            self._adopt(record)\n        except ForeignStore:\n",
+                "        except ForeignStore:\n",
+            ),
+        ),
+        (f"{REPLACED}::test_another_schema_is_noticed",),
+    ),
+    Bug(
+        "era-is-a-count",
+        "what tells one state of the store from another comes again after a second loss",
+        (
+            (
+                "core/lua/incarnate.lua",
+                "  if lost or not era then era = ARGV[3] end\n",
+                "  if lost or not era then era = tostring((tonumber(era or 0)) + 1) end\n",
+            ),
+        ),
+        (f"{LOST}::test_second_loss_is_told_from_the_first",),
+    ),
+    Bug(
+        "evicts-what-expires",
+        "a store is taken that evicts request ids and tombstones",
+        (
+            (
+                "core/fitness.py",
+                '    if policy != "noeviction":\n',
+                '    if str(policy).startswith("allkeys"):\n',
+            ),
+        ),
+        ("tests/contract/test_store_fitness.py::test_evicting_store_is_refused",),
+    ),
+    Bug(
+        "cluster-of-several",
+        "a node of a cluster of several is taken",
+        (
+            (
+                "core/fitness.py",
+                '    if not whole or int(info.get("cluster_size", 0)) != 1:\n',
+                "    if False:\n",
+            ),
+        ),
+        ("tests/contract/test_store_fitness.py::test_cluster_of_several_nodes_is_refused",),
+    ),
+    Bug(
+        "redo-by-the-clock",
+        "what is done again after a loss is told by the time, which may be set back",
+        (
+            (
+                "core/lua/incarnate.lua",
+                "    redis.call('ZUNIONSTORE', REDO, 2, REDO, DONE, 'AGGREGATE', 'MAX')\n"
+                "    redis.call('DEL', DONE)\n",
+                "    local now = redis.call('TIME')\n"
+                "    now = now[1] * 1000 + math.ceil(now[2] / 1000)\n"
+                "    redis.call('HSET', TALLIES, 'redo', now)\n",
+            ),
+            (
+                "core/lua/jobs_take.lua",
+                "sweep(REDO, redis.call('ZRANGE', REDO, 0, SWEEP - 1))",
+                "sweep(DONE, redis.call('ZRANGEBYSCORE', DONE, '-inf', "
+                "redis.call('HGET', TALLIES, 'redo') or '-inf', "
+                "'LIMIT', 0, SWEEP))",
+            ),
+        ),
+        (f"{LOST}::test_clock_set_back_or_right_beside_a_loss",),
+    ),
+    Bug(
+        "name-in-a-text-replaced",
+        "a word in a text of a script is replaced by what the same word stands for elsewhere",
+        (
+            (
+                "core/scripts.py",
+                r"""r"--.*|'[^']*'|\b[A-Z_]+\b")""",
+                r"""r"--.*|\b[A-Z_]+\b")""",
+            ),
+        ),
+        ("tests/unit/test_scripts.py::test_texts_and_comments_stay_as_they_are",),
+    ),
+    Bug(
+        "first-come-first-served",
+        "commands wait in one queue: one caller's hundreds stand before another's single one",
+        (("core/batching.py", "        caller = CALLER.get()\n", "        caller = None\n"),),
+        (f"{BATCHING}::test_one_command_does_not_wait_for_hundreds_of_another_caller",),
+    ),
+    Bug(
+        "long-batches-beside-others",
+        "who has much to send fills whole batches while others wait",
+        (("core/batching.py", "BATCH_COST - SHARED_COST if shared else 0", "0"),),
+        (f"{BATCHING}::test_batches_are_short_while_somebody_is_beside_who_has_much_to_send",),
+    ),
+    Bug(
+        "short-batches-for-all",
+        "many callers with little to send take turns as if each had much",
+        (("core/batching.py", "left > (0 if self._newcomers else keep)", "left > keep"),),
+        (f"{BATCHING}::test_many_callers_with_little_to_send_share_a_batch",),
+    ),
+    Bug(
+        "batch-waits-for-what-others-do",
+        "a batch is collected for some turns of the loop, however long they take",
+        (
+            (
+                "core/batching.py",
+                "            if len(self._queues) > 1 and ",
+                "            if False and ",
+            ),
+        ),
+        (f"{BATCHING}::test_a_batch_does_not_wait_for_what_others_do",),
+    ),
+    Bug(
+        "batches-without-a-cost",
+        "a batch holds any number of costly commands, and everybody else waits for their end",
+        (
+            (
+                "core/batching.py",
+                "                left -= waiting[2]\n",
+                "",
+            ),
+        ),
+        (f"{BATCHING}::test_a_batch_is_bounded_by_its_cost",),
+    ),
+    Bug(
+        "cancelled-commands-leave",
+        "what nobody waits for any more is asked of the store all the same",
+        (
+            (
+                "core/batching.py",
+                "                if waiting[1].done():",
+                "                if False:",
+            ),
+        ),
+        (f"{BATCHING}::test_a_cancelled_command_does_not_leave",),
+    ),
+)
