@@ -25,7 +25,7 @@ from feedsvc.config import Limits
 from feedsvc.core import ids
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
-from feedsvc.core.feed import Cursor
+from feedsvc.core.pages import Cursor
 from feedsvc.core.store import Store
 from feedsvc.embedded import find_server
 

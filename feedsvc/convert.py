@@ -19,10 +19,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feedsvc import wire
-from feedsvc.core import jobs
+from feedsvc.core import job, jobs
 from feedsvc.core.activities import NewActivity, Published, digest
 from feedsvc.core.edges import Edge
-from feedsvc.core.feed import Cursor, End, Page
+from feedsvc.core.pages import Cursor, End, Page
 from feedsvc.tokens import Tokens
 
 DEFAULT_PAGE = 20
@@ -38,16 +38,16 @@ PAGE_ENDS = {
     End.RETENTION: PageEnd.PAGE_END_RETENTION,
     End.NEWEST: PageEnd.PAGE_END_NEWEST,
 }
-STATES: dict[jobs.State, DeliveryState] = {
+STATES: dict[job.State, DeliveryState] = {
     "delivered": DeliveryState.DELIVERY_STATE_DELIVERED,
     "queued": DeliveryState.DELIVERY_STATE_QUEUED,
     "pulled": DeliveryState.DELIVERY_STATE_PULLED,
     "failed": DeliveryState.DELIVERY_STATE_FAILED,
 }
 KINDS = {
-    jobs.Kind.DELIVER: JobKind.JOB_KIND_DELIVER,
-    jobs.Kind.RETRACT: JobKind.JOB_KIND_RETRACT,
-    jobs.Kind.FLIP: JobKind.JOB_KIND_FLIP,
+    job.Kind.DELIVER: JobKind.JOB_KIND_DELIVER,
+    job.Kind.RETRACT: JobKind.JOB_KIND_RETRACT,
+    job.Kind.FLIP: JobKind.JOB_KIND_FLIP,
 }
 
 
@@ -83,7 +83,7 @@ def new_activity(request: PublishActivityRequest, now_ms: int) -> NewActivity:
         followers=activity.audience == AUDIENCE_FOLLOWERS,
         publish_ms=publish_ms,
         external_id=activity.external_id,
-        body=framed.frame,
+        frame=framed.frame,
         digest=digest(framed.compared),
     )
 
@@ -105,7 +105,7 @@ def publish_response(published: Published, frame: bytes) -> bytes:
     return b"%b%b" % (wire.field(wire.FIRST, activity), rest.SerializeToString())
 
 
-def delivery(found: jobs.Delivery) -> Delivery:
+def delivery(found: job.Delivery) -> Delivery:
     state = STATES[found.state]
     if not found.counted:
         return Delivery(state=state)
@@ -118,12 +118,12 @@ def delivery(found: jobs.Delivery) -> Delivery:
 
 
 def fanout_job(found: jobs.OpenJob) -> FanoutJob:
-    job = found.job
+    open_job = found.job
     return FanoutJob(
-        kind=KINDS[job.kind],
-        activity_id="" if job.kind is jobs.Kind.FLIP else str(job.subject),
-        actor=job.actor,
-        to=job.to,
+        kind=KINDS[open_job.kind],
+        activity_id="" if open_job.kind is job.Kind.FLIP else str(open_job.subject),
+        actor=open_job.actor,
+        to=open_job.to,
         queue_time=timestamp_ms(found.queued_ms),
         delivered_count=found.feeds,
         skipped_cold_count=found.cold,

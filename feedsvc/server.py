@@ -27,7 +27,7 @@ from grpc_reflection.v1alpha import reflection
 from feedsvc.admission import Admission
 from feedsvc.batches import Slices
 from feedsvc.config import Config
-from feedsvc.core import tasks
+from feedsvc.core import background
 from feedsvc.core.engine import Engine
 from feedsvc.core.health import Condition, Heartbeat
 from feedsvc.core.live import Live
@@ -130,15 +130,15 @@ class Server:
             self._embedded = await self._stack.enter_async_context(EmbeddedStore(config.data_dir))
             url = self._embedded.url
         self.engine, self._heartbeat = await _engine(url, config, self._stack)
-        self._stack.push_async_callback(self.engine.fanout.drain)
+        self._stack.push_async_callback(self.engine.work.drain)
         self._stack.push_async_callback(self.engine.jobs.close)
         self.engine.live.start(config.checkpoint_seconds, config.stream_seconds)
         self._stack.push_async_callback(self.engine.live.close)
         for task in (
-            tasks.supervised("tidying up", lambda: _tidy(self.engine)),
-            tasks.supervised("sparing streams", lambda: _spare(self.engine.live)),
+            background.supervised("tidying up", lambda: _tidy(self.engine)),
+            background.supervised("sparing streams", lambda: _spare(self.engine.live)),
         ):
-            self._stack.push_async_callback(tasks.end, task)
+            self._stack.push_async_callback(background.end, task)
         await self._listen(Tokens(lambda: self.engine.store.secret))
 
     async def _listen(self, tokens: Tokens) -> None:
@@ -203,7 +203,7 @@ class Server:
             for name in ("", *SERVICES):
                 await healthy.set(name, _status(name, condition))
 
-        await self._heartbeat.tell(tell)
+        await self._heartbeat.listen(tell)
 
     def register(self, server: grpc.aio.Server, tokens: Tokens) -> None:
         """Registers the contract's services."""
@@ -237,15 +237,17 @@ async def _engine(url: str, config: Config, stack: AsyncExitStack) -> tuple[Engi
     await store.open()
     aside = store.sibling()
     engine = Engine.on(store, aside, store.sibling())
-    carrying = tasks.supervised("carrying notes of retention", engine.retention.run)
-    stack.push_async_callback(tasks.end, carrying)
+    carrying = background.supervised("carrying notes of retention", engine.retention.run)
+    stack.push_async_callback(background.end, carrying)
     if config.workers:
         with suppress(StoreUnavailable):  # they greet it later then
             await aside.call("TIME")
         engine.workers.start(config.workers)
         stack.push_async_callback(engine.workers.close)
     heartbeat = Heartbeat(store)
-    stack.push_async_callback(tasks.end, tasks.supervised("looking after the store", heartbeat.run))
+    stack.push_async_callback(
+        background.end, background.supervised("looking after the store", heartbeat.run)
+    )
     return engine, heartbeat
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
 
-from feedsvc.core.edges import Place
-from feedsvc.core.feed import Cursor
+from feedsvc.core.edges import EdgeCursor
+from feedsvc.core.pages import Cursor
 from feedsvc.errors import PageTokenInvalid, ResumeTokenInvalid
 
 _VERSION = b"\x01"
@@ -52,15 +52,15 @@ class Tokens:
         older, activity_id = _PAGE.unpack(self._open_page(token, bound, _PAGE.size))
         return Cursor(older, activity_id)
 
-    def place(self, place: Place, *bound: str) -> str:
+    def place(self, place: EdgeCursor, *bound: str) -> str:
         """A place in a list of edges."""
         return self._seal(_PLACE.pack(place.position, place.shard), bound)
 
-    def read_place(self, token: str, *bound: str) -> Place | None:
+    def read_place(self, token: str, *bound: str) -> EdgeCursor | None:
         """The place that a token stands for, None if there is none. Raises PageTokenInvalid."""
         if not token:
             return None
-        return Place(*_PLACE.unpack(self._open_page(token, bound, _PLACE.size)))
+        return EdgeCursor(*_PLACE.unpack(self._open_page(token, bound, _PLACE.size)))
 
     def letter(self, letter_id: str, *bound: str) -> str:
         """A place in the list of dead letters: after this one."""

@@ -1,7 +1,7 @@
 """Dead letters, as jobs that failed for good leave them."""
 
 from feedsvc.core import ids, keys
-from feedsvc.core.jobs import Job, Kind, text_of
+from feedsvc.core.job import Job, Kind
 from tests.serving import Service
 
 ERROR = "ResponseError: it was not to be"
@@ -19,7 +19,7 @@ async def plant(service: Service, count: int, *jobs: Job) -> list[str]:
         flips = job.kind is Kind.FLIP
         shard = ids.shard_for(job.actor, shards) if flips else ids.shard_of(job.subject)
         fields: dict[str, object] = {
-            "job": text_of(job),
+            "job": job.encode(),
             "since": SINCE_MS,
             "at": "",
             "feeds": number,

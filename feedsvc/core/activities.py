@@ -1,8 +1,8 @@
-"""Activities: publishing, reading and deleting them.
+"""Activities: published, read and deleted.
 
 A stored activity is a frame (see ``wire.py``): a short header, which scripts read, and its body,
-which the core does not look into. The empty frame is the tombstone. Whether a body is there is the
-one truth of an activity's existence: feeds, outboxes and logs hold ids only.
+which the core does not look into. The empty frame is the tombstone. The frame alone says whether an
+activity exists: feeds, outboxes and logs hold ids only.
 """
 
 import asyncio
@@ -14,8 +14,10 @@ from hashlib import blake2b
 from typing import Any
 
 from feedsvc.core import ids, keys
+from feedsvc.core.background import CommittedWork
 from feedsvc.core.fanout import Fanout
-from feedsvc.core.jobs import Delivery, Job, Jobs, Kind, Progress, parse
+from feedsvc.core.job import Delivery, Job, Kind, Progress
+from feedsvc.core.jobs import Jobs
 from feedsvc.core.requests import record
 from feedsvc.core.sources import Source
 from feedsvc.core.store import Store
@@ -41,35 +43,37 @@ class NewActivity:
     actor: str
     to: tuple[str, ...]
     followers: bool
-    """Whether it goes into the actor's outbox."""
+    """True if the activity goes into the actor's outbox."""
     publish_ms: int | None
-    """When it was done, in Unix milliseconds; None: now."""
+    """When it happened, in Unix milliseconds; None: now."""
     external_id: str
-    body: bytes
-    """In its frame, as it is stored."""
+    frame: bytes
     digest: bytes
-    """Stands for what the caller sent: 16 bytes."""
+    """16 bytes that stand for what the caller sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Whom an activity was published to."""
+    """The entities that an activity was published to."""
 
     actor: str
     to: tuple[str, ...] = ()
     followers: bool = True
-    """Whether it went into the actor's outbox."""
+    """True if the activity went into the actor's outbox."""
 
 
 @dataclass(slots=True)
 class Published:
+    """A published activity."""
+
     id: int
     already: bool
+    """True if an earlier call published it."""
     delivery: Delivery
 
 
 def digest(*parts: bytes) -> bytes:
-    """16 bytes that stand for what a caller sent."""
+    """Return 16 bytes that stand for what a caller sent."""
     state = blake2b(digest_size=16)
     for part in parts:
         state.update(len(part).to_bytes(4))
@@ -83,14 +87,15 @@ def _delivering(activity_id: int, actor: str, to: tuple[str, ...], *, followers:
     return Job(Kind.DELIVER, activity_id, "", to, publisher=actor)
 
 
-def _refusal(outcome: bytes, found: bytes, new: NewActivity) -> FeedError:
-    """Why ``publish.lua`` refused an activity."""
+def _refusal(outcome: bytes, activity_id: bytes, new: NewActivity) -> FeedError:
+    """Return why ``publish.lua`` refused an activity, perhaps because of another activity's id."""
     match outcome:
         case b"reused":
             return RequestIdReused("this request_id was sent before with another activity")
         case b"conflict":
             return ExternalIdConflict(
-                f"the actor has another activity of this external_id: {found.decode()}", int(found)
+                f"the actor has another activity of this external_id: {activity_id.decode()}",
+                int(activity_id),
             )
         case b"overloaded":
             return FanoutOverloaded("too many deliveries are waiting")
@@ -110,39 +115,38 @@ def _too_old(new: NewActivity) -> BeforeRetention:
 class Activities:
     """The activities of a store."""
 
-    def __init__(self, store: Store, fanout: Fanout, jobs: Jobs) -> None:
+    def __init__(self, store: Store, fanout: Fanout, jobs: Jobs, work: CommittedWork) -> None:
         self._store = store
         self._fanout = fanout
         self._jobs = jobs
+        self._work = work
         self._latest: dict[int, int] = {}
-        """By shard, the last id that was proposed for an activity of now."""
-
-    def shard(self, entity: str) -> int:
-        return ids.shard_for(entity, self._store.limits.shards)
+        """By shard, the last id that was proposed for an activity without a publish time."""
 
     async def publish(
         self, new: NewActivity, request_id: str, wait_seconds: float = 0.0
     ) -> Published:
-        """Publishes and delivers, or has it delivered; waits at most so long for that to end.
+        """Publish an activity and deliver it, or leave that to workers.
 
-        With the same request or external id as before it publishes nothing. Raises BeforeRetention,
-        ActivityDeleted, ExternalIdConflict, RequestIdReused, FanoutOverloaded.
+        Wait at most ``wait_seconds`` for the delivery to end. A request id or external id that was
+        used before publishes nothing new. Raise BeforeRetention, ActivityDeleted,
+        ExternalIdConflict, ExternalIdExpired, RequestIdReused, FanoutOverloaded.
         """
         until = time.monotonic() + wait_seconds
-        published = await self._fanout.finish(self._publish(new, request_id))
+        published = await self._work.finish(self._publish(new, request_id))
         return await self.delivered(new, published, until)
 
     async def delivered(self, new: NewActivity, published: Published, until: float) -> Published:
-        """Wait for the delivery to end, until a time of the monotonic clock at most."""
-        left = until - time.monotonic()
-        if left <= 0 or published.delivery.state != "queued":
+        """Wait for the delivery to end, until a monotonic time at the latest."""
+        seconds = until - time.monotonic()
+        if seconds <= 0 or published.delivery.state != "queued":
             return published
         job = _delivering(published.id, new.actor, new.to, followers=new.followers)
-        delivery = await self._jobs.wait(job, published.delivery, left)
+        delivery = await self._jobs.wait(job, published.delivery, seconds)
         return replace(published, delivery=delivery)
 
     async def _publish(self, new: NewActivity, request_id: str) -> Published:
-        incarnation = self._store.eras[self.shard(new.actor)]
+        incarnation = self._store.eras[self._store.shard_for(new.actor)]
         outcome, activity_id, bitmap, mode, due, *pushed = await self._commit(new, request_id)
         already = outcome != b"published"
         if not already and new.publish_ms is None:
@@ -155,7 +159,7 @@ class Activities:
             progress = self._fanout.pushed(own, pushed, ended=not due)
         if due:
             delivery = await self._fanout.inline(job, own, incarnation, progress)
-            if not delivery.held:  # outboxes were trimmed after they were looked at
+            if not delivery.held:  # the outboxes were trimmed after they were looked at
                 raise _too_old(new)
         elif already:
             delivery = await self._jobs.delivery(job)
@@ -166,13 +170,13 @@ class Activities:
     async def delivery(
         self, activity_id: int, actor: str, to: tuple[str, ...], *, followers: bool = True
     ) -> Delivery:
-        """How far a delivery has come; ``followers``: whether the actor's are addressed."""
+        """Return how far a delivery has come; ``followers`` if those of the actor are addressed."""
         return await self._jobs.delivery(_delivering(activity_id, actor, to, followers=followers))
 
     async def _commit(self, new: NewActivity, request_id: str) -> tuple[Any, ...]:
-        """Publish, and return what ``publish.lua`` does, if that is no refusal."""
+        """Publish, and return what ``publish.lua`` returns. Raise what it refuses with."""
         now = self._store.clock.now_ms()
-        shard = self.shard(new.actor)
+        shard = self._store.shard_for(new.actor)
         name, seconds = record(self._store.limits, "p", new.actor, request_id)
         proposed = ids.make(
             now if new.publish_ms is None else min(new.publish_ms, now),
@@ -180,24 +184,24 @@ class Activities:
             shard,
         )
         if new.publish_ms is None:
-            # Those of one millisecond keep their order, in outboxes of others too.
+            # Activities of one millisecond keep their order, in outboxes of others too.
             last = self._latest.get(shard, 0)
             if proposed <= last < ids.make(now + ORDERED_MS, 0, shard):
                 proposed = last + ids.STEP
             self._latest[shard] = proposed
         own = "1" if new.followers else "0"
-        if not new.followers and not await self._some_hold(proposed, new.to):
+        if not new.followers and not await self._any_takes(proposed, new.to):
             own = "-"
         call = secrets.token_hex(4)
         budget, cost = self._fanout.at_once(new.actor)
         while True:
-            outcome, found, *rest = await self._store.script(
+            outcome, answered_id, *answer = await self._store.script(
                 "publish",
                 shard,
                 new.actor,
                 proposed,
                 int(new.publish_ms is None),
-                new.body,
+                new.frame,
                 new.digest,
                 name,
                 seconds,
@@ -210,29 +214,29 @@ class Activities:
             )
             match outcome:
                 case b"published" | b"replayed" | b"duplicate":
-                    return outcome, int(found), *rest
+                    return outcome, int(answered_id), *answer
                 case b"busy":
                     continue
                 case _:
-                    raise _refusal(outcome, found, new)
+                    raise _refusal(outcome, answered_id, new)
 
-    async def _some_hold(self, activity_id: int, outboxes: Iterable[str]) -> bool:
-        """True if one of the outboxes was not trimmed above an id."""
+    async def _any_takes(self, activity_id: int, outboxes: Iterable[str]) -> bool:
+        """Return whether one of the outboxes is not trimmed above an id, and so takes it."""
         limits = self._store.limits
 
-        async def holds(entity: str) -> bool:
-            outbox = keys.outbox(self._store.tags[self.shard(entity)], entity)
+        async def takes(entity: str) -> bool:
+            outbox = keys.outbox(self._store.tag_for(entity), entity)
             lowest, length = await asyncio.gather(
                 self._store.call("LRANGE", outbox, 0, 1), self._store.call("LLEN", outbox)
             )
-            full = length > limits.outbox_cap
-            return all(int(found) < activity_id for found in lowest[: 2 if full else 1])
+            is_full = length > limits.outbox_cap
+            return all(int(bound) < activity_id for bound in lowest[: 2 if is_full else 1])
 
-        return any(await asyncio.gather(*map(holds, outboxes)))
+        return any(await asyncio.gather(*map(takes, outboxes)))
 
-    async def bodies(self, wanted: Sequence[int]) -> list[bytes | None]:
-        """The frames of activities in the order of the ids, None where there is none any more."""
-        return await read_bodies(self._store, wanted)
+    async def frames(self, activity_ids: Sequence[int]) -> list[bytes | None]:
+        """Return the frames of activities in the order of the ids; None for a deleted activity."""
+        return await read_frames(self._store, activity_ids)
 
     async def delete(
         self,
@@ -241,19 +245,19 @@ class Activities:
         request_digest: bytes,
         request_id: str,
     ) -> None:
-        """Deletes an activity of an actor. Raises ActivityNotFound, RequestIdReused."""
-        await self._fanout.finish(self._delete(activity_id, audience, request_digest, request_id))
+        """Delete an activity of an actor. Raise ActivityNotFound, RequestIdReused."""
+        await self._work.finish(self._delete(activity_id, audience, request_digest, request_id))
 
     async def _delete(
         self, activity_id: int, audience: Audience, request_digest: bytes, request_id: str
     ) -> None:
         actor = audience.actor
-        shard = self.shard(actor)
-        if ids.shard_of(activity_id) != shard:  # nor can the actor have deleted it before
+        shard = self._store.shard_for(actor)
+        if ids.shard_of(activity_id) != shard:  # the actor never had it
             raise ActivityNotFound("there is no such activity")
         incarnation = self._store.eras[shard]
         name, seconds = record(self._store.limits, "d", actor, request_id)
-        outcome, job = await self._store.script(
+        outcome, job_text = await self._store.script(
             "delete",
             shard,
             activity_id,
@@ -268,29 +272,29 @@ class Activities:
             raise RequestIdReused("this request_id was sent before to delete another activity")
         if outcome == b"absent":
             raise ActivityNotFound("there is no such activity")
-        if job:  # else it has been done, or workers have it
-            await self._fanout.inline(parse(job), None, incarnation)
+        if job_text:  # else the job has ended, or workers have it
+            await self._fanout.inline(Job.decode(job_text), None, incarnation)
 
 
-async def read_bodies(store: Store, wanted: Sequence[int]) -> list[bytes | None]:
-    """The frames of activities in the order of the ids, None where there is none any more."""
+async def read_frames(store: Store, activity_ids: Sequence[int]) -> list[bytes | None]:
+    """Return the frames of activities in the order of the ids; None for a deleted activity."""
     if not store.cluster:
-        return await _read_bodies(store, wanted)
-    by_slot: dict[int, list[int]] = {}
-    for activity_id in wanted:
-        by_slot.setdefault(ids.shard_of(activity_id), []).append(activity_id)
-    parts = await asyncio.gather(*(_read_bodies(store, some) for some in by_slot.values()))
-    found = {
-        one: body
-        for some, bodies in zip(by_slot.values(), parts, strict=True)
-        for one, body in zip(some, bodies, strict=True)
+        return await _read_frames(store, activity_ids)
+    by_shard: dict[int, list[int]] = {}
+    for activity_id in activity_ids:
+        by_shard.setdefault(ids.shard_of(activity_id), []).append(activity_id)
+    parts = await asyncio.gather(*(_read_frames(store, part) for part in by_shard.values()))
+    frames = {
+        activity_id: frame
+        for part, part_frames in zip(by_shard.values(), parts, strict=True)
+        for activity_id, frame in zip(part, part_frames, strict=True)
     }
-    return [found[activity_id] for activity_id in wanted]
+    return [frames[activity_id] for activity_id in activity_ids]
 
 
-async def _read_bodies(store: Store, wanted: Sequence[int]) -> list[bytes | None]:
-    """The same, by one command."""
-    if not wanted:
+async def _read_frames(store: Store, activity_ids: Sequence[int]) -> list[bytes | None]:
+    """Do the work of ``read_frames`` by one command."""
+    if not activity_ids:
         return []
-    frames = await store.call("MGET", *keys.activities(store.tags, wanted))
+    frames = await store.call("MGET", *keys.activities(store.tags, activity_ids))
     return [frame or None for frame in frames]

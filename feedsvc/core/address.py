@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.connection import parse_url
 
 SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
-"""Of Sentinels; whether the store itself speaks TLS."""
+"""The schemes of Sentinel addresses; True if the store itself speaks TLS."""
 #: The port of a Sentinel that is named without one.
 SENTINEL_PORT = 26_379
 #: Seconds that a Sentinel may take to connect or to answer before the next Sentinel is asked.
@@ -36,7 +36,7 @@ def check(url: str) -> None:
 
 
 def client(url: str, **options: Any) -> "Redis":
-    """A client of the store at ``url``. Raises ValueError, which does not quote the URL."""
+    """Return a client of the store at ``url``. Raise ValueError, which does not quote the URL."""
     check(url)
     if urlsplit(url).scheme not in SCHEMES:
         return Redis.from_url(url, **options)
@@ -77,10 +77,10 @@ class _Watched:
 
 def _sentinels(url: str) -> _Watched:
     parts = urlsplit(url)
-    account, _, places = parts.netloc.rpartition("@")
+    account, _, addresses = parts.netloc.rpartition("@")
     user, _, password = account.partition(":")
-    # urlsplit knows one host only: each is parsed by itself.
-    hosts = [urlsplit(f"//{place}") for place in places.split(",")]
+    # urlsplit knows one host only: each address is parsed by itself.
+    hosts = [urlsplit(f"//{address}") for address in addresses.split(",")]
     service, _, database = parts.path.removeprefix("/").partition("/")
     query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     if not service or not all(host.hostname for host in hosts) or parts.fragment:

@@ -1,9 +1,9 @@
 """Batches: commands that are issued while a batch is in flight leave together as the next one.
 
 One system call and one pass of the event loop serve many commands. Callers take turns: a batch
-holds a few commands of each, and takes the store a few milliseconds at the most; while a caller
-with hundreds of commands waiting is not alone, about one. So it delays a caller with a single
-command by a batch or two.
+holds a few commands of each caller and takes the store at most a few milliseconds, or about one
+while a caller with hundreds of waiting commands is not alone. So that caller delays a caller with a
+single command by a batch or two.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ from typing import Any
 Arg = str | bytes | int | float
 Command = tuple[Arg, ...]
 
-#: Commands that leave together at the most.
+#: Most commands that leave together.
 BATCH = 256
-#: The cost of the commands that leave together, and of those that a caller sends in one turn; the
-#: last command may exceed it. A command costs one for each of its arguments, and what its caller
-#: says beside; 100 take the store about 0.4 ms.
+#: Most cost of the commands that leave together, and of those that one caller sends in its turn;
+#: the last command may exceed it. A command costs one for each of its arguments, and what its
+#: caller adds; a cost of 100 takes the store about 0.4 ms.
 BATCH_COST, TURN_COST = 800, 100
-#: The same of a batch to which callers with much to send may add, while other callers are about.
+#: The cost up to which callers with much to send may fill a batch while other callers are about.
 SHARED_COST = 250
-#: Seconds after its last command for which a caller is about.
+#: Seconds for which a caller is about after its last command.
 ABOUT_SECONDS = 0.1
-#: Turns of the event loop for which a batch is collected when several commands are about; and
-#: seconds after which it leaves nevertheless, if they are of several callers.
+#: Turns of the event loop for which a batch is collected if the last one had several commands, and
+#: seconds after which a batch of several callers leaves nevertheless.
 TURNS, COLLECTING_SECONDS = 6, 0.0005
 
 CALLER: ContextVar[object] = ContextVar("caller", default=None)
-"""On whose behalf the current task works: what takes turns. None: the service itself."""
+"""The caller on whose behalf the current task works: callers take turns. None: the service."""
 
 
 _Waiting = tuple[Command, asyncio.Future[Any], int]
@@ -49,16 +49,16 @@ class Batcher:
     ) -> None:
         """``send`` exchanges a batch for its answers, among them the errors of single commands.
 
-        ``translate`` makes of the store's error what a caller is to see.
+        ``translate`` returns the error that a caller sees in place of the store's.
         """
         self._send = send
         self._translate = translate
         self._queues: dict[object, deque[_Waiting]] = {}
-        """Commands that wait, by caller, in the order they were issued in."""
+        """Waiting commands by caller, in the order in which they were issued."""
         self._newcomers: deque[object] = deque()
-        """Callers that had nothing waiting before: they go first, once."""
+        """Callers that had no waiting command before: they go first, once."""
         self._turns: deque[object] = deque()
-        """The other callers that have something waiting; the next is the first."""
+        """The other callers with waiting commands; the first is the next to have its turn."""
         self._sender: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._free = asyncio.Event()
@@ -66,17 +66,17 @@ class Batcher:
         self._busy = False
         self._last_caller: object = None
         self._others_seen = -ABOUT_SECONDS
-        """When the caller was last another one than before."""
+        """When the caller last changed."""
         self.sent = 0
-        """Batches sent so far."""
+        """Number of batches sent so far."""
 
     def call(self, command: Command, cost: int = 0) -> asyncio.Future[Any]:
-        """Send a command with one of the next batches; ``cost`` is what it costs beside arguments.
+        """Send a command with one of the next batches; ``cost`` is its cost beside its arguments.
 
-        Commands of one caller leave in the order they were issued in. A command whose answer was
-        cancelled before it left does not leave.
+        Commands of one caller leave in the order in which they were issued. A command whose answer
+        is cancelled before it leaves does not leave.
         """
-        if self._loop is None:  # asked for each time, it would ask the system for the process
+        if self._loop is None:  # asking each time would ask the system for the process id
             self._loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = self._loop.create_future()
         caller = CALLER.get()
@@ -94,16 +94,16 @@ class Batcher:
         return answer
 
     async def until_free(self) -> None:
-        """Wait for the end of the batch in flight: what is sent then leaves with the next."""
+        """Wait for the end of the batch in flight: a command sent then leaves with the next."""
         await self._free.wait()
 
     async def close(self) -> None:
-        """Send and answer no more."""
+        """Send and answer nothing any more."""
         if self._sender is not None:
             self._sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sender
-        for queue in self._queues.values():  # what was not sent is not answered any more
+        for queue in self._queues.values():  # commands that were not sent are not answered any more
             for _, answer, _ in queue:
                 answer.cancel()
         self._queues.clear()
@@ -131,11 +131,11 @@ class Batcher:
             self._hand_out(batch, answers)
 
     async def _collect(self) -> None:
-        """Wait for those whom the last answers woke, or who are about to ask."""
+        """Wait for callers that the last answers woke, or that are about to send."""
         began = time.monotonic()
         for _ in range(TURNS if self._busy else 1):
             await asyncio.sleep(0)
-            # Nobody is to wait for what others do between two commands.
+            # No caller waits for the work that others do between two commands.
             if len(self._queues) > 1 and time.monotonic() - began > COLLECTING_SECONDS:
                 return
 
@@ -149,7 +149,7 @@ class Batcher:
                 answer.set_result(value)
 
     def _next_batch(self) -> list[_Waiting]:
-        """The commands of the next batch: some of each caller, in turn."""
+        """Return the commands of the next batch: a few of each caller, in turn."""
         batch: list[_Waiting] = []
         left = BATCH_COST
         shared = time.monotonic() - self._others_seen < ABOUT_SECONDS
@@ -159,11 +159,12 @@ class Batcher:
             queue, turn = self._queues[caller], TURN_COST
             while queue and turn > 0 and left > 0 and len(batch) < BATCH:
                 waiting = queue.popleft()
-                if waiting[1].done():  # cancelled
+                _, answer, cost = waiting
+                if answer.done():  # its caller was cancelled
                     continue
                 batch.append(waiting)
-                turn -= waiting[2]
-                left -= waiting[2]
+                turn -= cost
+                left -= cost
             if queue:
                 self._turns.append(caller)
             else:

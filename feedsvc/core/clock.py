@@ -10,18 +10,18 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        # Until the store has told its time this machine's has to do.
+        # Until the store has answered with its time, this machine's time has to do.
         self._offset = time.time() - time.monotonic()
 
     def learn(self, store_us: int, asked: float, answered: float) -> None:
         """Take the store's Unix time in microseconds, read between two monotonic times.
 
-        The known offset stays if the answer agrees with it; otherwise the nearest that agrees
-        takes its place.
+        The known offset stays if the answer agrees with it; otherwise the nearest offset that
+        agrees takes its place.
         """
         seconds = store_us / 1_000_000
         self._offset = min(max(self._offset, seconds - answered), seconds - asked)
 
     def now_ms(self) -> int:
-        """The store's Unix time in milliseconds."""
+        """Return the store's Unix time in milliseconds."""
         return int((time.monotonic() + self._offset) * 1000)

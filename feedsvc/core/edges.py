@@ -1,43 +1,43 @@
-"""Edges: who follows whom.
+"""Edges: which entity follows which.
 
 All of an edge is in the follower's shard, so that it changes in one step with the feed beside it.
-The followee's shard only knows in which shards there are followers, and knows it before the first
-edge is there.
+The followee's shard only has a mark for each shard with followers, and has it before the first edge
+is made.
 """
 
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import groupby
 from operator import itemgetter
 
-from feedsvc.core import ids, keys
+from feedsvc.core import keys
+from feedsvc.core.background import CommittedWork, in_lanes
 from feedsvc.core.fanout import Fanout
 from feedsvc.core.flips import settle
 from feedsvc.core.following import Followings
 from feedsvc.core.requests import record
 from feedsvc.core.sources import Source, count, shards_in
 from feedsvc.core.store import Arg, Store
-from feedsvc.core.tasks import in_lanes
 from feedsvc.errors import FeedError, RequestIdReused, StoreUnavailable, TooManyFollowees
 
-#: Edges that one script call makes at the most.
+#: Most edges that one script call makes.
 EDGES_A_CALL = 50
-#: Shards, and followers in all of them, that one script call reads at the most.
+#: Most shards, and most followers in all of them, that one script call reads.
 SHARDS_A_READ = 16
 FOLLOWERS_A_READ = 2_000
-#: Such calls that one list waits for at a time.
+#: Calls that one list of followers waits for at a time.
 READS_AT_ONCE = 4
-#: Edges that are looked at in one turn of the event loop.
+#: Edges that are decoded in one turn of the event loop.
 EDGES_A_TURN = 1_000
 _OTHER_FIELDS = tuple(keys.FIELDS.values())
-#: Warm feeds into which a batch merges outboxes at a time.
-SETTLING = 16
-#: Times that edges are made anew because the store lost its last writes meanwhile.
-AGAIN = 3
+#: Edges that a batch settles at a time.
+SETTLED_AT_ONCE = 16
+#: Attempts to make edges while the store loses recent writes.
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,19 @@ class NewEdge:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An edge as it stands."""
+    """An edge that exists."""
 
     follower: str
     followee: str
     position: int
-    """Orders edges, newest greatest: when it was made, by the store's clock, in microseconds."""
+    """When it was made, by the store's clock, in microseconds: orders edges, newest greatest."""
     already: bool = False
+    """True if it existed before the call."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """A place in a list of edges: exclusive, and towards older edges."""
+class EdgeCursor:
+    """Where a page of a list of edges begins: exclusive, and towards older edges."""
 
     position: int
     shard: int
@@ -72,45 +73,40 @@ class Place:
 class Edges:
     """The edges of a store."""
 
-    def __init__(self, store: Store, fanout: Fanout) -> None:
+    def __init__(self, store: Store, fanout: Fanout, work: CommittedWork) -> None:
         self._store = store
         self._fanout = fanout
+        self._work = work
         self._followings = Followings(store)
 
-    def _shard(self, entity: str) -> int:
-        return ids.shard_for(entity, self._store.limits.shards)
-
-    def _tag(self, entity: str) -> str:
-        return self._store.tags[self._shard(entity)]
-
     async def follow(self, wanted: Sequence[NewEdge]) -> list[Edge | FeedError]:
-        """Makes edges; answers for each, in order.
+        """Make edges; return each edge in order, or why it was refused.
 
-        The edge, or why not: TooManyFollowees, RequestIdReused.
+        The refusals are TooManyFollowees and RequestIdReused.
         """
-        return await self._fanout.finish(self._follow(wanted))
+        return await self._work.finish(self._follow(wanted))
 
     async def _follow(self, wanted: Sequence[NewEdge]) -> list[Edge | FeedError]:
         results: list[Edge | FeedError] = [FeedError()] * len(wanted)
         unsettled: dict[tuple[str, str], Edge] = {}
         crowds: set[str] = set()
-        left = list(range(len(wanted)))
-        for _ in range(AGAIN):
-            left = await self._make(wanted, left, results, unsettled, crowds)
-            if not left:
+        numbers = list(range(len(wanted)))
+        for _ in range(ATTEMPTS):
+            numbers = await self._make(wanted, numbers, results, unsettled, crowds)
+            if not numbers:
                 break
             await self._store.greet_again()
         else:
             raise StoreUnavailable("the store is not available")
-        slots = asyncio.Semaphore(SETTLING)
+        slots = asyncio.Semaphore(SETTLED_AT_ONCE)
 
-        async def one(edge: Edge) -> None:
+        async def settle_edge(edge: Edge) -> None:
             async with slots:
                 await settle(self._store, edge.followee, [(edge.follower, edge.position)])
 
         await asyncio.gather(
-            *(one(edge) for edge in unsettled.values()),
-            *(self._fanout.consider(followee) for followee in crowds),
+            *map(settle_edge, unsettled.values()),
+            *map(self._fanout.consider, crowds),
         )
         return results
 
@@ -122,12 +118,14 @@ class Edges:
         unsettled: dict[tuple[str, str], Edge],
         crowds: set[str],
     ) -> list[int]:
-        """Makes some of the edges; those that are to be made again."""
+        """Make the chosen edges; return the numbers of those that have to be made again."""
         eras, limits = list(self._store.eras), self._store.limits
-        shards = {number: self._shard(wanted[number].follower) for number in chosen}
-        # Before the edge: a publisher that does not see the mark committed before the edge was
+        shards = {number: self._store.shard_for(wanted[number].follower) for number in chosen}
+        # Before the edge: a publish that does not see the mark was committed before the edge is
         # made, and the follower reads the outbox after that.
-        modes = await self._mark({(wanted[one].followee, shard) for one, shard in shards.items()})
+        modes = await self._mark(
+            {(wanted[number].followee, shard) for number, shard in shards.items()}
+        )
         stale: list[int] = []
 
         async def make(shard: int, numbers: list[int]) -> None:
@@ -135,7 +133,7 @@ class Edges:
             for number in numbers:
                 new = wanted[number]
                 name, seconds = "", 0
-                # Of a batch the edges without a request id are too many to be remembered.
+                # The edges of a batch that have no request id are too many to be remembered.
                 if new.request_id or len(wanted) == 1:
                     name, seconds = record(limits, "f", new.follower, new.request_id)
                 arguments += (
@@ -165,18 +163,16 @@ class Edges:
         return stale
 
     async def _mark(self, wanted: Collection[tuple[str, int]]) -> dict[str, bytes]:
-        """Notes at followees in which shards they have followers; the mode of each."""
+        """Mark at followees which shards have followers of theirs; return the mode of each."""
         by_shard: dict[int, list[tuple[str, int]]] = {}
         for followee, shard in wanted:
-            by_shard.setdefault(self._shard(followee), []).append((followee, shard))
+            by_shard.setdefault(self._store.shard_for(followee), []).append((followee, shard))
         modes: dict[str, bytes] = {}
 
         async def mark(shard: int, pairs: list[tuple[str, int]]) -> None:
-            arguments: list[Arg] = []
-            for pair in pairs:
-                arguments += pair
-            found = await self._store.script("mark", shard, *arguments)
-            modes.update(zip((followee for followee, _ in pairs), found, strict=True))
+            arguments: list[Arg] = [part for pair in pairs for part in pair]
+            pair_modes = await self._store.script("mark", shard, *arguments)
+            modes.update(zip((followee for followee, _ in pairs), pair_modes, strict=True))
 
         await asyncio.gather(
             *(
@@ -196,18 +192,18 @@ class Edges:
         return Edge(new.follower, new.followee, int(position), already=outcome == b"already")
 
     async def settle(self, follower: str, followees: Collection[str]) -> None:
-        """Flips PULL edges that need not be: a process left them behind when it died."""
-        key = keys.edges(self._tag(follower), follower)
+        """Settle PULL edges that need not be PULL: a process left them behind when it died."""
+        key = keys.edges(self._store.tag_for(follower), follower)
         positions = await self._store.call("HMGET", key, *followees)
         for followee, position in zip(followees, positions, strict=True):
             if position is not None:
                 await settle(self._store, followee, [(follower, int(position))])
 
     async def unfollow(self, edge: NewEdge) -> bool:
-        """Ends an edge; says whether there was one. Raises RequestIdReused."""
-        outcome, there, left = await self._store.script(
+        """End an edge; return whether it existed. Raise RequestIdReused."""
+        outcome, existed, crowd_may_be_over = await self._store.script(
             "unfollow",
-            self._shard(edge.follower),
+            self._store.shard_for(edge.follower),
             edge.follower,
             edge.followee,
             edge.digest,
@@ -215,13 +211,15 @@ class Edges:
         )
         if outcome == b"reused":
             raise RequestIdReused("this request_id was sent before to unfollow another entity")
-        if left == b"1":
-            await self._fanout.finish(self._fanout.consider(edge.followee))
-        return bool(there == b"1")
+        if crowd_may_be_over == b"1":
+            await self._work.finish(self._fanout.consider(edge.followee))
+        return bool(existed == b"1")
 
     async def followees(self, follower: str) -> list[str]:
-        """All that an entity follows, in no useful order."""
-        fields = await self._store.call("HKEYS", keys.edges(self._tag(follower), follower))
+        """Return all followees of an entity, in no useful order."""
+        fields = await self._store.call(
+            "HKEYS", keys.edges(self._store.tag_for(follower), follower)
+        )
         names: list[str] = []
         for first in range(0, len(fields), EDGES_A_TURN):
             if first:
@@ -230,103 +228,122 @@ class Edges:
         return names
 
     def names(self, fields: Sequence[bytes]) -> list[str]:
-        """The followees among the fields of an entity's edges."""
-        return [name for one in fields if (name := one.decode()) not in _OTHER_FIELDS]
+        """Return the followees among the fields of an entity's edges."""
+        return [name for field in fields if (name := field.decode()) not in _OTHER_FIELDS]
 
     async def followed_among(self, follower: str, others: Sequence[str]) -> set[str]:
-        """Those of ``others`` that an entity follows."""
+        """Return those of ``others`` that an entity follows."""
         if not others:
             return set()
-        key = keys.edges(self._tag(follower), follower)
-        found = await self._store.call("HMGET", key, *others)
-        return {other for other, edge in zip(others, found, strict=True) if edge is not None}
+        key = keys.edges(self._store.tag_for(follower), follower)
+        positions = await self._store.call("HMGET", key, *others)
+        return {
+            other for other, position in zip(others, positions, strict=True) if position is not None
+        }
 
     async def followers_among(self, followee: str, others: Iterable[str]) -> set[str]:
-        """Those of ``others`` that follow an entity."""
+        """Return those of ``others`` that follow an entity."""
         names = list(others)
-        found = await asyncio.gather(
+        positions = await asyncio.gather(
             *(
-                self._store.call("HGET", keys.edges(self._tag(other), other), followee)
+                self._store.call("HGET", keys.edges(self._store.tag_for(other), other), followee)
                 for other in names
             )
         )
-        return {other for other, edge in zip(names, found, strict=True) if edge is not None}
+        return {
+            other for other, position in zip(names, positions, strict=True) if position is not None
+        }
 
     async def counts(self, entity: str) -> tuple[int, int]:
-        """How many follow an entity, and how many it follows; counted where the edges are."""
-        edges = keys.edges(self._tag(entity), entity)
-        fields, others = await asyncio.gather(
+        """Count the followers and the followees of an entity, where the edges are."""
+        edges = keys.edges(self._store.tag_for(entity), entity)
+        fields, values = await asyncio.gather(
             self._store.call("HLEN", edges), self._store.call("HMGET", edges, *_OTHER_FIELDS)
         )
-        source = Source.of(entity, others[_OTHER_FIELDS.index(keys.SHARDS)], None)
+        source = Source.of(entity, values[_OTHER_FIELDS.index(keys.SHARDS)], None)
         followers = await count(self._store, source)
-        return followers, fields - sum(other is not None for other in others)
+        return followers, fields - sum(value is not None for value in values)
 
-    async def list_following(self, entity: str, after: Place | None, most: int) -> list[Edge]:
-        """Up to ``most`` edges from an entity, newest first."""
+    async def list_following(self, entity: str, after: EdgeCursor | None, limit: int) -> list[Edge]:
+        """Return up to ``limit`` edges from an entity, newest first."""
         following = await self._followings.of(entity)
         first = 0 if after is None else bisect_right(following.ages, -after.position)
-        last = first + most
+        last = first + limit
         return [
-            Edge(entity, name, -age)
-            for name, age in zip(
+            Edge(entity, followee, -age)
+            for followee, age in zip(
                 following.names[first:last], following.ages[first:last], strict=True
             )
         ]
 
     async def list_followers(
-        self, entity: str, after: Place | None, most: int
-    ) -> list[tuple[Edge, Place]]:
-        """Up to ``most`` edges to an entity, newest first, with the place of each."""
-        bitmap = await self._store.call("HGET", keys.edges(self._tag(entity), entity), keys.SHARDS)
-        shards = shards_in(bitmap or b"")
-        bounds = dict.fromkeys(shards, "+inf")
-        if after is not None:
-            # Of equal positions the greater shard comes first.
-            for shard in shards:
-                bounds[shard] = (
-                    f"({after.position}" if shard >= after.shard else str(after.position)
-                )
-        found: list[tuple[Edge, Place]] = []
-        # A few of each shard at first, more only of those that matter.
-        chunk = min(most, 4 + 2 * most // max(1, len(shards)))
+        self, entity: str, after: EdgeCursor | None, limit: int
+    ) -> list[tuple[Edge, EdgeCursor]]:
+        """Return up to ``limit`` edges to an entity, newest first, with the cursor of each."""
+        marks = await self._store.call(
+            "HGET", keys.edges(self._store.tag_for(entity), entity), keys.SHARDS
+        )
+        shards = shards_in(marks or b"")
+        bounds = _bounds(shards, after)
+        edges: list[tuple[Edge, EdgeCursor]] = []
+        # A few of each shard at first, more only of the shards that matter.
+        chunk = min(limit, 4 + 2 * limit // max(1, len(shards)))
         while bounds:
-            reached: dict[int, Place] = {}
+            reached: dict[int, EdgeCursor] = {}
             for shard, flat in await self._followers_of(entity, bounds, chunk):
-                some = [
-                    (Edge(name.decode(), entity, int(position)), Place(int(position), shard))
-                    for name, position in zip(flat[::2], flat[1::2], strict=True)
+                shard_edges = [
+                    (
+                        Edge(follower.decode(), entity, int(position)),
+                        EdgeCursor(int(position), shard),
+                    )
+                    for follower, position in zip(flat[::2], flat[1::2], strict=True)
                 ]
-                found += some
-                if len(some) == chunk:
-                    reached[shard] = some[-1][1]
-            found = nlargest(most, found, key=itemgetter(1))
+                edges += shard_edges
+                if len(shard_edges) == chunk:
+                    reached[shard] = shard_edges[-1][1]
+            edges = nlargest(limit, edges, key=itemgetter(1))
             bounds = {
-                shard: f"({place.position}"
-                for shard, place in reached.items()
-                if len(found) < most or place > found[-1][1]
+                shard: f"({cursor.position}"
+                for shard, cursor in reached.items()
+                if len(edges) < limit or cursor > edges[-1][1]
             }
-            chunk = min(most, 2 * chunk)
-        return found
+            chunk = min(limit, 2 * chunk)
+        return edges
 
     async def _followers_of(
-        self, entity: str, bounds: dict[int, str], count: int
+        self, entity: str, bounds: Mapping[int, str], count: int
     ) -> list[tuple[int, list[bytes]]]:
-        """By shard, so many followers of an entity from a bound on, and their positions."""
-        together = (
-            1 if self._store.cluster else max(1, min(SHARDS_A_READ, FOLLOWERS_A_READ // count))
-        )
+        """Read so many followers of an entity from each bound on; return them by shard.
+
+        A shard's followers are a flat list of names and edge positions.
+        """
+        shards_a_call = max(1, min(SHARDS_A_READ, FOLLOWERS_A_READ // count))
+        if self._store.cluster:
+            shards_a_call = 1
         shards = list(bounds)
-        parts = deque(shards[first : first + together] for first in range(0, len(shards), together))
-        found: list[tuple[int, list[bytes]]] = []
+        parts = deque(
+            shards[first : first + shards_a_call] for first in range(0, len(shards), shards_a_call)
+        )
+        followers: list[tuple[int, list[bytes]]] = []
 
         async def lane() -> None:
             while parts:
-                some = parts.popleft()
+                part = parts.popleft()
                 answers = await self._store.script(
-                    "followers_read", some, entity, count, *(bounds[shard] for shard in some)
+                    "followers_read", part, entity, count, *(bounds[shard] for shard in part)
                 )
-                found.extend(zip(some, answers, strict=True))
+                followers.extend(zip(part, answers, strict=True))
 
         await in_lanes(lane, min(READS_AT_ONCE, len(parts)))
-        return found
+        return followers
+
+
+def _bounds(shards: Sequence[int], after: EdgeCursor | None) -> dict[int, str]:
+    """Return the greatest position to read in each shard, as sorted sets take it."""
+    if after is None:
+        return dict.fromkeys(shards, "+inf")
+    # Of equal positions the greater shard comes first.
+    return {
+        shard: f"({after.position}" if shard >= after.shard else str(after.position)
+        for shard in shards
+    }

@@ -1,14 +1,16 @@
-"""The core as one thing: what the services work with."""
+"""The engine: the core as one object, which the services work with."""
 
 from dataclasses import dataclass
 from typing import Self
 
 from feedsvc.core.activities import Activities
+from feedsvc.core.background import CommittedWork
 from feedsvc.core.edges import Edges
 from feedsvc.core.fanout import Fanout
-from feedsvc.core.feed import Feeds
+from feedsvc.core.feeds import Feeds
 from feedsvc.core.jobs import Jobs
 from feedsvc.core.live import Live
+from feedsvc.core.live_logs import LiveLogs
 from feedsvc.core.retention import Retention
 from feedsvc.core.store import Store
 from feedsvc.core.viewers import Viewers
@@ -20,10 +22,12 @@ class Engine:
     """Everything that works on one store."""
 
     store: Store
+    work: CommittedWork
     fanout: Fanout
     activities: Activities
     edges: Edges
     feeds: Feeds
+    logs: LiveLogs
     live: Live
     jobs: Jobs
     workers: Workers
@@ -31,28 +35,43 @@ class Engine:
     viewers: Viewers
 
     @classmethod
-    def on(cls, store: Store, aside: Store | None = None, logs: Store | None = None) -> Self:
-        """The core on an opened store.
+    def on(
+        cls,
+        store: Store,
+        worker_store: Store | None = None,
+        log_store: Store | None = None,
+    ) -> Self:
+        """Return the core on an opened store.
 
-        ``aside`` and ``logs`` are the same one by other connections, if not this: for its workers,
-        and for reading logs, which then hold up no calls.
+        ``worker_store`` and ``log_store`` are siblings of ``store``: connections for workers and
+        for reading logs, which then hold up no calls. Both default to ``store``.
         """
+        work = CommittedWork()
         jobs = Jobs(store)
         fanout = Fanout(store, jobs)
-        activities = Activities(store, fanout, jobs)
-        edges = Edges(store, fanout)
-        feeds = Feeds(store, activities, edges, fanout)
-        workers = Workers(aside or store, fanout, jobs, store)
-        live = Live(logs or store)
-        retention = Retention(aside or store)
+        activities = Activities(store, fanout, jobs, work)
+        edges = Edges(store, fanout, work)
+        logs = LiveLogs(log_store or store)
         return cls(
-            store, fanout, activities, edges, feeds, live, jobs, workers, retention, Viewers()
+            store,
+            work,
+            fanout,
+            activities,
+            edges,
+            Feeds(store, activities, edges, work),
+            logs,
+            Live(log_store or store, logs),
+            jobs,
+            Workers(worker_store or store, fanout, jobs, store),
+            Retention(worker_store or store),
+            Viewers(),
         )
 
     async def start_log(self, user: str) -> str:
-        """Makes a user live; the place at the end of its log.
+        """Have the live log of a user's feed written; return the position at its end.
 
-        The feed is warmed first: what it holds is then known to a new log, and never told as new.
+        The feed is warmed first: a new log then knows what the feed holds, and never announces that
+        as new.
         """
         await self.feeds.warm(user)
-        return await self.live.open(self.live.of_feed(user))
+        return await self.logs.open(self.logs.of_feed(user))

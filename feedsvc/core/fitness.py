@@ -15,7 +15,7 @@ ONE_NODE = (
 
 
 def check(info: dict[str, Any]) -> None:
-    """Check what the store's INFO says of it. Raises StoreUnfit."""
+    """Check what the store's INFO says of it. Raise StoreUnfit."""
     name, version = "Redis", str(info.get("redis_version", "0"))
     if "valkey_version" in info:
         name, version = "Valkey", str(info["valkey_version"])
@@ -29,7 +29,7 @@ def check(info: dict[str, Any]) -> None:
         )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        # With volatile-* it would lose request ids and tombstones before their time.
+        # With volatile-* the store would lose request ids and tombstones before their time.
         raise StoreUnfit(
             f"the store evicts keys when memory is short (maxmemory-policy {policy}), and would "
             "lose activities or repeat requests: set maxmemory-policy to noeviction"
@@ -37,9 +37,9 @@ def check(info: dict[str, Any]) -> None:
 
 
 def check_cluster(info: dict[str, Any]) -> None:
-    """Check what CLUSTER INFO says: one node must own all slots. Raises StoreUnfit."""
-    whole = (
+    """Check what CLUSTER INFO says: one node must own all slots. Raise StoreUnfit."""
+    is_whole = (
         info.get("cluster_state") == "ok" and int(info.get("cluster_slots_assigned", 0)) == SLOTS
     )
-    if not whole or int(info.get("cluster_size", 0)) != 1:
+    if not is_whole or int(info.get("cluster_size", 0)) != 1:
         raise StoreUnfit(ONE_NODE)

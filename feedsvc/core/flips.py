@@ -1,86 +1,89 @@
 """Flips: an entity with very many followers is not pushed to them; they read its outbox.
 
-Its mode is in its own shard and decides whether what it publishes is pushed. Whether the edges of a
-shard are to stay PULL is in that shard, under the epoch of the flip, because it must be known where
-edges are made. Towards PULL all edges are flipped before the pushing ends; back, the pushing begins
-before the first edge is flipped. So each follower gets everything one way or the other, or both.
+The entity's mode is in its own shard and decides whether what it publishes is pushed. Whether the
+edges of a shard stay PULL is in that shard, under the epoch of the flip, because it must be known
+where edges are made. Towards PULL, all edges are flipped before the pushing ends; back to PUSH, the
+pushing begins before the first edge is flipped. So each follower gets everything one way or the
+other, or both.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from feedsvc.core import ids, keys
+from feedsvc.core import keys
 from feedsvc.core.outbox import Outboxes
 from feedsvc.core.sources import Source, count
 from feedsvc.core.store import Arg, Store
 
-#: Warm feeds into which an outbox is merged at a time.
-SETTLING = 4
+#: Most warm feeds into which one call of ``settle`` merges an outbox at a time.
+SETTLED_AT_ONCE = 4
 
 
 async def begin_if_due(store: Store, source: Source) -> tuple[int, bool]:
-    """Counts an entity's followers; and whether that began to flip their edges."""
+    """Count an entity's followers, and begin to flip their edges if the number calls for it.
+
+    Return the number, and whether a flip has begun.
+    """
     limits = store.limits
     followers = await count(store, source)
     if limits.celebrity_threshold and followers >= limits.celebrity_threshold:
-        wanted, now = "pull", source.mode[:1] in ("", "U")
+        wanted, is_due = "pull", source.pushed
     elif not limits.celebrity_threshold or followers < limits.celebrity_lower:
-        wanted, now = "push", source.pulled
+        wanted, is_due = "push", source.pulled
     else:
         return followers, False
-    if not now:
+    if not is_due:
         return followers, False
-    shard = ids.shard_for(source.entity, limits.shards)
+    shard = store.shard_for(source.entity)
     return followers, bool(await store.script("flip_begin", shard, source.entity, wanted))
 
 
 async def flip(
-    store: Store, source: Source, epoch: int, places: Mapping[int, str], budget: int
+    store: Store, source: Source, epoch: int, positions: Mapping[int, str], budget: int
 ) -> list[tuple[str, int]]:
-    """Flips a chunk of the edges in some shards, beyond a place in each.
+    """Flip a chunk of the edges in some shards, beyond a position in each.
 
-    For each shard the place to go on after, empty when all are flipped, and how many it were.
+    Return, for each shard, the position to go on after, which is empty when all edges are flipped,
+    and the number of edges.
     """
-    pull = source.mode.startswith((">", "P"))
     results = await store.script(
-        *("flip", list(places), source.entity, epoch, "pull" if pull else "push", budget),
-        *places.values(),
+        *("flip", list(positions), source.entity, epoch),
+        *("pull" if source.becomes_pulled else "push", budget, *positions.values()),
     )
-    warm = [
-        (follower.decode(), int(position))
+    warm_edges = [
+        (follower.decode(), int(edge_position))
         for _, _, *flat in results
-        for follower, position in zip(flat[::2], flat[1::2], strict=True)
+        for follower, edge_position in zip(flat[::2], flat[1::2], strict=True)
     ]
-    await settle(store, source.entity, warm)
-    return [(place.decode(), seen) for place, seen, *_ in results]
+    await settle(store, source.entity, warm_edges)
+    return [(position.decode(), edges) for position, edges, *_ in results]
 
 
 async def settle(store: Store, followee: str, edges: Sequence[tuple[str, int]]) -> None:
-    """Merges an outbox into warm feeds and flips their edges, (follower, position), to PUSH.
+    """Merge a followee's outbox into warm feeds, and turn their edges from PULL into PUSH.
 
-    The positions were read before. Dying meanwhile leaves edges PULL: every read merges the outbox,
-    which is slower and as right.
+    ``edges`` are followers and edge positions as they were read before. A process that dies
+    meanwhile leaves edges PULL: every read then merges the outbox, which is slower and as right.
     """
     if not edges:
         return
     limits = store.limits
 
-    async def said(follower: str) -> bytes:
-        tag = store.tags[ids.shard_for(follower, limits.shards)]
-        return await store.call("HGET", keys.celebrities(tag), followee) or b""
+    async def read_mode(follower: str) -> bytes:
+        return await store.call("HGET", keys.celebrities(store.tag_for(follower)), followee) or b""
 
-    # Before the outbox is read: what is published after a flip is pushed, or not, by what it said.
-    before = await asyncio.gather(*(said(follower) for follower, _ in edges))
+    # Before the outbox is read: after a flip the mode decides whether an activity is pushed.
+    modes = await asyncio.gather(*(read_mode(follower) for follower, _ in edges))
     newest = await Outboxes(store).merge(
         [followee], older=True, cursor=None, count=limits.feed_cap + limits.feed_slack + 1
     )
-    slots = asyncio.Semaphore(SETTLING)
+    slots = asyncio.Semaphore(SETTLED_AT_ONCE)
 
-    async def one(edge: tuple[str, int], celebrity: bytes) -> None:
+    async def settle_edge(edge: tuple[str, int], mode: bytes) -> None:
         async with slots:
-            follower, position = edge
-            shard = ids.shard_for(follower, limits.shards)
-            arguments: list[Arg] = [follower, followee, position, celebrity, newest.floor]
-            await store.script("settle", shard, *arguments, *reversed(newest.ids))
+            follower, edge_position = edge
+            arguments: list[Arg] = [follower, followee, edge_position, mode, newest.floor]
+            arguments += reversed(newest.ids)
+            await store.script("settle", store.shard_for(follower), *arguments)
 
-    await asyncio.gather(*(one(*pair) for pair in zip(edges, before, strict=True)))
+    await asyncio.gather(*map(settle_edge, edges, modes))

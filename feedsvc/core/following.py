@@ -1,8 +1,8 @@
-"""What entities follow, newest edge first: kept in this process for those who page through it.
+"""Lists of followees, newest edge first, kept in this process for callers that page through them.
 
-What is kept is asked for only after the store has confirmed that it is still so: the generation of
-an entity's edges changes with every one of them, and the era of the shard when the store
-may have lost some.
+A kept list is used only after the store has confirmed that it is still current: the generation of
+an entity's edges changes with every edge, and the era of the shard when the store may have lost
+some of them.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import islice
 
-from feedsvc.core import ids, keys
+from feedsvc.core import keys
+from feedsvc.core.background import mark_retrieved
 from feedsvc.core.store import Store
-from feedsvc.core.tasks import retrieved
 
-#: Edges that are kept, of all entities together. Those that were listed longest ago go first.
+#: Edges that are kept, of all entities together. The list that was used longest ago goes first.
 KEPT_EDGES = 100_000
-#: Edges that one command reads, about, and that are looked at in one turn of the event loop.
+#: Edges that one command reads, about, and edges that are sorted in in one turn of the event loop.
 EDGES_A_READ = 500
 EDGES_A_TURN = 2_000
 #: Times that a list is read again because an edge has changed meanwhile.
@@ -35,10 +35,11 @@ class Following:
     ages: list[int]
     """The negative of each edge's position, ascending."""
     names: list[str]
+    """The followees, in the same order."""
 
 
 class Followings:
-    """Reads what entities follow; once for all who ask while it is being read."""
+    """Reads lists of followees, once for all callers that ask while a list is being read."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -47,8 +48,8 @@ class Followings:
         self._reading: dict[str, asyncio.Task[Following | None]] = {}
 
     async def of(self, entity: str) -> Following:
-        """All that an entity follows, as it is at some moment after this call began."""
-        shard = ids.shard_for(entity, self._store.limits.shards)
+        """Return what an entity follows, as it is at some moment after this call began."""
+        shard = self._store.shard_for(entity)
         key = keys.edges(self._store.tags[shard], entity)
         for _ in range(READS):
             if entity in self._kept:
@@ -63,22 +64,22 @@ class Followings:
                     return kept
                 self._forget(entity)
             if task := self._reading.get(entity):
-                # It began before this call did: what it finds is confirmed first.
+                # The read began before this call did: its list has to be confirmed.
                 await asyncio.shield(task)
                 continue
             task = self._reading[entity] = asyncio.create_task(self._read(entity, key, shard))
-            task.add_done_callback(lambda ended: self._ended(entity, ended))
-            if found := await asyncio.shield(task):
-                return found
+            task.add_done_callback(lambda ended: self._read_ended(entity, ended))
+            if following := await asyncio.shield(task):
+                return following
         flat = await self._store.call("HGETALL", key)
         return await _ordered(dict(zip(flat[::2], flat[1::2], strict=True)), "")
 
-    def _ended(self, entity: str, task: "asyncio.Task[Following | None]") -> None:
+    def _read_ended(self, entity: str, task: "asyncio.Task[Following | None]") -> None:
         self._reading.pop(entity, None)
-        retrieved(task)
+        mark_retrieved(task)
 
     async def _read(self, entity: str, key: str, shard: int) -> Following | None:
-        """Reads the edges part by part; None if one has changed meanwhile."""
+        """Read the edges part by part; return None if an edge has changed meanwhile."""
         before, (cursor, flat) = await asyncio.gather(
             self._store.call("HGET", key, _GENERATION),
             self._store.call("HSCAN", key, 0, "COUNT", EDGES_A_READ),
@@ -93,14 +94,14 @@ class Followings:
             if after != before or era != self._store.eras[shard]:
                 return None
             fields[_GENERATION] = before
-        found = await _ordered(fields, era)
-        self._keep(entity, found)
-        return found
+        following = await _ordered(fields, era)
+        self._keep(entity, following)
+        return following
 
-    def _keep(self, entity: str, found: Following) -> None:
+    def _keep(self, entity: str, following: Following) -> None:
         self._forget(entity)
-        self._kept[entity] = found
-        self._edges += len(found.names)
+        self._kept[entity] = following
+        self._edges += len(following.names)
         while self._edges > KEPT_EDGES:
             self._forget(next(iter(self._kept)))
 
@@ -110,12 +111,14 @@ class Followings:
 
 
 async def _ordered(fields: dict[bytes, bytes], era: str) -> Following:
-    """The edges among the fields of an entity, in turns of a millisecond or so."""
+    """Sort the edges among the fields of an entity, in turns of a millisecond or so."""
     by_age: dict[int, str] = {}
     items = iter(fields.items())
-    while some := list(islice(items, EDGES_A_TURN)):
-        by_age.update((-int(at), name.decode()) for name, at in some if name not in _OTHER_FIELDS)
-        if len(some) == EDGES_A_TURN:
+    while part := list(islice(items, EDGES_A_TURN)):
+        by_age.update(
+            (-int(position), name.decode()) for name, position in part if name not in _OTHER_FIELDS
+        )
+        if len(part) == EDGES_A_TURN:
             await asyncio.sleep(0)
     ages = sorted(by_age)
     names = [by_age[age] for age in ages]

@@ -1,8 +1,8 @@
-"""Health: what the store can do just now, looked at about every second.
+"""Health: what the store can do at this time, looked at about every second.
 
-A look has a connection of its own, asks for the role, the record, the clock and the eras, and
-whether writes are taken. What it finds is logged once, when it changes, and told to whoever wants
-to know: a server sets the health of its services by it.
+A look has a connection of its own. It asks for the role, the record, the clock and the eras, and
+whether the store takes writes. A change of the store's condition is logged once and given to
+listeners: a server sets the health of its services by it.
 """
 
 import asyncio
@@ -12,17 +12,18 @@ from enum import Enum
 
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
-from feedsvc.core.store import ForeignStore, NotPrimary, Store
+from feedsvc.core.store import Store
+from feedsvc.core.store_errors import ForeignStore, NotPrimary
 from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks, and seconds after which a store that has not answered one is gone.
+#: Seconds between looks, and seconds after which a store that does not answer a look is gone.
 LOOK_SECONDS, GONE_SECONDS = 1.0, 2.5
 
 
 class Condition(Enum):
-    """What a store can do; the value says it to operators."""
+    """What a store can do; the value is the message for operators."""
 
     READY = "the store is ready"
     REFUSES_WRITES = (
@@ -36,7 +37,7 @@ class Condition(Enum):
 
     @property
     def reads(self) -> bool:
-        """Whether the store answers reads as it should."""
+        """True if the store answers reads."""
         return self in (Condition.READY, Condition.REFUSES_WRITES)
 
 
@@ -50,15 +51,15 @@ class Heartbeat:
         self._store = store.sibling()
         self._listeners: list[Listener] = []
         self.condition = Condition.READY
-        """As the last look found it; a store that was opened is ready."""
+        """The condition at the last look; a store that was opened is ready."""
 
-    async def tell(self, listener: Listener) -> None:
-        """Tells the condition now, and again whenever it has changed."""
+    async def listen(self, listener: Listener) -> None:
+        """Call the listener with the condition now, and again whenever the condition changes."""
         self._listeners.append(listener)
         await listener(self.condition)
 
     async def run(self) -> None:
-        """Looks until it is cancelled."""
+        """Look until cancelled."""
         while True:
             condition, reason = await self._look()
             if condition is not self.condition:

@@ -1,4 +1,4 @@
-"""Outboxes, read and merged: the query that a feed is the stored answer to."""
+"""Outboxes, read and merged: the query whose answer a feed stores."""
 
 import asyncio
 import math
@@ -7,27 +7,26 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 
-from feedsvc.core import ids
+from feedsvc.core.background import in_lanes, mark_retrieved
 from feedsvc.core.store import Arg, Store
-from feedsvc.core.tasks import in_lanes, retrieved
 
-#: Outboxes that one script call reads at the most, and ids of all of them: about a millisecond's
-#: work for the store, and less for this process.
+#: Most outboxes that one script call reads, and most ids of all of them: about a millisecond's work
+#: for the store, and less for this process.
 OUTBOXES_A_CALL = 40
 IDS_A_CALL = 4_000
-#: What an outbox of a call costs the store beside its arguments, in the units of ``batching.py``.
+#: What each outbox of a call costs the store beside its arguments: see ``batching.py``.
 OUTBOX_COST = 4
 #: Calls that one merge waits for at a time.
 CALLS_A_MERGE = 6
-#: A merge of more outboxes than this is wide, and so many wide merges of a process run at a time.
-#: The others wait in the order they came.
+#: A merge of more outboxes than ``WIDE`` is wide; so many wide merges of a process run at a time.
+#: Further wide merges wait in the order in which they came.
 WIDE = 4 * OUTBOXES_A_CALL
 WIDE_MERGES = 4
 #: Names whose shards are computed in one turn of the event loop.
 NAMES_A_TURN = 500
 
 _Slice = tuple[str, int | None, int]
-"""What to read of an outbox: its entity, the cursor, how many ids."""
+"""What to read of an outbox: its entity, the cursor, the number of ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,61 +34,61 @@ class Merged:
     """A slice of the merge of several outboxes."""
 
     ids: list[int]
-    """Beyond the cursor, nearest to it first, each once."""
+    """Ids beyond the cursor, nearest to it first, each once."""
     exhausted: bool
-    """There are no more in this direction."""
+    """True if no more ids are in this direction."""
     floor: int
-    """Below this id some outbox was trimmed; 0: none was."""
+    """The id below which some outbox is trimmed; 0: no outbox is."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Which outboxes merged ids came from, and how much these hold."""
+    """Which outboxes merged ids came from, and how many ids these hold."""
 
     held: dict[str, int] = field(default_factory=dict)
-    """Ids that each outbox holds above the farthest merged one; rather too many than too few."""
+    """Number of ids that each outbox holds above the farthest merged id, or a few more."""
     floors: dict[str, int] = field(default_factory=dict)
-    """The floors of those that were trimmed."""
+    """The floors of the outboxes that are trimmed."""
     routes: dict[int, list[str]] = field(default_factory=dict)
-    """By id, all the outboxes that hold it."""
+    """By id, all outboxes that hold it."""
 
     def add(
         self, entity: str, trimmed: int, above: int, nearest: list[int], *, older: bool
     ) -> None:
-        """Notes what was read of an outbox."""
+        """Note what was read of an outbox."""
         if older or entity not in self.held:
             self.held[entity] = above + len(nearest) * older
         if trimmed:
             self.floors[entity] = trimmed
-        for one in nearest:
-            self.routes.setdefault(one, []).append(entity)
+        for activity_id in nearest:
+            self.routes.setdefault(activity_id, []).append(entity)
 
-    def keep(self, found: set[int]) -> None:
-        """Forgets all other ids."""
-        self.routes = {one: self.routes[one] for one in found}
+    def keep(self, activity_ids: set[int]) -> None:
+        """Forget all other ids."""
+        self.routes = {activity_id: self.routes[activity_id] for activity_id in activity_ids}
 
 
 @dataclass(eq=False, slots=True)
 class _Fetch:
-    """A call that reads slices of outboxes of a shard, in one direction."""
+    """A call that reads slices of outboxes of one shard, in one direction."""
 
     shard: int
     older: bool
     wanted: dict[_Slice, None] = field(default_factory=dict)
     ids: int = 0
-    """How many it may read, of all outboxes."""
+    """Most ids that it reads, of all outboxes."""
     task: "asyncio.Task[dict[_Slice, list[int]]]" = field(init=False)
 
     def is_full(self, wanted: _Slice) -> bool:
-        """Whether a slice more would make the call too long."""
+        """Return whether one slice more would make the call too long."""
         return len(self.wanted) >= OUTBOXES_A_CALL or self.ids + wanted[2] > IDS_A_CALL
 
 
 class Outboxes:
-    """Reads outboxes. What several readers want, is read once for all who ask before it is sent.
+    """Reads outboxes; a slice is read once for all readers that ask before the read is sent.
 
-    So a hot outbox takes the store no more than one read at a time, and nobody is told anything
-    that was read before he asked.
+    So the store has at most one read of a hot outbox at a time, and no reader gets anything that
+    was read before it asked.
     """
 
     def __init__(self, store: Store) -> None:
@@ -106,13 +105,12 @@ class Outboxes:
         count: int,
         tally: Tally | None = None,
     ) -> Merged:
-        """The next ``count`` ids of merged outboxes beyond a cursor, towards older or newer ids.
+        """Return the next ``count`` ids of merged outboxes beyond a cursor.
 
-        ``cursor`` is exclusive; None, only when going towards older ids, is the top. Memory is
-        bounded by a few ids an outbox and a few times ``count``: what one outbox holds is read
+        ``older`` is the direction. ``cursor`` is exclusive; None, only towards older ids, is the
+        top. Memory is bounded by a few ids an outbox and a few times ``count``: an outbox is read
         further only as far as it can matter. The work is done call by call, a few calls at a time.
-
-        A ``tally`` is filled in.
+        A given ``tally`` is filled in.
         """
         async with self._wide if len(entities) > WIDE else nullcontext():
             return await self._merge(entities, older, cursor, count, tally)
@@ -120,85 +118,85 @@ class Outboxes:
     async def _merge(
         self,
         entities: Collection[str],
-        older: bool,  # noqa: FBT001 (as ``merge`` was told)
+        older: bool,  # noqa: FBT001 (as ``merge`` got it)
         cursor: int | None,
         count: int,
         tally: Tally | None,
     ) -> Merged:
         chunk = min(count, 4 + 2 * count // max(1, len(entities)))
-        found: set[int] = set()
+        merged_ids: set[int] = set()
         floor = 0
 
         def keep_nearest() -> None:
-            nonlocal found
-            found = set(sorted(found, reverse=older)[:count])
+            nonlocal merged_ids
+            merged_ids = set(sorted(merged_ids, reverse=older)[:count])
             if tally is not None:
-                tally.keep(found)
+                tally.keep(merged_ids)
 
         async def lane() -> None:
             nonlocal floor
-            for shard, some in parts:
-                slices = await self._read(shard, some, older=older, count=chunk)
+            for shard, cursors in parts:
+                slices = await self._read(shard, cursors, older=older, count=chunk)
                 for entity, (trimmed, above, *nearest) in slices.items():
                     floor = max(floor, trimmed)
-                    found.update(nearest)
+                    merged_ids.update(nearest)
                     if tally is not None:
                         tally.add(entity, trimmed, above, nearest, older=older)
                     if len(nearest) == chunk:
                         reached.setdefault(shard, {})[entity] = nearest[-1]
-                if len(found) > 2 * count:
+                if len(merged_ids) > 2 * count:
                     keep_nearest()
 
-        left = await self._by_shard(entities, cursor)
-        while left:
-            most = max(1, min(OUTBOXES_A_CALL, IDS_A_CALL // chunk))
-            parts = _parts(left, most)
-            calls = sum(math.ceil(len(cursors) / most) for cursors in left.values())
+        unread = await self._by_shard(entities, cursor)
+        while unread:
+            outboxes_a_call = max(1, min(OUTBOXES_A_CALL, IDS_A_CALL // chunk))
+            parts = _parts(unread, outboxes_a_call)
+            calls = sum(math.ceil(len(cursors) / outboxes_a_call) for cursors in unread.values())
             reached: dict[int, dict[str, int]] = {}
             await in_lanes(lane, min(CALLS_A_MERGE, calls))
             keep_nearest()
-            await _turn(len(entities))
-            left = _mattering(reached, found if len(found) == count else (), older=older)
-            await _turn(len(entities))
+            await _yield_if_wide(len(entities))
+            complete_ids = merged_ids if len(merged_ids) == count else ()
+            unread = _mattering(reached, complete_ids, older=older)
+            await _yield_if_wide(len(entities))
             chunk = min(count, chunk * 2)
-        return Merged(sorted(found, reverse=older), len(found) < count, floor)
+        return Merged(sorted(merged_ids, reverse=older), len(merged_ids) < count, floor)
 
     async def _by_shard(
         self, entities: Collection[str], cursor: int | None
     ) -> dict[int, dict[str, int | None]]:
-        """The cursor of each entity, by shard."""
-        shards = self._store.limits.shards
-        found: dict[int, dict[str, int | None]] = {}
+        """Return the cursor of each entity, by shard."""
+        by_shard: dict[int, dict[str, int | None]] = {}
         for number, entity in enumerate(entities, 1):
-            found.setdefault(ids.shard_for(entity, shards), {})[entity] = cursor
+            by_shard.setdefault(self._store.shard_for(entity), {})[entity] = cursor
             if number % NAMES_A_TURN == 0:
                 await asyncio.sleep(0)
-        return found
+        return by_shard
 
     async def _read(
         self, shard: int, cursors: dict[str, int | None], *, older: bool, count: int
     ) -> dict[str, list[int]]:
-        """For each outbox its floor, its ids above the cursor, and up to ``count`` beyond it."""
+        """Return for each outbox its floor, its number of ids above the cursor, and ids beyond."""
         fetches = {
             entity: self._fetch(shard, (entity, cursor, count), older=older)
             for entity, cursor in cursors.items()
         }
-        found = {}
+        read = {}
         for entity, fetch in fetches.items():
-            # Whoever goes away does not take along what others wait for.
+            # A reader that is cancelled does not cancel what other readers wait for.
             slices = (
                 await asyncio.shield(fetch.task) if not fetch.task.done() else fetch.task.result()
             )
-            found[entity] = slices[entity, cursors[entity], count]
-        return found
+            read[entity] = slices[entity, cursors[entity], count]
+        return read
 
     def _fetch(self, shard: int, wanted: _Slice, *, older: bool) -> _Fetch:
-        """The call that will read a slice: one that was not sent yet, or a new one."""
+        """Return the call that will read a slice: one that was not sent yet, or a new one."""
         fetch = self._unsent.get((shard, older))
         if fetch is None or (wanted not in fetch.wanted and fetch.is_full(wanted)):
             fetch = self._unsent[shard, older] = _Fetch(shard, older)
             fetch.task = asyncio.create_task(self._send(fetch))
-            fetch.task.add_done_callback(retrieved)
+            fetch.task.add_done_callback(mark_retrieved)
         if wanted not in fetch.wanted:
             fetch.wanted[wanted] = None
             fetch.ids += wanted[2]
@@ -215,45 +213,45 @@ class Outboxes:
             "outbox_read", fetch.shard, *arguments, cost=OUTBOX_COST * len(fetch.wanted)
         )
         return {
-            wanted: [int(one) for one in found]
-            for wanted, found in zip(fetch.wanted, slices, strict=True)
+            wanted: [int(number) for number in numbers]
+            for wanted, numbers in zip(fetch.wanted, slices, strict=True)
         }
 
 
 def _parts(
-    left: dict[int, dict[str, int | None]], most: int
+    unread: dict[int, dict[str, int | None]], outboxes: int
 ) -> Iterator[tuple[int, dict[str, int | None]]]:
-    """What is to be read, by shard, in parts of so many outboxes, the shards in turn."""
+    """Split what is to be read into parts of so many outboxes of one shard, the shards in turn."""
 
     def split(
         shard: int, cursors: dict[str, int | None]
     ) -> Iterator[tuple[int, dict[str, int | None]]]:
         names = iter(cursors.items())
-        while some := dict(islice(names, most)):
-            yield shard, some
+        while part := dict(islice(names, outboxes)):
+            yield shard, part
 
-    rows = zip_longest(*(split(shard, cursors) for shard, cursors in left.items()))
+    rows = zip_longest(*(split(shard, cursors) for shard, cursors in unread.items()))
     return (part for row in rows for part in row if part is not None)
 
 
-async def _turn(entities: int) -> None:
-    """Gives others their turn in the course of a wide merge."""
+async def _yield_if_wide(entities: int) -> None:
+    """Let other tasks go on in the course of a wide merge."""
     if entities > WIDE:
         await asyncio.sleep(0)
 
 
 def _mattering(
-    reached: dict[int, dict[str, int]], found: Collection[int], *, older: bool
+    reached: dict[int, dict[str, int]], merged_ids: Collection[int], *, older: bool
 ) -> dict[int, dict[str, int | None]]:
-    """Of outboxes that were read to some id: those that may hold something nearer than was found.
+    """Return those outboxes, read up to some id, that may hold an id nearer than a merged one.
 
-    All of them if nothing was found, or not enough.
+    All of them may if ``merged_ids`` is empty.
     """
-    ahead = -1 if older else 1  # sorted by id * ahead, the nearest is first
-    farthest = max((one * ahead for one in found), default=None)
-    left: dict[int, dict[str, int | None]] = {}
+    sign = -1 if older else 1  # sorted by id * sign, the nearest id is first
+    farthest = max((activity_id * sign for activity_id in merged_ids), default=None)
+    unread: dict[int, dict[str, int | None]] = {}
     for shard, cursors in reached.items():
-        for entity, at in cursors.items():
-            if farthest is None or at * ahead < farthest:
-                left.setdefault(shard, {})[entity] = at
-    return left
+        for entity, last_id in cursors.items():
+            if farthest is None or last_id * sign < farthest:
+                unread.setdefault(shard, {})[entity] = last_id
+    return unread

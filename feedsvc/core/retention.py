@@ -1,7 +1,7 @@
-"""Retention: bodies that no outbox holds any more are taken away.
+"""Retention: bodies that no outbox holds any more are deleted.
 
-An outbox that lets an activity go whose body is in another shard leaves a note beside itself. These
-notes are carried to the activities' shards, many at a time, by any process that works on the store.
+An outbox that lets an activity go whose body is in another shard leaves a note beside itself. Any
+process that works on the store carries these notes, many at a time, to the activities' shards.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import logging
 import random
 import secrets
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from feedsvc.core import ids
 from feedsvc.core.store import Arg, Store
@@ -16,29 +17,29 @@ from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Notes that one call hands out, and that one call takes to where the bodies are: a fraction of a
-#: millisecond of the store's.
+#: Notes that one call hands out, and that one call brings to the bodies: each takes the store a
+#: fraction of a millisecond.
 NOTES_A_CALL = 200
 #: Shards that are looked at together.
 SHARDS_A_LOOK = 16
-#: Milliseconds for which other processes leave a shard's notes to the one that carries them.
+#: Milliseconds for which other processes leave a shard's notes to the process that carries them.
 CARRYING_MS = 3_000
 #: Seconds between looks while there are no notes, and after an error.
 LOOK_SECONDS, TRY_AGAIN_SECONDS = 0.25, 1.0
 
 
 class Retention:
-    """The notes of what outboxes let go."""
+    """Carries the notes of what outboxes let go."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._carried: dict[int, tuple[str, int]] = {}
-        """By shard, the call that handed out notes that have been carried, and how many."""
+        """By shard, the call that handed out notes which have been carried, and their number."""
         self._alone = asyncio.Lock()
         self._next_shard = random.randrange(store.limits.shards)
 
     async def run(self) -> None:
-        """Carry notes for ever, without a pause while there are any."""
+        """Carry notes until cancelled, without a pause while there are any."""
         quiet = 0
         looks = -(-self._store.limits.shards // SHARDS_A_LOOK)
         while True:
@@ -54,7 +55,7 @@ class Retention:
                 await asyncio.sleep(pause)
 
     async def carry(self) -> int:
-        """Carry all notes that there are; return how many."""
+        """Carry all notes; return their number."""
         count = quiet = 0
         while quiet * SHARDS_A_LOOK < self._store.limits.shards:
             carried = await self._carry_some()
@@ -66,38 +67,39 @@ class Retention:
             return await self._carry_next()
 
     async def _carry_next(self) -> int:
-        """Carry some notes of the next few shards; return how many."""
+        """Carry some notes of the next few shards; return their number."""
         count = self._store.limits.shards
         shards = [(self._next_shard + n) % count for n in range(min(SHARDS_A_LOOK, count))]
-        # Beginning elsewhere each time, so that the notes of no shard wait for those of another.
+        # Each look begins at another shard, so that no shard's notes wait for those of another.
         self._next_shard = (self._next_shard + (len(shards) if count > len(shards) else 1)) % count
-        name = secrets.token_hex(8)
-        notes = await self._take(name, shards)
-        await self._release([note for some in notes for note in some])
-        for shard, some in zip(shards, notes, strict=True):
-            if some:
-                self._carried[shard] = name, len(some)
-        return sum(map(len, notes))
+        call_name = secrets.token_hex(8)
+        notes_by_shard = await self._take(call_name, shards)
+        await self._release(note for notes in notes_by_shard for note in notes)
+        for shard, notes in zip(shards, notes_by_shard, strict=True):
+            if notes:
+                self._carried[shard] = call_name, len(notes)
+        return sum(map(len, notes_by_shard))
 
-    async def _take(self, name: str, shards: list[int]) -> list[list[bytes]]:
-        before = {shard: self._carried.pop(shard, ("", 0)) for shard in shards}
+    async def _take(self, call_name: str, shards: Sequence[int]) -> list[list[bytes]]:
+        """Take notes of shards, and drop those that were carried before."""
+        carried = {shard: self._carried.pop(shard, ("", 0)) for shard in shards}
         if not self._store.cluster:
-            drop = [part for pair in before.values() for part in pair]
-            found: list[list[bytes]] = await self._store.script(
-                "let_go_take", shards, name, NOTES_A_CALL, CARRYING_MS, *drop
+            dropped = [part for call_and_count in carried.values() for part in call_and_count]
+            notes_by_shard: list[list[bytes]] = await self._store.script(
+                "let_go_take", shards, call_name, NOTES_A_CALL, CARRYING_MS, *dropped
             )
-            return found
-        each = max(1, NOTES_A_CALL // len(shards))
-        parts = await asyncio.gather(
+            return notes_by_shard
+        limit = max(1, NOTES_A_CALL // len(shards))
+        answers = await asyncio.gather(
             *(
-                self._store.script("let_go_take", shard, name, each, CARRYING_MS, *carried)
-                for shard, carried in before.items()
+                self._store.script("let_go_take", shard, call_name, limit, CARRYING_MS, *dropped)
+                for shard, dropped in carried.items()
             )
         )
-        return [notes for (notes,) in parts]
+        return [notes for (notes,) in answers]
 
-    async def _release(self, notes: list[bytes]) -> None:
-        """Tell the activities' shards which outboxes let them go; as often as one likes."""
+    async def _release(self, notes: Iterable[bytes]) -> None:
+        """Note at the activities which outboxes let them go; repeating it changes nothing."""
         by_shard: dict[int, list[Arg]] = defaultdict(list)
         last = self._store.limits.shards - 1
         for note in notes:

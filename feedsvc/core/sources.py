@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from feedsvc.core import ids, keys
+from feedsvc.core import keys
 from feedsvc.core.store import Store
 
 
@@ -15,23 +15,38 @@ class Source:
 
     entity: str
     shards: list[int]
-    """In which it has, or had, followers."""
+    """The shards in which it has, or had, followers."""
     mode: str
-    """See ``keys.FIELDS``."""
+    """How its followers get its activities, and the epoch of that: see ``keys.FIELDS``."""
 
     @classmethod
     def of(cls, entity: str, bitmap: bytes | None, mode: bytes | None) -> Self:
-        """By the fields of the entity."""
+        """Return the source that the fields of an entity stand for."""
         return cls(entity, shards_in(bitmap or b""), (mode or b"").decode())
 
     @property
     def pulled(self) -> bool:
-        """Whether its followers read its outbox for themselves."""
+        """True if its followers read its outbox for themselves."""
         return self.mode[:1] == "P"
+
+    @property
+    def pushed(self) -> bool:
+        """True if it is pushed to its followers, and no flip is under way."""
+        return self.mode[:1] in ("", "U")
+
+    @property
+    def becomes_pulled(self) -> bool:
+        """True if the last flip, under way or ended, is one to PULL."""
+        return self.mode.startswith((">", "P"))
+
+    @property
+    def epoch(self) -> int:
+        """Number of the last flip; 0 if its followers were never flipped."""
+        return int(self.mode[1:] or 0)
 
 
 def shards_in(bitmap: bytes) -> list[int]:
-    """The shards that a bitmap of the store names; bit 0 is the highest of the first byte."""
+    """Return the shards that a bitmap of the store names; bit 0 is the first byte's highest."""
     return [
         8 * index + bit
         for index, byte in enumerate(bitmap)
@@ -42,23 +57,22 @@ def shards_in(bitmap: bytes) -> list[int]:
 
 
 async def read(store: Store, entities: Iterable[str]) -> list[Source]:
-    """Entities as they are now."""
+    """Read entities as they are now."""
 
-    async def one(entity: str) -> Source:
-        tag = store.tags[ids.shard_for(entity, store.limits.shards)]
-        fields = await store.call("HMGET", keys.edges(tag, entity), keys.SHARDS, keys.MODE)
-        return Source.of(entity, *fields)
+    async def read_source(entity: str) -> Source:
+        key = keys.edges(store.tag_for(entity), entity)
+        return Source.of(entity, *await store.call("HMGET", key, keys.SHARDS, keys.MODE))
 
-    return await asyncio.gather(*(one(entity) for entity in entities))
+    return await asyncio.gather(*map(read_source, entities))
 
 
 async def count(store: Store, source: Source) -> int:
-    """How many follow an entity; counted where the edges are."""
+    """Count the followers of an entity, where the edges are."""
     if not source.shards:
         return 0
     if not store.cluster:
-        found: int = await store.script("followers_count", source.shards, source.entity)
-        return found
+        followers: int = await store.script("followers_count", source.shards, source.entity)
+        return followers
     counts = await asyncio.gather(
         *(store.script("followers_count", shard, source.entity) for shard in source.shards)
     )

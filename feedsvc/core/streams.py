@@ -1,59 +1,46 @@
-"""Streams: what one call follows, and where it is in each log.
+"""Streams: the logs that one call follows, and where the call is in each.
 
 A stream holds no timer, and no events but those that its task is about to take. While the task
-waits, a log that has grown is read for it at once, together with what others want (``live.py``);
-while it is busy, because its client is slow, it is only noted that there is more.
+waits, a log that has grown is read for it at once, together with the logs that other streams want
+(``live.py``). While the task is busy, because its client is slow, the stream only notes which logs
+have more.
 """
 
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from feedsvc.core.live import Live
+from feedsvc.core.live_logs import Log, ReadResult
 
-#: Entries that one read of a log returns at the most.
-ENTRIES_A_READ = 100
-#: Logs that are read for a stream at a time.
+#: Most logs that are read for one stream at a time.
 LOGS_A_TURN = 64
-#: Bytes of activities that are held for a stream until its task takes them. The read that reaches
-#: the bound is kept whole; later ones are done again when the task has taken what is there.
+#: Bytes of activities that a stream holds until its task takes them. The read that reaches the
+#: bound is kept whole; later reads are repeated when the task has taken what the stream holds.
 HELD_BYTES = 1_048_576
-
-Kind = Literal["created", "added", "removed", "followed", "unfollowed"]
-
-
-class Entry(NamedTuple):
-    """An event of a live log."""
-
-    place: str
-    """Its id in the log: ``<n>-<nonce>``."""
-    kind: Kind
-    what: str
-    """The activity's id, or the entity that was followed or unfollowed."""
-    route: str = ""
-    """Which entity brought an added activity, if that is followed still."""
-    body: bytes | None = None
-    """Of an added activity; None: it is not there any more."""
-
-
-Found = list[Entry] | Exception
-"""What a log holds after a place, or why that is not known."""
 
 
 class StreamOver(Exception):
-    """The stream is to end: the server is stopping, or it has lived as long as streams may."""
+    """The stream has to end: the server is stopping, or the stream has reached its maximum age."""
 
 
-class Log(NamedTuple):
-    """Which log."""
+class Hub(Protocol):
+    """What reads logs for streams, and wakes them."""
 
-    shard: int
-    name: str
+    def add(self, cursor: "LogCursor") -> None:
+        """Wake the cursor's stream from now on when its log grows."""
+
+    def remove(self, cursor: "LogCursor") -> None:
+        """Undo ``add``."""
+
+    def request_read(self, cursor: "LogCursor") -> None:
+        """Read the cursor's log soon, and hand the result to its stream."""
+
+    def reschedule(self, timed: "LogCursor | Stream") -> None:
+        """Move the time at which a cursor is read, or a stream wakes, though nothing happens."""
 
 
-class Reader:
+class LogCursor:
     """Where a stream is in one log."""
 
     __slots__ = ("again", "asked", "closed", "due", "log", "place", "sent", "stream", "tag")
@@ -62,100 +49,102 @@ class Reader:
         self.stream = stream
         self.log = log
         self.place = place
-        """How far its log has been read, not how far it has been sent."""
+        """How far the log has been read, which may be further than the client has been sent."""
         self.tag = tag
-        """What the stream knows it by."""
+        """What the stream's task knows the log by."""
         self.due = 0.0
-        """When it is to be read though nothing wakes it."""
+        """Monotonic time at which the log is read though nothing wakes the stream."""
         self.asked = False
-        """Whether its log is read for it, or will be in a moment."""
+        """True while a read of the log is requested or under way."""
         self.sent = False
-        """Whether that read has left, and so may not see what happens now."""
+        """True once that read has left: it may not see what happens from now on."""
         self.again = False
-        """Whether it was woken since."""
+        """True if the log grew after that read had left."""
         self.closed = False
 
     def fire(self) -> None:
-        """It is due."""
+        """Have the log read: its time has come."""
         self.stream.wake(self)
 
 
 class Stream:
-    """What one call follows. Only one task may use it."""
+    """What one call follows. Only the task that creates a stream may use it."""
 
     __slots__ = (
-        *("_asked", "_found", "_held", "_live", "_unread", "_waiter", "_woken", "closed", "cut"),
-        *("due", "ends", "must_go_on", "readers", "task"),
+        *("_asked", "_held", "_hub", "_read", "_unread", "_waiter", "_woken", "closed", "cut"),
+        *("cursors", "due", "ends", "must_go_on", "task"),
     )
 
-    def __init__(self, live: "Live", seconds: float) -> None:
-        self._live = live
-        self._unread: dict[Reader, None] = {}
+    def __init__(self, hub: Hub, seconds: float) -> None:
+        self._hub = hub
+        self._unread: dict[LogCursor, None] = {}
+        """Cursors whose logs may have grown, in the order in which they are read."""
         self._asked = 0
-        """Readers whose logs are being read."""
-        self._found: list[tuple[Reader, Found]] = []
+        """Number of cursors whose logs are being read."""
+        self._read: list[tuple[LogCursor, ReadResult]] = []
+        """Results that the task has not taken yet."""
         self._held = 0
-        """Bytes of the bodies in ``_found``."""
+        """Bytes of the frames in these results."""
         self._waiter: asyncio.Future[None] | None = None
         self._woken = False
-        self.readers: set[Reader] = set()
+        self.cursors: set[LogCursor] = set()
         self.due = 0.0
-        """When it is to be woken though nothing happens."""
+        """Monotonic time at which the stream wakes though nothing happens."""
         self.ends = time.monotonic() + seconds
         self.closed = False
         self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
-        """The call's."""
+        """The task of the call."""
         self.must_go_on = math.inf
-        """By when what its task waits for must have happened; else the task is cancelled."""
+        """Deadline of what the task waits for; the hub cancels the task when it passes."""
         self.cut = False
-        """Whether it was cancelled for that."""
+        """True if the task was cancelled for that."""
 
-    def follow(self, log: Log, place: str, tag: Any = None) -> Reader:
-        """Follows a log from a place on."""
-        reader = Reader(self, log, place, tag)
-        self.readers.add(reader)
-        self._live.add(reader)
-        self.wake(reader)
-        return reader
+    def follow(self, log: Log, place: str, tag: Any = None) -> LogCursor:
+        """Follow a log from a position on."""
+        cursor = LogCursor(self, log, place, tag)
+        self.cursors.add(cursor)
+        self._hub.add(cursor)
+        self.wake(cursor)
+        return cursor
 
-    def leave(self, reader: Reader) -> None:
-        """Follows a log no more."""
-        reader.closed = True
-        self.readers.discard(reader)
-        self._unread.pop(reader, None)
-        self._live.remove(reader)
+    def leave(self, cursor: LogCursor) -> None:
+        """Stop following a log."""
+        cursor.closed = True
+        self.cursors.discard(cursor)
+        self._unread.pop(cursor, None)
+        self._hub.remove(cursor)
 
     def close(self) -> None:
-        """Follows nothing more."""
+        """Stop following all logs."""
         self.closed = True
-        for reader in list(self.readers):
-            self.leave(reader)
+        for cursor in list(self.cursors):
+            self.leave(cursor)
 
     def fire(self) -> None:
-        """It is due."""
+        """Wake the task: its time has come."""
         self.wake()
 
-    def wake(self, reader: Reader | None = None) -> None:
-        """A log may have grown, or the stream's state has changed."""
-        if reader is None:
+    def wake(self, cursor: LogCursor | None = None) -> None:
+        """Note that the cursor's log may have grown or, without a cursor, wake the task."""
+        if cursor is None:
             self._woken = True
             self._rouse()
-        elif reader.asked:
-            reader.again = reader.sent  # else the read will see it
-        elif not reader.closed:
-            self._unread[reader] = None
+        elif cursor.asked:
+            cursor.again = cursor.sent  # a read that has not left will see it
+        elif not cursor.closed:
+            self._unread[cursor] = None
             if self._waiter is not None:
-                self._ask()
+                self._request_reads()
 
-    async def next(self) -> list[tuple[Reader, Found]]:
-        """Waits until logs have been read, or something else woke it.
+    async def next(self) -> list[tuple[LogCursor, ReadResult]]:
+        """Wait until logs have been read, or the stream was woken; return what was read.
 
-        What each log held after where its reader was, which has moved on, and moves on while the
-        caller is busy with this: a resume token names the place of the last entry that was sent,
-        never ``reader.place``. Raises StreamOver.
+        Each result begins where its cursor was. The cursor has moved on already, and moves further
+        while the caller works on the results: a resume token names the last entry that was sent,
+        never the cursor's position. Raise StreamOver when the stream has to end.
         """
-        self._ask()
-        if not (self._found or self._woken or self.over):
+        self._request_reads()
+        if not (self._read or self._woken or self.over):
             self._waiter = self.task.get_loop().create_future()
             try:
                 await self._waiter
@@ -164,44 +153,45 @@ class Stream:
         self._woken = False
         if self.over:
             raise StreamOver
-        found, self._found, self._held = self._found, [], 0
-        return [one for one in found if not one[0].closed]
+        results, self._read, self._held = self._read, [], 0
+        return [(cursor, result) for cursor, result in results if not cursor.closed]
 
-    def tell(self, reader: Reader, found: Found, *, more: bool = False) -> None:
-        """Its log has been read; ``more``: not to its end."""
+    def take(self, cursor: LogCursor, result: ReadResult, *, has_more: bool = False) -> None:
+        """Take what a read of the cursor's log returned; ``has_more`` if the log goes on."""
         self._asked -= 1
-        if reader.closed:
+        if cursor.closed:
             return
-        more, reader.asked, reader.sent, reader.again = more or reader.again, False, False, False
-        if isinstance(found, list) and found:
-            if self._held >= HELD_BYTES:  # read again from the same place, when there is room
-                self._unread[reader] = None
+        has_more = has_more or cursor.again
+        cursor.asked = cursor.sent = cursor.again = False
+        if isinstance(result, list) and result:
+            if self._held >= HELD_BYTES:  # read again from the same position, when there is room
+                self._unread[cursor] = None
                 return
-            self._held += sum(len(entry.body) for entry in found if entry.body is not None)
-            reader.place = found[-1].place
-        if more:
-            self._unread[reader] = None
-        self._live.put_off(reader)
-        self._found.append((reader, found))
+            self._held += sum(len(entry.body) for entry in result if entry.body is not None)
+            cursor.place = result[-1].place
+        if has_more:
+            self._unread[cursor] = None
+        self._hub.reschedule(cursor)
+        self._read.append((cursor, result))
         self._rouse()
 
     @property
     def over(self) -> bool:
+        """True if the stream has to end."""
         return time.monotonic() >= self.ends
 
     @property
     def all_read(self) -> bool:
-        """Whether its logs have been read since they last may have grown."""
+        """True if all logs have been read since they last may have grown."""
         return not (self._asked or self._unread)
 
-    def _ask(self) -> None:
-        """Has logs read."""
+    def _request_reads(self) -> None:
         while self._unread and self._asked < LOGS_A_TURN and self._held < HELD_BYTES:
-            reader = next(iter(self._unread))
-            del self._unread[reader]
-            reader.asked = True
+            cursor = next(iter(self._unread))
+            del self._unread[cursor]
+            cursor.asked = True
             self._asked += 1
-            self._live.want(reader)
+            self._hub.request_read(cursor)
 
     def _rouse(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -1,11 +1,11 @@
-"""Sweeping: takes away the feeds of earlier incarnations of the store, which nobody reads."""
+"""Sweeping: the feeds of earlier incarnations of the store, which nobody reads, are deleted."""
 
 import asyncio
 import re
 
 from feedsvc.core.store import Store
 
-#: Keys that one call looks at: a fraction of a millisecond of the store's.
+#: Keys that one call looks at, which takes the store a fraction of a millisecond.
 KEYS_A_CALL = 500
 #: Seconds between calls.
 PAUSE_SECONDS = 0.005
@@ -14,7 +14,7 @@ _FEED = re.compile(rb"(\{\d+\})f(\d*):")
 
 
 async def sweep(store: Store) -> int:
-    """Looks at every key once; how many feeds were taken away."""
+    """Look at every key once; return the number of feeds that were deleted."""
     current = dict(zip((tag.encode() for tag in store.tags), store.incarnations, strict=True))
     cursor, swept = b"0", 0
     while True:
@@ -22,7 +22,7 @@ async def sweep(store: Store) -> int:
         old = [
             name
             for name in names
-            if (found := _FEED.match(name)) and current.get(found[1]) != found[2].decode()
+            if (feed := _FEED.match(name)) and current.get(feed[1]) != feed[2].decode()
         ]
         for name in old:
             await store.call("UNLINK", name)

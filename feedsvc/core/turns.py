@@ -1,4 +1,4 @@
-"""Turns: lends a few connections to jobs, so that authors take turns."""
+"""Turns: a few connections are lent to jobs so that authors take turns."""
 
 import asyncio
 from collections import deque
@@ -9,17 +9,17 @@ from feedsvc.core.store import Store
 class Turns:
     """Connections that a worker process makes its calls on.
 
-    Whoever waits is served author after author, and those of an author in the order in which they
-    came. So the calls of one author's many jobs delay a call of another author by one call.
+    Jobs that wait are served author after author, and the jobs of one author in the order in which
+    they came. So the calls of one author's many jobs delay a call of another author by one call.
     """
 
     def __init__(self) -> None:
         self._free: deque[Store] = deque()
         self._waiting: dict[str, deque[asyncio.Future[Store]]] = {}
-        """By author; the first is the next to be served."""
+        """By author; the first author is served next."""
 
     def put(self, store: Store) -> None:
-        """Add a connection, or give back one that was taken."""
+        """Add a connection, or give a taken connection back."""
         while self._waiting:
             author, queue = next(iter(self._waiting.items()))
             del self._waiting[author]

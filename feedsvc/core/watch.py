@@ -1,33 +1,31 @@
-"""Watching deliveries: one look at the store serves all callers that wait for theirs to end."""
+"""Watching deliveries: one look at the store serves all callers that wait for a delivery to end."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from feedsvc.core.batching import CALLER
+from feedsvc.core.job import Delivery, Job
 from feedsvc.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from feedsvc.core.jobs import Delivery, Job
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks at the jobs that are waited for; those that a worker of this process ends
-#: are looked at at once.
+#: Seconds between looks at the jobs that callers wait for. A job that a worker of this process ends
+#: is looked at without delay.
 LOOK_SECONDS = 0.05
-#: Jobs of one look: with more, each is looked at less often. And of one call to the store.
+#: Most jobs that one look covers (with more jobs, each is looked at less often), and that one call
+#: to the store covers.
 JOBS_A_LOOK, JOBS_A_CALL = 256, 64
 
 
 class _Watched:
-    """A job that somebody waits for."""
+    """A job that callers wait for."""
 
     __slots__ = ("delivery", "ended", "job", "waiting")
 
-    def __init__(self, job: "Job", delivery: "Delivery") -> None:
+    def __init__(self, job: Job, delivery: Delivery) -> None:
         self.job = job
         self.delivery = delivery
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -37,18 +35,18 @@ class _Watched:
 class Watch:
     """The jobs that callers of this process wait for."""
 
-    def __init__(self, read: Callable[[Sequence["Job"]], Awaitable[list["Delivery"]]]) -> None:
-        """``read`` tells how far deliveries have come."""
+    def __init__(self, read: Callable[[Sequence[Job]], Awaitable[list[Delivery]]]) -> None:
+        """``read`` returns how far deliveries have come."""
         self._read = read
         self._watched: dict[Job, _Watched] = {}
-        """In the order in which they were last looked at, the longest ago first."""
+        """In the order of the last looks, the job that was looked at longest ago first."""
         self._soon: dict[Job, None] = {}
-        """Jobs that have ended, as a worker of this process says."""
+        """Jobs that a worker of this process has ended."""
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._draining = False
 
-    async def ended(self, job: "Job", delivery: "Delivery", seconds: float) -> "Delivery":
+    async def ended(self, job: Job, delivery: Delivery, seconds: float) -> Delivery:
         """Wait for a delivery to end, at most so long; return how far it has come."""
         watched = self._watched.get(job)
         if watched is None:
@@ -67,21 +65,21 @@ class Watch:
             if not watched.waiting:
                 self._forget(watched)
 
-    def look(self, job: "Job") -> None:
-        """Look at a job at once: it has ended."""
+    def look(self, job: Job) -> None:
+        """Look at a job without delay: a worker has ended it."""
         if job in self._watched:
             self._soon[job] = None
             self._woken.set()
 
     def drain(self) -> None:
-        """Let all go who wait, and who will."""
+        """Answer all callers that wait, now and from now on."""
         self._draining = True
         for watched in self._watched.values():
             if not watched.ended.done():
                 watched.ended.set_result(None)
 
     async def close(self) -> None:
-        """End the looking."""
+        """Stop looking."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -92,7 +90,7 @@ class Watch:
             del self._watched[watched.job]
 
     async def _look(self) -> None:
-        CALLER.set(None)  # not on behalf of whoever came first
+        CALLER.set(None)  # the task works for all callers, not for the one that started it
         while self._watched:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -105,12 +103,12 @@ class Watch:
                     for job, delivery in zip(part, await self._read(part), strict=True):
                         self._note(job, delivery)
             except StoreUnavailable:
-                pass  # those who wait have a time by which they leave
+                pass  # each caller has a deadline of its own
             except Exception:
                 log.exception("looking at deliveries failed; trying again")
 
-    def _next(self) -> list["Job"]:
-        """The jobs to look at: those that have ended, and those looked at the longest ago."""
+    def _next(self) -> list[Job]:
+        """Return the jobs to look at: those that have ended, and those looked at longest ago."""
         jobs = [job for job in self._soon if job in self._watched]
         self._soon.clear()
         for job in list(islice(self._watched, JOBS_A_LOOK)):
@@ -118,7 +116,7 @@ class Watch:
             jobs.append(job)
         return list(dict.fromkeys(jobs))
 
-    def _note(self, job: "Job", delivery: "Delivery") -> None:
+    def _note(self, job: Job, delivery: Delivery) -> None:
         watched = self._watched.get(job)
         if watched is None:
             return

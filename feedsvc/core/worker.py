@@ -1,8 +1,8 @@
-"""Workers: do the jobs that nobody waits for.
+"""Workers: they do the jobs that no caller waits for.
 
-One process takes a few dozen jobs at a time and works on all of them in turns, so that a small
-one is not held up by a large one. Its calls go over a few connections of their own, and take the
-store a fraction of a millisecond each while this process serves others.
+A process takes a few dozen jobs at a time and works on all of them in turns, so that a large job
+does not hold up a small one. Its calls go over a few connections of their own, and take the store a
+fraction of a millisecond each while this process serves others.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from feedsvc.core import keys
+from feedsvc.core import background, keys
 from feedsvc.core.fanout import Fanout, Run
-from feedsvc.core.jobs import JobLost, Jobs, Kind, Share, TakenJob
+from feedsvc.core.job import Kind
+from feedsvc.core.jobs import JobLost, Jobs, Share, TakenJob
 from feedsvc.core.store import Store
-from feedsvc.core.tasks import retrieved, supervised
 from feedsvc.core.turns import Turns
 from feedsvc.errors import StoreUnavailable
 
@@ -25,14 +25,15 @@ log = logging.getLogger(__name__)
 
 #: Jobs that one process has at a time, and how many of them may be of one author.
 JOBS_AT_ONCE, JOBS_OF_AN_AUTHOR = 64, 8
-#: Followers that one call works on: while others are served, when one call is made at a time, and
-#: while nobody is.
+#: Followers that one call works on: while this process serves others, when one call is made at a
+#: time, and while it serves nobody.
 CHUNK, CALM_CHUNK = 90, 200
-#: Batches a second that this process sends for others while as good as nobody is served (somebody
-#: who publishes to very many, one by one, may be); seconds over which they are counted.
+#: Batches a second that this process sends for callers while it serves as good as nobody (a single
+#: caller may publish to very many followers, one activity after another); seconds over which the
+#: batches are counted.
 CALM_RATE, CALM_SECONDS = 300, 0.1
-#: Seconds between looks at the queues. Each look is at the next few shards, whatever is known of
-#: them, and at shards in which jobs are known to wait: so many of both at the most.
+#: Seconds between looks at the queues. Each look is at the next few shards in order, and at shards
+#: in which jobs are known to wait: at most so many of both.
 LOOK_SECONDS, LOOK_SHARDS, LOOK_SHARDS_AT_MOST = 0.05, 16, 32
 #: Seconds after which a store that did not answer is tried again.
 TRY_AGAIN_SECONDS = 0.5
@@ -41,10 +42,10 @@ TRY_AGAIN_SECONDS = 0.5
 class Workers:
     """The workers of a process."""
 
-    def __init__(self, store: Store, fanout: Fanout, jobs: Jobs, beside: Store) -> None:
-        """``beside`` is the store as this process uses it to serve others."""
+    def __init__(self, store: Store, fanout: Fanout, jobs: Jobs, serving_store: Store) -> None:
+        """``serving_store`` is the connection over which this process serves callers."""
         self._store = store
-        self._beside = beside
+        self._serving_store = serving_store
         self._fanout = fanout
         self._jobs = jobs
         self._name = secrets.token_hex(6)
@@ -55,22 +56,23 @@ class Workers:
         self._turns.put(store)
         self._alone = asyncio.Lock()
         self._calm = False
-        self._batches, self._looked = 0, 0.0
+        """True while this process serves as good as nobody."""
+        self._batches, self._counted_at = 0, 0.0
         self._next_shard = 0
-        """Where the next look begins with the shards of which nothing is known."""
-        self._first = 0
+        """The shard at which the next look in order begins."""
+        self._first_shard = 0
         """The shard that is the first to give a job."""
-        self._away = -math.inf
-        """When the store was last away, by the loop's clock."""
+        self._away_at = -math.inf
+        """When the store last did not answer, by the loop's clock."""
 
     def start(self, workers: int) -> None:
-        """Begins to work, by as many calls at a time, each on a connection of its own."""
+        """Begin to work, by so many calls at a time, each on a connection of its own."""
         for _ in range(workers - 1):
             self._turns.put(self._store.sibling())
-        self._looking = supervised("looking for jobs", self._look)
+        self._looking = background.supervised("looking for jobs", self._look)
 
     async def close(self) -> None:
-        """Stops; jobs that are not finished are left to others."""
+        """Stop; jobs that are not finished are left to other processes."""
         if self._looking is not None:
             self._looking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -81,14 +83,14 @@ class Workers:
             await asyncio.wait(self._tasks)
 
     async def work(self, *, everything: bool = False) -> int:
-        """Does all jobs that there are, once; says how many.
+        """Do all jobs that wait, once; return their number.
 
-        ``everything``: those that others are doing too.
+        ``everything`` includes the jobs that other processes are doing.
         """
         done = 0
-        while taken := await self.take(everything=everything):
-            await asyncio.gather(*(self.do(one) for one in taken))
-            done += len(taken)
+        while taken_jobs := await self.take(everything=everything):
+            await asyncio.gather(*map(self.do, taken_jobs))
+            done += len(taken_jobs)
         return done
 
     async def take(
@@ -99,68 +101,71 @@ class Workers:
         if shards is None:
             shards = self._in_turn(range(count))
         free = JOBS_AT_ONCE - len(self._tasks)
-        # While the store was away no worker could prolong its leases.
-        calm = asyncio.get_running_loop().time() - self._away > self._store.limits.job_lease
+        # While the store did not answer, no worker could renew its leases.
+        may_blame = self._now() - self._away_at > self._store.limits.job_lease
         held = Counter(self._tasks.values())
-        share = Share(free, JOBS_OF_AN_AUTHOR, held, calm, everything)
-        taken, waiting = await self._jobs.take(self._store, self._name, shards, share)
+        share = Share(free, JOBS_OF_AN_AUTHOR, held, may_blame, everything)
+        taken_jobs, waiting = await self._jobs.take(self._store, self._name, shards, share)
         self._jobs.queued_in.update(waiting)
-        if taken:
-            self._first = (taken[-1].shard + 1) % count
-        return taken
+        if taken_jobs:
+            self._first_shard = (taken_jobs[-1].shard + 1) % count
+        return taken_jobs
 
     def next_shards(self) -> list[int]:
-        """The shards to look at next, in the order in which they have their turn."""
-        known, count = self._jobs.queued_in, self._store.limits.shards
+        """Return the shards to look at next, in the order in which they have their turn."""
+        candidates, count = self._jobs.queued_in, self._store.limits.shards
         for _ in range(min(LOOK_SHARDS, count)):
-            known.add(self._next_shard)
+            candidates.add(self._next_shard)
             self._next_shard = (self._next_shard + 1) % count
-        shards = self._in_turn(known)[:LOOK_SHARDS_AT_MOST]
-        known.difference_update(shards)
+        shards = self._in_turn(candidates)[:LOOK_SHARDS_AT_MOST]
+        candidates.difference_update(shards)
         return shards
 
     def _in_turn(self, shards: Iterable[int]) -> list[int]:
         count = self._store.limits.shards
-        return sorted(shards, key=lambda shard: (shard - self._first) % count)
+        return sorted(shards, key=lambda shard: (shard - self._first_shard) % count)
 
     async def _look(self) -> None:
         while True:
             self._jobs.queued.clear()
-            pause, taken = LOOK_SECONDS, list[TakenJob]()
+            pause, taken_jobs = LOOK_SECONDS, list[TakenJob]()
             try:
                 if len(self._tasks) < JOBS_AT_ONCE:
-                    taken = await self.take(self.next_shards())
+                    taken_jobs = await self.take(self.next_shards())
             except StoreUnavailable:
                 self._note_away()
                 pause = TRY_AGAIN_SECONDS
             except Exception:
                 log.exception("looking for jobs failed; trying again")
                 pause = TRY_AGAIN_SECONDS
-            for one in taken:
-                task = asyncio.create_task(self.do(one))
-                self._tasks[task] = one.job.author
+            for taken in taken_jobs:
+                task = asyncio.create_task(self.do(taken))
+                self._tasks[task] = taken.job.author
                 task.add_done_callback(self._ended)
-            if not taken:
+            if not taken_jobs:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._jobs.queued.wait()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
-        if self._jobs.queued_in:  # a job may have waited for this one's end
+        if self._jobs.queued_in:  # a job may have waited for the end of this one
             self._jobs.queued.set()
 
     def _note_away(self) -> None:
-        self._away = asyncio.get_running_loop().time()
+        self._away_at = self._now()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def do(self, taken: TakenJob) -> None:
-        """Does a job as far as it can be done."""
+        """Do a job as far as possible: finish it, note its failure, or leave it to others."""
         keeping = asyncio.create_task(self._keep(taken))
         working = asyncio.create_task(self._deliver(taken))
         try:
             await asyncio.wait({keeping, working}, return_when=asyncio.FIRST_COMPLETED)
             ended, other = (working, keeping) if working.done() else (keeping, working)
-            await _cancelled(other)  # a job that is lost is not gone on with
+            await _cancelled(other)  # the work stops when the job's lease is lost
             ended.result()
         except asyncio.CancelledError:
             await _cancelled(working)
@@ -171,8 +176,8 @@ class Workers:
         except JobLost:
             await self._leave_in_time(taken, 0.0)
         except StoreUnavailable:
-            lost = self._store.eras[taken.shard] != taken.incarnation
-            await self._leave_in_time(taken, 0.0 if lost else TRY_AGAIN_SECONDS)
+            is_lost = self._store.eras[taken.shard] != taken.incarnation
+            await self._leave_in_time(taken, 0.0 if is_lost else TRY_AGAIN_SECONDS)
         except Exception as error:
             log.exception("a job failed: %s", taken.name)
             try:
@@ -181,9 +186,9 @@ class Workers:
                 await self._leave_in_time(taken, TRY_AGAIN_SECONDS)
 
     async def _leave_in_time(self, taken: TakenJob, pause: float) -> None:
-        """Leave a job to others after a pause, or when the store is there again.
+        """Leave a job to others after a pause, or when the store answers again.
 
-        A lease that runs out counts as a failure of the job; waiting for the store does not.
+        A lease that runs out counts as a failure of the job; a store that is away does not.
         """
         while True:
             try:
@@ -216,23 +221,23 @@ class Workers:
             await self._jobs.finish(self._store, taken, "delivered")
             return
         sources = await self._fanout.sources(self._store, job)
-        if job.kind is Kind.FLIP and int(sources[0].mode[1:] or 0) != job.subject:
-            sources = []  # another flip came after it
+        if job.kind is Kind.FLIP and sources[0].epoch != job.subject:
+            sources = []  # a later flip has replaced this one
         elif job.kind is Kind.DELIVER and progress.audience is None:
             await self._fanout.count(self._store, sources, progress)
-        run = Run(job, progress, lambda: self._turn(taken), self._next_chunk)
+        run = Run(job, progress, lambda: self._turn(taken), self._next_budget)
         await self._fanout.work(run, sources)
-        pulled = job.kind is Kind.DELIVER and any(one.pulled for one in sources)
-        await self._jobs.finish(self._store, taken, "pulled" if pulled else "delivered")
-        if job.kind is Kind.FLIP:  # it may have become due the other way meanwhile
+        is_pulled = job.kind is Kind.DELIVER and any(source.pulled for source in sources)
+        await self._jobs.finish(self._store, taken, "pulled" if is_pulled else "delivered")
+        if job.kind is Kind.FLIP:  # a flip back may have become due meanwhile
             await self._fanout.consider(job.actor)
 
     @contextlib.asynccontextmanager
     async def _turn(self, taken: TakenJob) -> AsyncIterator[Store]:
         """Wait for a free connection, which leads to where the job was taken.
 
-        In a failover it may lead to the old primary still. What is done for the job there is lost,
-        and would be taken for done. Raises StoreUnavailable.
+        In a failover the connection may still lead to the old primary: work done there is lost, and
+        would be taken for done. Raise StoreUnavailable.
         """
         store = await self._turns.take(taken.job.author)
         try:
@@ -245,22 +250,23 @@ class Workers:
         finally:
             self._turns.put(store)
 
-    def _next_chunk(self) -> int:
-        """How many followers the next call is for."""
-        now = asyncio.get_running_loop().time()
-        if now - self._looked >= CALM_SECONDS:
-            rate = (self._beside.batches - self._batches) / (now - self._looked)
+    def _next_budget(self) -> int:
+        """Return the number of followers that the next call works on."""
+        now = self._now()
+        if now - self._counted_at >= CALM_SECONDS:
+            batches = self._serving_store.batches
+            rate = (batches - self._batches) / (now - self._counted_at)
             self._calm = rate < CALM_RATE
-            self._batches, self._looked = self._beside.batches, now
+            self._batches, self._counted_at = batches, now
         return min(CALM_CHUNK if self._calm else CHUNK, self._store.limits.push_chunk)
 
     async def _exists(self, activity_id: int) -> bool:
-        """Whether an activity is there: else nobody has to be told."""
+        """Return whether an activity exists: a deleted activity is delivered to nobody."""
         (key,) = keys.activities(self._store.tags, [activity_id])
         return bool(await self._store.call("STRLEN", key))
 
     async def _keep(self, taken: TakenJob) -> None:
-        """Notes from time to time how far a job has come."""
+        """Renew a job's lease from time to time, and note how far it has come."""
         while True:
             await asyncio.sleep(self._store.limits.job_lease / 4)
             try:
@@ -272,4 +278,4 @@ class Workers:
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
-    retrieved(task)
+    background.mark_retrieved(task)

@@ -65,9 +65,9 @@ class ActivityService(ActivityServiceServicer):
 
     async def _response(self, new: NewActivity, published: Published) -> bytes:
         """A PublishActivityResponse, serialised."""
-        frame = new.body
+        frame = new.frame
         if published.already:
-            (stored,) = await self._engine.activities.bodies([published.id])
+            (stored,) = await self._engine.activities.frames([published.id])
             # If it was deleted since, what was sent says what it was.
             frame = stored or wire.without_receipt(frame)
         return convert.publish_response(published, frame)
@@ -106,7 +106,7 @@ class ActivityService(ActivityServiceServicer):
         new = convert.new_activity(request, self._engine.store.clock.now_ms())
         published = await self._engine.activities.publish(new, request.request_id)
         if request.wait_for_delivery and published.delivery.state == "queued":
-            waiting.append(_Waiting(number, replace(new, body=b""), published))
+            waiting.append(_Waiting(number, replace(new, frame=b""), published))
         return wire.field(wire.FIRST, await self._response(new, published))
 
     async def _wait(self, entry: "_Waiting", until: float, results: list[bytes]) -> None:
@@ -138,7 +138,7 @@ class ActivityService(ActivityServiceServicer):
     async def _seen(self, text: str, viewer: str) -> tuple[int, bytes]:
         """An activity that is there and that the viewer may see. Raises ActivityNotFound."""
         activity_id = int(text)
-        (frame,) = await self._engine.activities.bodies([activity_id])
+        (frame,) = await self._engine.activities.frames([activity_id])
         if frame is not None:
             for stored in await self._engine.viewers.activities(viewer, [(activity_id, frame)]):
                 return stored
@@ -149,7 +149,7 @@ class ActivityService(ActivityServiceServicer):
     ) -> pb.BatchGetActivitiesResponse:
         wanted = [ids.parse(text) for text in request.ids]
         known = [one for one in wanted if one is not None]
-        frames = zip(known, await self._engine.activities.bodies(known), strict=True)
+        frames = zip(known, await self._engine.activities.frames(known), strict=True)
         stored = [(one, frame) for one, frame in frames if frame is not None]
         seen = dict(await self._engine.viewers.activities(request.viewer, stored))
         results = []
@@ -170,7 +170,7 @@ class ActivityService(ActivityServiceServicer):
         self, request: pb.DeleteActivityRequest, context: Any
     ) -> pb.DeleteActivityResponse:
         activity_id = int(request.id)
-        (body,) = await self._engine.activities.bodies([activity_id])
+        (body,) = await self._engine.activities.frames([activity_id])
         audience = Audience(request.actor)
         if body is not None:
             activity = convert.stored_activity(activity_id, body)
@@ -192,13 +192,13 @@ class ActivityService(ActivityServiceServicer):
         entity, viewer, view = request.entity, request.viewer, view_name(request.view)
         bound = ("outbox", entity, viewer, str(request.own_only), view)
         cursor = self._tokens.read_page(request.page_token, *bound)
-        log = self._engine.live.of_outbox(entity)
+        log = self._engine.logs.of_outbox(entity)
 
         def keep(body: bytes) -> bool:
             return not request.own_only or wire.actor(body) == entity
 
         if request.resumable:
-            await self._engine.live.open(log)
+            await self._engine.logs.open(log)
         page = await self._engine.feeds.outbox_page(
             entity, log, cursor, convert.page_size(request.page_size), keep
         )

@@ -9,7 +9,7 @@ from activityfeed.v1.follow_service_pb2_grpc import FollowServiceServicer
 from feedsvc import convert, validate
 from feedsvc.batches import Batch, Slices
 from feedsvc.core.activities import digest
-from feedsvc.core.edges import NewEdge, Place
+from feedsvc.core.edges import EdgeCursor, NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.errors import FeedError
 from feedsvc.status import status_of
@@ -102,7 +102,7 @@ class FollowService(FollowServiceServicer):
         seen = await self._viewers.entities(request.viewer, found)
         return pb.ListFollowingResponse(
             edges=[convert.follow_edge(edge) for edge in seen],
-            next_page_token=self._tokens.place(Place(found[-1].position, 0), *bound)
+            next_page_token=self._tokens.place(EdgeCursor(found[-1].position, 0), *bound)
             if more
             else "",
         )

@@ -10,8 +10,8 @@ from activityfeed.v1 import subscription_service_pb2 as pb
 
 from feedsvc import validate
 from feedsvc.core.engine import Engine
-from feedsvc.core.live import LogLost
-from feedsvc.core.streams import Entry, Found, Reader, Stream, StreamOver
+from feedsvc.core.live_logs import Entry, LogLost, ReadResult
+from feedsvc.core.streams import LogCursor, Stream, StreamOver
 from feedsvc.errors import InvalidRequest, StoreUnavailable, TooManySubscriptions
 from feedsvc.services.items import FeedQuery
 from feedsvc.services.sender import Sender
@@ -37,7 +37,7 @@ class _Subscription:
     def __init__(self, subscription_id: str, subject: GatewaySubject) -> None:
         self.id = subscription_id
         self.subject = subject
-        self.reader: Reader | None = None
+        self.reader: LogCursor | None = None
         """None: not there yet."""
         self.answered = False
         """Whether the request that added it was. One with a token is when its log has been read."""
@@ -121,7 +121,7 @@ class Gateway:
             seen = self._requested
             await asyncio.sleep(LINGER_SECONDS)
 
-    async def _tell(self, reader: Reader, found: Found) -> None:
+    async def _tell(self, reader: LogCursor, found: ReadResult) -> None:
         subscription: _Subscription = reader.tag
         if reader.closed:
             return
@@ -136,7 +136,7 @@ class Gateway:
                 await self._tell_events(subscription, reader, found)
 
     async def _tell_events(
-        self, subscription: _Subscription, reader: Reader, entries: list[Entry]
+        self, subscription: _Subscription, reader: LogCursor, entries: list[Entry]
     ) -> None:
         subject = subscription.subject
         try:
@@ -156,7 +156,7 @@ class Gateway:
         for message in subject.messages([(0, entries, events)]):
             await self._send(message)
 
-    def _try_again(self, subscription: _Subscription, reader: Reader) -> None:
+    def _try_again(self, subscription: _Subscription, reader: LogCursor) -> None:
         """Reads a log again in a while, from behind what was sent.
 
         What was read behind that meanwhile is dropped with the old reader, and found again.

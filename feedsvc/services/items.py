@@ -9,7 +9,7 @@ from activityfeed.v1.view_pb2 import View
 
 from feedsvc import convert, wire
 from feedsvc.core.engine import Engine
-from feedsvc.core.feed import Page
+from feedsvc.core.pages import Page
 from feedsvc.tokens import Tokens
 
 

@@ -14,8 +14,9 @@ from activityfeed.v1 import subscription_service_pb2 as pb
 from feedsvc import convert, wire
 from feedsvc.bounds import EVENT_BYTES
 from feedsvc.core.engine import Engine
-from feedsvc.core.feed import Cursor
-from feedsvc.core.streams import Entry, Log, Stream
+from feedsvc.core.live_logs import Entry, Log
+from feedsvc.core.pages import Cursor
+from feedsvc.core.streams import Stream
 from feedsvc.errors import ResumeTokenExpired
 from feedsvc.services.items import FeedQuery, feed_items, feed_page, outbox_bound
 from feedsvc.tokens import Tokens
@@ -162,7 +163,7 @@ class FeedSubject(Subject):
         return await feed_page(self.engine, self.tokens, self.query, page)
 
     def logs(self) -> list[Log]:
-        return [self.engine.live.of_feed(self.query.user)]
+        return [self.engine.logs.of_feed(self.query.user)]
 
     async def open(self) -> list[str]:
         return [await self.engine.start_log(self.query.user)]
@@ -276,13 +277,13 @@ class OutboxSubject(_Activities):
 
     def __init__(self, engine: Engine, tokens: Tokens, entity: str, viewer: str, view: str) -> None:
         super().__init__(engine, tokens, viewer, *outbox_bound(entity, viewer, view))
-        self._log = engine.live.of_outbox(entity)
+        self._log = engine.logs.of_outbox(entity)
 
     def logs(self) -> list[Log]:
         return [self._log]
 
     async def open(self) -> list[str]:
-        return [await self.engine.live.open(self._log)]
+        return [await self.engine.logs.open(self._log)]
 
 
 class AllSubject(_Activities):
@@ -294,7 +295,7 @@ class AllSubject(_Activities):
         super().__init__(engine, tokens, "", "all log", view)
 
     def logs(self) -> list[Log]:
-        return self.engine.live.of_all()
+        return self.engine.logs.of_all()
 
     async def open(self) -> list[str]:
-        return list(await asyncio.gather(*map(self.engine.live.open, self.logs())))
+        return list(await asyncio.gather(*map(self.engine.logs.open, self.logs())))

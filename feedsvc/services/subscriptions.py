@@ -9,8 +9,8 @@ from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceSer
 
 from feedsvc.config import Config
 from feedsvc.core.engine import Engine
-from feedsvc.core.live import LogLost
-from feedsvc.core.streams import Entry, Found, Reader, Stream, StreamOver
+from feedsvc.core.live_logs import Entry, LogLost, ReadResult
+from feedsvc.core.streams import LogCursor, Stream, StreamOver
 from feedsvc.errors import Draining, FeedError, StreamExpired, TooManyStreams
 from feedsvc.services.gateway import Gateway
 from feedsvc.services.items import FeedQuery, view_name
@@ -82,7 +82,7 @@ class SubscriptionService(SubscriptionServiceServicer):
             return pb.GetFeedEventsResponse(resume_token=subject.token())
         (log,), (place,) = subject.logs(), subject.places
         try:
-            entries, more = await self._engine.live.read(log, place)
+            entries, more = await self._engine.logs.read(log, place)
         except LogLost:
             raise await subject.expired() from None
         messages = subject.messages([(0, entries, await subject.events(entries))])
@@ -153,7 +153,9 @@ class SubscriptionService(SubscriptionServiceServicer):
             if found and send.quiet and stream.all_read:
                 await send(subject.heartbeat())
 
-    async def _told(self, subject: Subject, found: Sequence[tuple[Reader, Found]]) -> list[Told]:
+    async def _told(
+        self, subject: Subject, found: Sequence[tuple[LogCursor, ReadResult]]
+    ) -> list[Told]:
         """What is to be sent of what was read. Raises the error that ends the stream."""
         told: list[Told] = []
         for reader, entries in found:

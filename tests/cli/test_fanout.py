@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from feedsvc.config import Limits
-from feedsvc.core.jobs import Job, Kind
+from feedsvc.core.job import Job, Kind
 from tests.letters import ERROR, SUBJECT, plant
 from tests.serving import Serve, Service
 

@@ -40,7 +40,7 @@ every_kind = pytest.mark.parametrize("kind", ["feed", "activities", "all"])
 async def idle(service: Service) -> bool:
     """Whether the server has no stream open."""
     live = service.server.engine.live
-    return not (live._readers or live._streams)
+    return not (live._cursors or live._streams)
 
 
 async def lose_logs(service: Service) -> None:

@@ -36,7 +36,7 @@ from activityfeed.v1.activity_service_pb2 import (
 from feedsvc.config import Limits
 from feedsvc.core import keys
 from feedsvc.core.activities import Published
-from feedsvc.core.jobs import Job, Kind
+from feedsvc.core.job import Job, Kind
 from tests.letters import ERROR, SINCE_MS, SUBJECT, plant
 from tests.serving import Serve, Service, at_ms, ids_of, until
 

@@ -22,7 +22,7 @@ from activityfeed.v1.follow_service_pb2 import (
 )
 
 from feedsvc.config import Limits
-from feedsvc.core import feed, keys
+from feedsvc.core import keys, verification
 from tests.serving import Serve, Service, ids_of
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40, read_work=100)
@@ -36,7 +36,7 @@ MISSING, EXTRA, MISPLACED = (
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """VerifyFeed looks again soon: here nothing is on its way."""
-    monkeypatch.setattr(feed, "VERIFY_SECONDS", 0.001)
+    monkeypatch.setattr(verification, "VERIFY_SECONDS", 0.001)
 
 
 async def mixed_outbox(service: Service) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from activityfeed.v1.follow_service_pb2 import ListFollowersRequest, ListFollowi
 
 from feedsvc.config import Limits
 from feedsvc.core import following, ids, keys
-from feedsvc.core.edges import Edges, NewEdge
+from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.core.following import Followings
 from feedsvc.core.store import Arg, Store
@@ -110,13 +110,13 @@ async def test_list_of_an_edge_that_the_store_has_lost(core_store: Store) -> Non
     shard = ids.shard_for("bob", store.limits.shards)
     key = keys.edges(store.tags[shard], "bob")
     snapshot = await store.call("DUMP", key)
-    await Edges(store, Engine.on(store).fanout).unfollow(NewEdge("bob", "a0"))
+    await Engine.on(store).edges.unfollow(NewEdge("bob", "a0"))
     assert (await lists.of("bob")).names == ["a2", "a1"]
     generation = await store.call("HGET", key, "")
     await store.call("RESTORE", key, 0, snapshot, "REPLACE")
     store.eras[shard] = "another"
     await store.call("HSET", store.tags[shard] + "t", "era", "another")
-    await Edges(store, Engine.on(store).fanout).unfollow(NewEdge("bob", "a2"))
+    await Engine.on(store).edges.unfollow(NewEdge("bob", "a2"))
     assert await store.call("HGET", key, "") == generation
     assert (await lists.of("bob")).names == ["a1", "a0"]
     await store.call("DEL", key)

@@ -26,7 +26,7 @@ from google.protobuf.struct_pb2 import Struct
 from feedsvc import admission, validate
 from feedsvc.config import Limits
 from feedsvc.core.batching import CALLER
-from feedsvc.core.jobs import Delivery, Job
+from feedsvc.core.job import Delivery, Job
 from feedsvc.services.activities import ENTRIES_AT_ONCE
 from tests.serving import SECONDS, Serve, Service, refused, until
 
@@ -240,7 +240,7 @@ async def test_a_store_that_is_away_does_not_fail_who_waits(
 
     await until(waits)
     # Longer than a command may take.
-    monkeypatch.setattr("feedsvc.core.store.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("feedsvc.core.transport.ANSWER_SECONDS", 0.3)
     await service.store.execute_command("CLIENT", "PAUSE", 1_000, "ALL")
     await service.store.execute_command("PING")
     await service.server.engine.workers.work()

@@ -149,7 +149,7 @@ async def test_old_activity_that_is_delivered_again_is_not_told_as_new(service: 
     posted = await service.post("alice", to=["repo:x"])
     stream = await service.subscribe_activities("repo:x")
     engine = service.server.engine
-    await engine.store.script("outbox_add", engine.live.of_outbox("repo:x").shard, "repo:x", posted)
+    await engine.store.script("outbox_add", engine.logs.of_outbox("repo:x").shard, "repo:x", posted)
     last = await service.post("repo:x")
     assert await stream.event() == ("added", last)
 
@@ -640,7 +640,7 @@ async def test_stream_that_is_not_read_is_ended(serve: Serve) -> None:
     service = await serve(checkpoint_seconds=QUIET, write_seconds=0.5, limits=limits)
     await service.follow("bob", "alice")
     stream = await service.subscribe("bob")
-    readers = service.server.engine.live._readers
+    readers = service.server.engine.live._cursors
     assert readers
     for _ in range(8):
         await service.posts("alice", 250, content="x" * 8_192)
@@ -678,7 +678,7 @@ async def test_cancelled_streams_leave_nothing(service: Service, count: int) -> 
     live = service.server.engine.live
 
     async def none_left() -> bool:
-        return not live._readers and not live._streams
+        return not live._cursors and not live._streams
 
     await until(none_left)
     gc.collect()

@@ -11,7 +11,7 @@ from activityfeed.v1.follow_service_pb2 import BatchFollowRequest, FollowRequest
 
 from feedsvc.config import Limits
 from feedsvc.core import keys
-from feedsvc.core.feed import Cursor
+from feedsvc.core.pages import Cursor
 from tests.serving import Serve, Service, ids_of, until
 
 PULLED = DeliveryState.DELIVERY_STATE_PULLED

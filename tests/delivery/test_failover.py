@@ -103,7 +103,7 @@ async def until_feed(service: Service, user: str, expected: list[str]) -> None:
 
 async def listens(service: Service, node: Node) -> bool:
     """Whether a server listens for wake-ups at a node."""
-    return service.server.engine.live._echo in await node.redis.pubsub_channels()
+    return service.server.engine.live._wakeups.echo_channel in await node.redis.pubsub_channels()
 
 
 @pytest.mark.parametrize("how", ["asked", "paused"])
@@ -207,8 +207,8 @@ async def test_all_calls_for_a_job_go_to_where_it_was_taken(tmp_path: Path) -> N
             switch.target = new
             await new.promote()
             for store in (engine.store, first):
-                assert store._connection is not None
-                await store._connection.disconnect()
+                assert store._transport.connection is not None
+                await store._transport.connection.disconnect()
             await service.warm(*followers)
             posted = await service.post("alice")
             assert await engine.workers.work() > 0

@@ -18,7 +18,8 @@ from activityfeed.v1.activity_service_pb2 import DeliveryState
 from feedsvc.config import Limits
 from feedsvc.core import keys, worker
 from feedsvc.core.engine import Engine
-from feedsvc.core.jobs import Job, JobLost, Kind
+from feedsvc.core.job import Job, Kind
+from feedsvc.core.jobs import JobLost
 from feedsvc.core.store import Store
 from feedsvc.errors import StoreUnavailable
 from tests.letters import plant
@@ -134,11 +135,11 @@ async def test_job_of_a_dead_worker_is_taken_over(serve: Serve, store_url: str) 
     found = await status(service)
     assert (found.waiting_count, found.running_count) == (0, 1)
     taken.progress.seen += 7
-    taken.progress.places["push nobody"] = {0: "1"}
+    taken.progress.positions["push nobody"] = {0: "1"}
     await dead.jobs.checkpoint(dead.store, taken)
     await asyncio.sleep(1.1)
     (again,) = await other.workers.take()
-    assert again.progress.places == taken.progress.places
+    assert again.progress.positions == taken.progress.positions
     assert again.progress.seen == taken.progress.seen
     with pytest.raises(JobLost):
         await dead.jobs.checkpoint(dead.store, taken)

@@ -12,7 +12,7 @@ from feedsvc.core import ids, keys
 from feedsvc.core.activities import NewActivity, digest
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
-from feedsvc.core.feed import Cursor
+from feedsvc.core.pages import Cursor
 from feedsvc.core.store import Store
 from tests.serving import engine_on, frame_of
 

@@ -15,9 +15,9 @@ from feedsvc.core import keys
 from feedsvc.core.activities import NewActivity
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
-from feedsvc.core.feed import Cursor
 from feedsvc.core.jobs import JobLost
-from feedsvc.core.live import LogLost
+from feedsvc.core.live_logs import LogLost
+from feedsvc.core.pages import Cursor
 from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
 from feedsvc.errors import StoreUnavailable
@@ -56,8 +56,8 @@ async def started_anew(redis: "Redis", *stores: Store) -> None:
     for tag in keys.tags(LIMITS.shards):
         await redis.hset(keys.tallies(tag), "run", secrets.token_hex(20))
     for store in stores:
-        assert store._connection is not None
-        await store._connection.disconnect(nowait=True)
+        assert store._transport.connection is not None
+        await store._transport.connection.disconnect(nowait=True)
 
 
 @pytest.mark.every_store
@@ -70,12 +70,12 @@ async def test_feeds_are_cold_and_logs_gone(store_url: str) -> None:
     place = await engine.start_log("f0")
     published = await engine.activities.publish(activity(), "")
     await engine.workers.work()
-    assert [one.what for one in (await engine.live.read(engine.live.of_feed("f0"), place))[0]] == [
+    assert [one.what for one in (await engine.logs.read(engine.logs.of_feed("f0"), place))[0]] == [
         str(published.id)
     ]
     await started_anew(redis, engine.store)
     with pytest.raises(LogLost):
-        await engine.live.read(engine.live.of_feed("f0"), place)
+        await engine.logs.read(engine.logs.of_feed("f0"), place)
     assert engine.store.incarnations == ["1"] * LIMITS.shards
     for name in NAMES:
         assert (await engine.feeds.stats(name)).state == "cold"
@@ -95,8 +95,8 @@ async def test_feeds_are_cold_and_logs_gone(store_url: str) -> None:
 async def test_store_that_loses_nothing_stays_the_same(store_url: str) -> None:
     """Who connects again to the same run finds everything as it was."""
     engine, other = await engine_on(store_url), await engine_on(store_url)
-    assert engine.store._connection is not None
-    await engine.store._connection.disconnect(nowait=True)
+    assert engine.store._transport.connection is not None
+    await engine.store._transport.connection.disconnect(nowait=True)
     await engine.edges.follow([NewEdge("f0", "alice")])
     assert engine.store.incarnations == other.store.incarnations == [""] * LIMITS.shards
     await engine.store.close()
@@ -222,7 +222,7 @@ async def test_outboxes_beside_are_written_again(store_url: str) -> None:
     await redis.delete(f"{keys.tags(LIMITS.shards)[shard]}o:repo:x")
     await started_anew(redis, engine.store)
     assert await engine.workers.work() == 1
-    log = engine.live.of_outbox("repo:x")
+    log = engine.logs.of_outbox("repo:x")
     page = await engine.feeds.outbox_page("repo:x", log, Cursor(), 5, lambda _: True)
     assert [one for one, _ in page.items] == [published.id]
     for _ in range(2):  # once more after each loss
@@ -289,8 +289,8 @@ async def test_push_by_who_does_not_know_of_a_loss_reaches_live_users(
     # Workers have nothing to do if the step that published delivered it, else once.
     in_step = step_audience and not engine.store.cluster
     assert await engine.workers.work(everything=True) == (0 if in_step else 1)
-    log = other.live.of_feed("f0")
-    assert [one.what for one in (await other.live.read(log, place))[0]] == [str(published.id)]
+    log = other.logs.of_feed("f0")
+    assert [one.what for one in (await other.logs.read(log, place))[0]] == [str(published.id)]
     await other.start_log("f0")
     for one in (engine, other):
         await one.store.close()
@@ -307,7 +307,7 @@ async def test_log_without_a_lease_is_begun_anew(store_url: str) -> None:
     await redis.zrem(keys.live(tag), "f0")
     assert await engine.start_log("f0") != place
     with pytest.raises(LogLost):
-        await engine.live.read(engine.live.of_feed("f0"), place)
+        await engine.logs.read(engine.logs.of_feed("f0"), place)
     await engine.store.close()
     await redis.aclose()
 

@@ -15,7 +15,7 @@ FANS = [f"fan{number:02}" for number in range(40)]
 
 async def live(service: Service, users: Sequence[str]) -> None:
     for user in users:
-        await service.server.engine.live.open(service.server.engine.live.of_feed(user))
+        await service.server.engine.logs.open(service.server.engine.logs.of_feed(user))
         await asyncio.sleep(0.002)  # each lease ends in a millisecond of its own
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from feedsvc.core.store import ROLE_SECONDS
+from feedsvc.core.transport import ROLE_SECONDS
 from tests.faults.history import Fault, History, Loss
 from tests.faults.processes import Died, Process
 from tests.faults.stage import MARK_SECONDS, Server, Stage, Store

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 import pytest
 import pytest_asyncio
 
-from feedsvc.core import feed
+from feedsvc.core import deep
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
-from feedsvc.core.feed import Cursor
+from feedsvc.core.pages import Cursor
 from tests.interleavings.scheduler import GatedStore, order
 from tests.interleavings.test_interleavings import (
     LIMITS,
@@ -182,8 +182,8 @@ OTHERS: list[Act] = [
 
 @pytest_asyncio.fixture
 async def world(store_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DeepWorld]:
-    monkeypatch.setattr(feed, "FEW_EDGES", 0)
-    monkeypatch.setattr(feed, "LEFT_OUT", 0)
+    monkeypatch.setattr(deep, "FEW_EDGES", 0)
+    monkeypatch.setattr(deep, "LEFT_OUT", 0)
     store = GatedStore.at(store_url, DEEP)
     await store.open()
     yield DeepWorld(store, Engine.on(store), Truth(store.redis, store.tags[0]))

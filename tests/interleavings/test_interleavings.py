@@ -22,10 +22,10 @@ from feedsvc.core.activities import Audience, NewActivity, digest
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.core.fanout import Run
-from feedsvc.core.feed import Cursor, End, Page
-from feedsvc.core.jobs import Job, Kind, Progress
+from feedsvc.core.job import Job, Kind, Progress
+from feedsvc.core.live_logs import Entry
+from feedsvc.core.pages import Cursor, End, Page
 from feedsvc.core.sources import Source
-from feedsvc.core.streams import Entry
 from feedsvc.errors import ActivityNotFound
 from tests.interleavings.scheduler import GatedStore, next_choices, order, run
 from tests.interleavings.truth import Truth
@@ -86,7 +86,7 @@ class World:
         if warm:
             await self.engine.start_log("bob")
         else:
-            await self.engine.live.open(self.engine.live.of_feed("bob"))
+            await self.engine.logs.open(self.engine.logs.of_feed("bob"))
         names = await self.store.redis.keys()
         self.copies[warm] = (
             dict(self.acts),
@@ -116,8 +116,8 @@ class World:
 
     async def log(self) -> list[Entry]:
         first = await self.store.redis.xrange(f"{self.store.tags[0]}l:bob", count=1)
-        log = self.engine.live.of_feed("bob")
-        entries, _ = await self.engine.live.read(log, first[0][0].decode())
+        log = self.engine.logs.of_feed("bob")
+        entries, _ = await self.engine.logs.read(log, first[0][0].decode())
         return entries
 
 

@@ -36,7 +36,7 @@ from hypothesis.stateful import (
 )
 
 from feedsvc.config import Limits
-from feedsvc.core import feed
+from feedsvc.core import deep
 from tests.model.oracle import Act, Oracle
 from tests.serving import Refusal, Service, at_ms, ids_of, refusal_of, said
 
@@ -625,9 +625,9 @@ def drive(
 @pytest.fixture
 def _deep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deep segments for everybody, and small ones."""
-    monkeypatch.setattr(feed, "FEW_EDGES", 0)
-    monkeypatch.setattr(feed, "LEFT_OUT", 1)
-    monkeypatch.setattr(feed, "DEEP_IDS", 6)
+    monkeypatch.setattr(deep, "FEW_EDGES", 0)
+    monkeypatch.setattr(deep, "LEFT_OUT", 1)
+    monkeypatch.setattr(deep, "DEEP_IDS", 6)
 
 
 @pytest.mark.every_store

@@ -13,7 +13,7 @@ from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.feed_pb2 import FeedPage, PageEnd
 
 from feedsvc.config import Limits
-from feedsvc.core import feed, ids, keys
+from feedsvc.core import deep, ids, keys
 from feedsvc.core.store import Arg, Store
 from tests.serving import Serve, Service, at_ms, ids_of
 
@@ -23,9 +23,9 @@ START_MS = 1_600_000_000_000
 
 @pytest.fixture
 def _deep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "FEW_EDGES", 0)
-    monkeypatch.setattr(feed, "LEFT_OUT", 1)
-    monkeypatch.setattr(feed, "DEEP_IDS", 20)
+    monkeypatch.setattr(deep, "FEW_EDGES", 0)
+    monkeypatch.setattr(deep, "LEFT_OUT", 1)
+    monkeypatch.setattr(deep, "DEEP_IDS", 20)
 
 
 pytestmark = pytest.mark.usefixtures("_deep")
@@ -111,7 +111,7 @@ async def test_each_deep_page_asks_all_outboxes(
 ) -> None:
     """Thirty deep pages over many followees: each outbox is asked about three times, not thirty."""
     for name, value in (("FEW_EDGES", 40), ("LEFT_OUT", 16), ("DEEP_IDS", 2_000)):
-        monkeypatch.setattr(feed, name, value)
+        monkeypatch.setattr(deep, name, value)
     service = await serve(limits=Limits(feed_cap=100, feed_slack=20, outbox_cap=200))
     authors = 400
     posted = await follows_many(service, authors, 10)
@@ -126,7 +126,7 @@ async def test_each_deep_page_asks_all_outboxes(
 
     counted = await count_outboxes(service, walk())
     assert found == posted[:3_100]
-    pages = 31 * feed.LEFT_OUT
+    pages = 31 * deep.LEFT_OUT
     assert counted["outboxes"] <= 3 * authors + pages
     assert counted["deep_commit"] == 2
 
@@ -241,7 +241,7 @@ async def test_deep_page_shows_what_a_celebritys_outbox_has_let_go(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A celebrity's followers are not told what it publishes, nor what that pushes out."""
-    monkeypatch.setattr(feed, "LEFT_OUT", 0)
+    monkeypatch.setattr(deep, "LEFT_OUT", 0)
     # Whoever was made a celebrity stays so as long as anybody follows.
     service = await serve(limits=replace(SMALL, celebrity_threshold=3, celebrity_lower_percent=34))
     posted = await follows_many(service)

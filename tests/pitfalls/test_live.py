@@ -88,7 +88,7 @@ async def test_connection_and_thread_for_each_subscriber(service: Service) -> No
 
 
 async def test_subscribers_are_never_closed(service: Service) -> None:
-    waiting = service.server.engine.live._readers
+    waiting = service.server.engine.live._cursors
     streams = [await service.subscribe(f"u{number % 7}") for number in range(70)]
     assert len(waiting) == 7
     for stream in streams:

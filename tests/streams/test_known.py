@@ -251,15 +251,15 @@ async def _true(what: bool) -> bool:
 
 async def held_back(live: Live) -> None:
     """Has the first read of a log answered only when others wait for theirs."""
-    reads = live._read_logs
+    reads = live._logs.read_many
 
     async def first(wanted: Any) -> Any:
         found = await reads(wanted)
         await until(lambda: _true(len(live._wanted) == 2))
-        live._read_logs = reads  # type: ignore[method-assign]
+        live._logs.read_many = reads  # type: ignore[method-assign]
         return found
 
-    live._read_logs = first  # type: ignore[method-assign]
+    live._logs.read_many = first  # type: ignore[method-assign]
 
 
 async def test_few_streams_are_told_in_one_turn(serve: Serve) -> None:

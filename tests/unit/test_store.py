@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from feedsvc.config import Limits
-from feedsvc.core import store as module
+from feedsvc.core import transport
 from feedsvc.core.store import Store
 from feedsvc.embedded import EmbeddedStore
 from feedsvc.errors import StoreUnavailable
@@ -78,14 +78,14 @@ async def test_a_late_answer_is_nobodys(tmp_path: Path, monkeypatch: pytest.Monk
     """What was given up on is not taken for the answer to what is asked next."""
     async with EmbeddedStore(tmp_path, durable=False) as process, opened(process.url) as store:
         await store.call("ECHO", "before")
-        monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr(transport, "ANSWER_SECONDS", 0.2)
         os.kill(process.pid, signal.SIGSTOP)
         try:
             with pytest.raises(StoreUnavailable):
                 await store.call("ECHO", "late")
         finally:
             os.kill(process.pid, signal.SIGCONT)
-        monkeypatch.setattr(module, "ANSWER_SECONDS", 5.0)
+        monkeypatch.setattr(transport, "ANSWER_SECONDS", 5.0)
         assert [await store.call("ECHO", n) for n in range(3)] == [b"0", b"1", b"2"]
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedsvc.core import ids
-from feedsvc.core.edges import Place
-from feedsvc.core.feed import Cursor
+from feedsvc.core.edges import EdgeCursor
+from feedsvc.core.pages import Cursor
 from feedsvc.errors import PageTokenInvalid, ResumeTokenInvalid
 from feedsvc.tokens import Tokens, _mac
 
@@ -14,7 +14,7 @@ TOKENS = Tokens(b"a secret")
 ID = st.integers(0, (1 << 63) - 1)
 BOUND = st.lists(st.text(max_size=20), max_size=4).map(tuple)
 CURSOR = st.builds(Cursor, older=st.booleans(), id=ID)
-PLACE = st.builds(Place, position=st.integers(0, 1 << 53), shard=st.integers(0, 255))
+PLACE = st.builds(EdgeCursor, position=st.integers(0, 1 << 53), shard=st.integers(0, 255))
 NUMBER = st.integers(0, 10**19 - 1)
 LETTER = st.builds("{}-{}-{}".format, st.integers(0, 255), NUMBER, NUMBER)
 LOG = st.builds("{}-{}".format, st.integers(1, (1 << 64) - 1), st.integers(0, (1 << 64) - 1))
@@ -26,7 +26,7 @@ def test_page_token_says_what_it_was_made_of(cursor: Cursor, bound: tuple[str, .
 
 
 @given(PLACE, BOUND)
-def test_place_token_says_what_it_was_made_of(place: Place, bound: tuple[str, ...]) -> None:
+def test_place_token_says_what_it_was_made_of(place: EdgeCursor, bound: tuple[str, ...]) -> None:
     assert TOKENS.read_place(TOKENS.place(place, *bound), *bound) == place
 
 
@@ -133,7 +133,7 @@ def test_token_of_another_version_is_noticed() -> None:
 
 @given(CURSOR, PLACE, LETTER, LOG)
 def test_tokens_are_short_and_fit_into_an_address(
-    cursor: Cursor, place: Place, letter: str, log: str
+    cursor: Cursor, place: EdgeCursor, letter: str, log: str
 ) -> None:
     for token in (
         TOKENS.page(cursor, "x"),

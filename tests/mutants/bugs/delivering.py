@@ -60,10 +60,12 @@ BUGS = (
         (
             (
                 "core/fanout.py",
-                "        scope, last = shards, list[Arg]()\n",
-                "        for shard in shards:\n"
-                "            places[shard] = ''\n"
-                "        scope, last = shards, list[Arg]()\n",
+                "        tags_of, to_end_job = shards, list[Arg]()\n",
+                (
+                    "        for shard in shards:\n"
+                    "            positions[shard] = ''\n"
+                    "        tags_of, to_end_job = shards, list[Arg]()\n"
+                ),
             ),
         ),
         (JOBS,),
@@ -82,11 +84,15 @@ BUGS = (
             ("core/lua/push.lua", "local rest = 5 + shards", "local rest = 5 + 2 * shards"),
             (
                 "core/fanout.py",
-                '            *[places.get(shard, "-inf") for shard in shards],\n'
-                "            *last,\n",
-                '            *[places.get(shard, "-inf") for shard in shards],\n'
-                "            *[store.incarnations[shard] for shard in shards],\n"
-                "            *last,\n",
+                (
+                    "            *[positions.get(shard, BEGINNING) for shard in shards],\n"
+                    "            *to_end_job,\n"
+                ),
+                (
+                    "            *[positions.get(shard, BEGINNING) for shard in shards],\n"
+                    "            *[store.incarnations[shard] for shard in shards],\n"
+                    "            *to_end_job,\n"
+                ),
             ),
             (
                 "core/lua/live_open.lua",
@@ -153,7 +159,11 @@ BUGS = (
                 "    if #taken < most and take(i) then next_turns[#next_turns + 1] = i end\n",
                 "    while #taken < most and take(i) do end\n",
             ),
-            ("core/worker.py", "self._first = (taken[-1].shard + 1) % count", "self._first = 0"),
+            (
+                "core/worker.py",
+                "self._first_shard = (taken_jobs[-1].shard + 1) % count",
+                "self._first_shard = 0",
+            ),
         ),
         (FAIRNESS,),
     ),
@@ -240,7 +250,7 @@ BUGS = (
     Bug(
         "places-mixed",
         "how far pushing came is taken for how far telling came, when a flip comes between",
-        (("core/jobs.py", '"tell" if source.pulled else "push"', '"push"'),),
+        (("core/job.py", '"tell" if source.pulled else "push"', '"push"'),),
         (PUBLISH_AND_PULL,),
     ),
     Bug(

@@ -46,7 +46,13 @@ BUGS = (
     Bug(
         "full-page-promises-more",
         "a full page promises a next one that is empty",
-        (("core/feed.py", "more = len(items) > most", "more = len(items) >= most"),),
+        (
+            (
+                "core/pages.py",
+                "has_more = len(self.items) > kept",
+                "has_more = len(self.items) >= kept",
+            ),
+        ),
         (MODEL,),
     ),
     Bug(
@@ -60,9 +66,9 @@ BUGS = (
         "the oldest stored id is taken for the end: what was trimmed is lost for good",
         (
             (
-                "core/feed.py",
-                "if at.older and exhausted and stored.floor:",
-                "if at.older and exhausted and stored.floor < 0:",
+                "core/feeds.py",
+                "if cursor.older and exhausted and stored.floor:",
+                "if cursor.older and exhausted and stored.floor < 0:",
             ),
         ),
         (MODEL,),
@@ -96,9 +102,9 @@ BUGS = (
         "a page holds as many items as were asked for, whatever their bytes",
         (
             (
-                "core/feed.py",
-                "most = min(size, fitting(len(body) for _, body in items))",
-                "most = size",
+                "core/pages.py",
+                "kept = min(size, fitting(len(frame) for _, frame in self.items))",
+                "kept = size",
             ),
         ),
         (BOUNDS,),
@@ -138,8 +144,8 @@ BUGS = (
         "each page below the warm feed reads the outboxes of all that is followed",
         (
             (
-                "core/feed.py",
-                "segment = await self._segment(user, at, wanted)",
+                "core/feeds.py",
+                "segment = await self._deep.read(user, cursor, wanted)",
                 "segment = None",
             ),
         ),
@@ -207,8 +213,8 @@ BUGS = (
         "a cold feed cannot be read while the store refuses writes",
         (
             (
-                "core/feed.py",
-                "            return -1  # if the store is gone, ",
+                "core/background.py",
+                "            return None  # the store may ",
                 "            raise  # ",
             ),
         ),
@@ -219,10 +225,9 @@ BUGS = (
         "a page of an outbox has a token behind what happened while it was read",
         (
             (
-                "core/feed.py",
-                "            return Slice(found.ids, found.exhausted, found.floor, log_tail)",
-                "            log_tail = await self._log_tail(log)\n"
-                "            return Slice(found.ids, found.exhausted, found.floor, log_tail)",
+                "core/feeds.py",
+                "            return _slice_of(merged, log_tail)",
+                "            return _slice_of(merged, await self._log_tail(log))",
             ),
         ),
         (f"{AGAIN}::test_outbox_page_loses_nothing_that_happens_meanwhile",),

@@ -50,8 +50,12 @@ BUGS = (
         (
             (
                 "core/edges.py",
-                "modes = await self._mark("
-                "{(wanted[one].followee, shard) for one, shard in shards.items()})",
+                (
+                    "modes = await self._mark(\n"
+                    "            {(wanted[number].followee, shard) "
+                    "for number, shard in shards.items()}\n"
+                    "        )"
+                ),
                 "modes = {new.followee: b'' for new in wanted}",
             ),
             (
@@ -87,7 +91,7 @@ BUGS = (
         "an edge that is refused as stale does not make its server look at the store again",
         (
             ("core/edges.py", "            await self._store.greet_again()\n", ""),
-            ("core/store.py", "            if member.eras != known:\n", "            if False:\n"),
+            ("core/store.py", "            if member.eras != eras:\n", "            if False:\n"),
         ),
         (f"{REPLACED}::test_all_is_lost_and_all_goes_on",),
     ),
@@ -179,8 +183,8 @@ BUGS = (
         (
             (
                 "core/edges.py",
-                "chunk = min(most, 4 + 2 * most // max(1, len(shards)))",
-                "chunk = most",
+                "chunk = min(limit, 4 + 2 * limit // max(1, len(shards)))",
+                "chunk = limit",
             ),
         ),
         (COSTS,),

@@ -42,7 +42,7 @@ BUGS = (
     Bug(
         "listener-stays",
         "the listener stays with the demoted primary, which hears the same, but late",
-        (("core/live.py", "if subscribed and not receivers:", "if False:"),),
+        (("core/wakeups.py", "if subscribed and not receivers:", "if False:"),),
         (f"{FAILOVER}::test_address_that_is_pointed_elsewhere_is_followed",),
     ),
     Bug(
@@ -50,11 +50,11 @@ BUGS = (
         "a channel for wake-ups that stalls without breaking is not noticed",
         (
             (
-                "core/live.py",
-                "                except TimeoutError:\n                    return\n",
-                "                except TimeoutError:\n                    pass\n",
+                "core/wakeups.py",
+                ("                except TimeoutError:\n                    return\n"),
+                ("                except TimeoutError:\n                    pass\n"),
             ),
-            ("core/live.py", "if subscribed and not receivers:", "if False:"),
+            ("core/wakeups.py", "if subscribed and not receivers:", "if False:"),
         ),
         (f"{PITFALLS}/test_background.py::test_stalled_channel_is_noticed",),
     ),
@@ -119,13 +119,13 @@ BUGS = (
         (
             (
                 "core/streams.py",
-                "        self._live.add(reader)\n        self.wake(reader)\n",
-                "        self.wake(reader)\n",
+                ("        self._hub.add(cursor)\n        self.wake(cursor)\n"),
+                "        self.wake(cursor)\n",
             ),
             (
                 "core/streams.py",
-                "        self._live.put_off(reader)\n",
-                "        self._live.add(reader)\n",
+                "        self._hub.reschedule(cursor)\n",
+                "        self._hub.add(cursor)\n",
             ),
         ),
         (f"{KNOWN}::test_what_happens_while_the_log_is_read_first",),
@@ -136,7 +136,7 @@ BUGS = (
         (
             (
                 "core/streams.py",
-                "            reader.again = reader.sent  # else the read will see it\n",
+                "            cursor.again = cursor.sent  # a read that has not left will see it\n",
                 "            pass\n",
             ),
         ),
@@ -147,9 +147,9 @@ BUGS = (
         "when the channel is there again, nobody reads what it did not say meanwhile",
         (
             (
-                "core/live.py",
+                "core/wakeups.py",
                 "                    self._wake_all()\n",
-                "                            pass\n",
+                "                    pass\n",
             ),
         ),
         (f"{LIVE}::test_pubsub_connection_lost_events_are_gone",),
@@ -224,12 +224,14 @@ BUGS = (
         "a server keeps what it has read: a deleted activity is told again to who resumes",
         (
             (
-                "core/live.py",
-                "        return [_Answer(flat, bodies) for flat in flats]\n",
-                "        kept = self.__dict__.setdefault('kept', {})\n"
-                "        bodies = kept | bodies | kept\n"
-                "        kept.update(bodies)\n"
-                "        return [_Answer(flat, bodies) for flat in flats]\n",
+                "core/live_logs.py",
+                "        return [_Answer(fields, frames) for fields in lists]\n",
+                (
+                    "        kept = self.__dict__.setdefault('kept', {})\n"
+                    "        frames = kept | frames | kept\n"
+                    "        kept.update(frames)\n"
+                    "        return [_Answer(fields, frames) for fields in lists]\n"
+                ),
             ),
         ),
         (f"{KNOWN}::test_resumed_behind_a_deletion",),
@@ -252,10 +254,12 @@ BUGS = (
         (
             (
                 "core/live.py",
-                "        self._wanted.setdefault((reader.log, reader.place), []).append(reader)\n",
-                "        same = [one for one in self._wanted if one[0] == reader.log]\n"
-                "        name = same[0] if same else (reader.log, reader.place)\n"
-                "        self._wanted.setdefault(name, []).append(reader)\n",
+                "        self._wanted.setdefault((cursor.log, cursor.place), []).append(cursor)\n",
+                (
+                    "        same = [log for log in self._wanted if log[0] == cursor.log]\n"
+                    "        name = same[0] if same else (cursor.log, cursor.place)\n"
+                    "        self._wanted.setdefault(name, []).append(cursor)\n"
+                ),
             ),
         ),
         (f"{KNOWN}::test_two_places_in_one_log",),
@@ -263,7 +267,7 @@ BUGS = (
     Bug(
         "all-are-told-in-one-turn",
         "as many streams as were read for are told at once: nobody else is served meanwhile",
-        (("core/live.py", "if told >= self._a_turn:", "if told < 0:"),),
+        (("core/live.py", "if served >= self._a_turn:", "if served < 0:"),),
         (f"{KNOWN}::test_few_streams_are_told_in_one_turn",),
     ),
 )

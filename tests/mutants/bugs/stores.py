@@ -9,7 +9,7 @@ BUGS = (
         "a node that has become a replica is read on the connections that are open",
         (
             (
-                "core/store.py",
+                "core/transport.py",
                 "        if now - self._role_seen < ROLE_SECONDS:\n",
                 "        if now - self._role_seen < ROLE_SECONDS * 1e9:\n",
             ),
@@ -25,13 +25,13 @@ BUGS = (
         "greeting-without-role",
         "neither greeting nor READONLY tells that the node is a replica",
         (
-            ("core/store.py", '        if info.get("role") != "master":\n', "        if False:\n"),
+            ("core/greeting.py", '    if info.get("role") != "master":\n', "    if False:\n"),
             (
-                "core/store.py",
+                "core/transport.py",
                 '        if isinstance(role, Exception) or role[0] != b"master":\n',
                 "        if False:\n",
             ),
-            ("core/store.py", "        if of_replica:\n", "        if False:\n"),
+            ("core/transport.py", "    if is_replica:\n", "    if False:\n"),
         ),
         (f"{FAILOVER}::test_demoted_primary_is_not_read",),
     ),
@@ -41,12 +41,12 @@ BUGS = (
         (
             (
                 "core/store.py",
-                "            if connection is not None and (connection.host, connection.port) "
-                "!= tuple(primary):\n",
-                "            if False:\n",
+                "        if connection is not None "
+                "and (connection.host, connection.port) != primary:\n",
+                "        if False:\n",
             ),
             (
-                "core/store.py",
+                "core/transport.py",
                 "            await connection.connect()  # which asks the Sentinels anew\n",
                 "            pass\n",
             ),
@@ -58,13 +58,15 @@ BUGS = (
         "a listener, clock or reader that dies stays dead",
         (
             (
-                "core/tasks.py",
+                "core/background.py",
                 '            log.exception("%s died and is started again", name)\n',
-                '            log.exception("%s died and is started again", name)\n'
-                "            return\n",
+                (
+                    '            log.exception("%s died and is started again", name)\n'
+                    "            return\n"
+                ),
             ),
         ),
-        ("tests/unit/test_tasks.py",),
+        ("tests/unit/test_background.py",),
     ),
     Bug(
         "record-is-read-once",
@@ -72,7 +74,7 @@ BUGS = (
         (
             (
                 "core/store.py",
-                "            self._adopt(record)\n        except ForeignStore:\n",
+                ("            self._known.adopt(record)\n        except ForeignStore:\n"),
                 "        except ForeignStore:\n",
             ),
         ),
@@ -108,7 +110,7 @@ BUGS = (
         (
             (
                 "core/fitness.py",
-                '    if not whole or int(info.get("cluster_size", 0)) != 1:\n',
+                '    if not is_whole or int(info.get("cluster_size", 0)) != 1:\n',
                 "    if False:\n",
             ),
         ),
@@ -181,25 +183,13 @@ BUGS = (
     Bug(
         "batches-without-a-cost",
         "a batch holds any number of costly commands, and everybody else waits for their end",
-        (
-            (
-                "core/batching.py",
-                "                left -= waiting[2]\n",
-                "",
-            ),
-        ),
+        (("core/batching.py", "                left -= cost\n", ""),),
         (f"{BATCHING}::test_a_batch_is_bounded_by_its_cost",),
     ),
     Bug(
         "cancelled-commands-leave",
         "what nobody waits for any more is asked of the store all the same",
-        (
-            (
-                "core/batching.py",
-                "                if waiting[1].done():",
-                "                if False:",
-            ),
-        ),
+        (("core/batching.py", "                if answer.done():", "                if False:"),),
         (f"{BATCHING}::test_a_cancelled_command_does_not_leave",),
     ),
 )

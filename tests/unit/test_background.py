@@ -5,13 +5,13 @@ import logging
 
 import pytest
 
-from feedsvc.core import tasks
+from feedsvc.core import background
 
 
 async def test_work_that_dies_is_started_again_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tasks, "RESTART_SECONDS", 0)
+    monkeypatch.setattr(background, "RESTART_SECONDS", 0)
     runs = []
     well = asyncio.Event()
 
@@ -22,10 +22,10 @@ async def test_work_that_dies_is_started_again_and_logged(
         well.set()
         await asyncio.Event().wait()
 
-    task = tasks.supervised("the work", work)
+    task = background.supervised("the work", work)
     async with asyncio.timeout(10):
         await well.wait()
-    await tasks.end(task)
+    await background.end(task)
     assert task.cancelled()
     assert len(runs) == 3
     told = [one for one in caplog.records if one.levelno == logging.ERROR]
@@ -38,12 +38,12 @@ async def test_work_that_is_over_is_left() -> None:
         pass
 
     async with asyncio.timeout(10):
-        await tasks.supervised("the work", work)
+        await background.supervised("the work", work)
 
 
 async def test_end_is_asked_for_until_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """redis-py may swallow a cancellation."""
-    monkeypatch.setattr(tasks, "CANCEL_AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr(background, "CANCEL_AGAIN_SECONDS", 0.001)
     swallowed = []
 
     async def stubborn() -> None:
@@ -57,5 +57,5 @@ async def test_end_is_asked_for_until_it_comes(monkeypatch: pytest.MonkeyPatch) 
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
-        await tasks.end(task)
+        await background.end(task)
     assert len(swallowed) == 3

@@ -1,0 +1,141 @@
+"""The greeting: which store a connection leads to, and which run of it.
+
+The store's record says what the store was created with: schema, shards, secret. Its incarnation and
+era say whether it has lost writes since. Whoever was a replica, or writes its file to the disk only
+now and then, may lack writes that were acknowledged.
+"""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.exceptions import BusyLoadingError
+
+from feedsvc.config import Limits
+from feedsvc.core import fitness, keys, scripts
+from feedsvc.core.batching import Arg, Command
+from feedsvc.core.clock import Clock
+from feedsvc.core.store_errors import ForeignStore, NotPrimary
+from feedsvc.core.transport import Ask
+from feedsvc.errors import StoreUnfit
+
+#: The command that reads the store's record.
+RECORD: Command = ("HMGET", keys.META, "schema", "shards", "secret")
+
+
+@dataclass(slots=True)
+class Acquaintance:
+    """What all connections of a process know of the store."""
+
+    limits: Limits
+    scripts: dict[str, scripts.Script]
+    secret: bytes = b""
+    """The secret of the store's tokens."""
+    cluster: bool = False
+    """True if a command may only touch keys of one slot."""
+    clock: Clock = field(default_factory=Clock)
+
+    def meta_arguments(self) -> tuple[Arg, ...]:
+        """Return what ``meta.lua`` makes a record of where there is none."""
+        self.secret = self.secret or secrets.token_hex(32).encode()
+        return keys.META, keys.SCHEMA, self.limits.shards, self.secret
+
+    def make_record(self) -> Command:
+        """Return the command that makes the store's record where there is none, and reads it."""
+        return ("EVAL", self.scripts["meta"].source, 1, *self.meta_arguments())
+
+    def adopt(self, record: Sequence[bytes | None]) -> None:
+        """Take the store's record for this process's. Raise ForeignStore if that cannot be."""
+        schema, shards, secret = record
+        if schema is None or shards is None or secret is None:
+            raise ForeignStore("the store has lost its record and refuses to have it written again")
+        if int(schema) != keys.SCHEMA:
+            raise ForeignStore(
+                f"the store's data has schema {int(schema)}, this version needs {keys.SCHEMA}: "
+                "run the version that made it, or use another store"
+            )
+        if int(shards) != self.limits.shards:
+            raise ForeignStore(
+                f"the store was made with {int(shards)} shards, not {self.limits.shards}: "
+                f"start with --shards {int(shards)}"
+            )
+        self.secret = secret
+
+    def learn_time(self, answer: Any, asked: float) -> None:
+        """Take the store's time from the answer to a TIME that was asked at a monotonic time."""
+        if not isinstance(answer, Exception):
+            store_us = int(answer[0]) * 1_000_000 + int(answer[1])
+            self.clock.learn(store_us, asked, time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a store was when a connection greeted it."""
+
+    lossy: bool
+    """True if the store may lose its last writes when it starts anew."""
+    incarnations: list[str]
+    """By shard, the part of the names of feeds and logs that changes when writes are lost."""
+    eras: list[str]
+    """By shard, the name of the store's unbroken history.
+
+    After a loss, or when the data was replaced, the store has an era that it never had before.
+    """
+
+
+async def greet(ask: Ask, known: Acquaintance, tags: Sequence[str]) -> Identity:
+    """Learn which store a new connection leads to, and which run of it.
+
+    Raise BusyLoadingError, NotPrimary, or ForeignStore if the store is not the known one.
+    """
+    asked = time.monotonic()
+    time_answer, info_answer, policy, record = await ask(
+        [("TIME",), ("INFO",), ("CONFIG", "GET", "appendfsync"), RECORD]
+    )
+    info = _primary_info(info_answer)
+    if not isinstance(record, Exception) and None in record:
+        (record,) = await ask([known.make_record()])
+    if isinstance(record, Exception):
+        raise record
+    known.adopt(record)
+    known.learn_time(time_answer, asked)
+    lossy = _is_lossy(info, policy)
+    script = known.scripts["incarnate"]
+    run = (info["run_id"], int(lossy), secrets.token_hex(6))
+    groups = [(tag,) for tag in tags] if known.cluster else [tuple(tags)]
+    commands: list[Command] = [("SCRIPT", "LOAD", script.source)]
+    commands += [("EVALSHA", script.sha, len(group), *group, *run) for group in groups]
+    _, *answers = await ask(commands)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return Identity(
+        lossy,
+        [incarnation.decode() for incarnation, *eras in answers for _ in eras],
+        [era.decode() for _, *eras in answers for era in eras],
+    )
+
+
+def _primary_info(answer: Any) -> dict[str, str]:
+    """Return the answer to INFO by name, if a fit primary gave it."""
+    if isinstance(answer, Exception):
+        raise answer
+    info = dict(line.split(":", 1) for line in answer.decode().split("\r\n") if ":" in line)
+    if info.get("loading") == "1":  # while it loads, it says that it has no append-only file
+        raise BusyLoadingError
+    if info.get("role") != "master":
+        raise NotPrimary("the node is a replica")
+    try:
+        fitness.check(info)
+    except StoreUnfit as error:
+        raise ForeignStore(str(error)) from error
+    return info
+
+
+def _is_lossy(info: dict[str, str], policy: Any) -> bool:
+    """Return whether the store may lose acknowledged writes when it starts anew."""
+    syncs_always = not isinstance(policy, Exception) and policy[1:] == [b"always"]
+    was_replica = info.get("master_replid2", "").strip("0") != ""
+    return not (info.get("aof_enabled") == "1" and syncs_always and not was_replica)

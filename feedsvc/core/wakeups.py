@@ -1,0 +1,98 @@
+"""Wake-ups: a channel of the store says which live logs have grown.
+
+Wake-ups may be lost. So the listener wakes everybody whenever its channel is subscribed anew, and
+watches over the channel by an echo: what this process publishes, it must hear.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from feedsvc.core import background, keys
+from feedsvc.core.store import Store
+from feedsvc.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Seconds until the listener connects again.
+LISTEN_AGAIN_SECONDS = 0.2
+#: Seconds between echoes, and seconds after which a channel that does not bring them is given up.
+ECHO_SECONDS, DEAF_SECONDS = 1.0, 2.0
+
+
+class WakeUps:
+    """Listens to the store's channel for wake-ups."""
+
+    def __init__(
+        self, store: Store, wake: Callable[[bytes], None], wake_all: Callable[[], None]
+    ) -> None:
+        """``wake`` gets the name of a log that has grown; after a gap ``wake_all`` is called."""
+        self._store = store
+        self._wake = wake
+        self._wake_all = wake_all
+        self.echo_channel = f"{keys.ECHO}{secrets.token_hex(8)}"
+        """The channel over which this process hears itself."""
+        self._heard = asyncio.Event()
+        self._subscribed = False
+
+    async def run(self) -> None:
+        """Listen, and begin again when listening ends or the channel has gone deaf.
+
+        A connection that stalls without breaking, or that leads to a node which is no primary any
+        more, brings nothing and reports nothing.
+        """
+        while True:
+            listening = asyncio.create_task(self._listen())
+            try:
+                await self._until_deaf(listening)
+            finally:
+                await background.end(listening)
+            error = None if listening.cancelled() else listening.exception()
+            if error is None:
+                log.warning("the channel for wake-ups brings nothing: connecting again")
+            elif isinstance(error, (RedisError, OSError)):
+                log.warning("not listening for wake-ups: %s", type(error).__name__)
+            else:
+                raise error
+            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+
+    async def _until_deaf(self, listening: asyncio.Task[None]) -> None:
+        """Wait until listening has ended, or does not hear this process's echo."""
+        listening.add_done_callback(lambda _: self._heard.set())
+        while not listening.done():
+            self._heard.clear()
+            with contextlib.suppress(StoreUnavailable):
+                subscribed = self._subscribed
+                # The store's connection leads to the primary.
+                receivers = await self._store.call("PUBLISH", self.echo_channel, "")
+                if subscribed and not receivers:
+                    return  # the channel is on another node, which may get wake-ups, but late
+                try:
+                    async with asyncio.timeout(DEAF_SECONDS):
+                        await self._heard.wait()
+                except TimeoutError:
+                    return
+            await asyncio.wait([listening], timeout=ECHO_SECONDS)
+
+    async def _listen(self) -> None:
+        """Wake the streams of each log that the channel names."""
+        channels = [keys.wake(tag) for tag in self._store.tags]
+        self._subscribed = False
+        async with self._store.redis.pubsub(ignore_subscribe_messages=False) as pubsub:
+            await pubsub.subscribe(self.echo_channel, *channels)
+            echo = self.echo_channel.encode()
+            async for message in pubsub.listen():
+                if message["channel"] == echo:  # it is subscribed to first
+                    self._subscribed = True
+                    self._heard.set()
+                elif message["type"] == "message":
+                    for name in message["data"].split(b"\0"):
+                        self._wake(name)
+                elif message["type"] == "subscribe":
+                    # For the first time or anew: earlier wake-ups are lost.
+                    self._wake_all()
+                await asyncio.sleep(0)  # redis-py does not yield while messages are waiting
