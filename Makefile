@@ -50,9 +50,10 @@ bench: $(SETUP) $(CHART) ## Measure beside the alternatives; writes benchmarks/r
 bench-quick: $(SETUP) $(CHART) ## The same at smaller sizes, in three minutes; writes to build/.
 	@$(BIN)/python -m benchmarks --quick
 
-lint: $(SETUP) ## Check the Python: rules, format, types.
+lint: $(SETUP) ## Check the Python code (rules, format, types) and the spelling of all files.
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@git ls-files -z | xargs -0 $(BIN)/codespell
 	@$(BIN)/mypy
 
 buf-lint: $(GEN) $(NODE) ## Check the contract: rules, format (needs Node).
