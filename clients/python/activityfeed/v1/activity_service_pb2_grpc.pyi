@@ -138,25 +138,26 @@ _ActivityServiceListActivitiesType = typing_extensions.TypeVar(
 )
 
 class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _ActivityServiceBatchPublishActivitiesType, _ActivityServiceGetDeliveryType, _ActivityServiceGetActivityType, _ActivityServiceBatchGetActivitiesType, _ActivityServiceDeleteActivityType, _ActivityServiceListActivitiesType]):
-    """Activities and the outboxes that they are published to.
+    """Activities, and the outboxes that hold them.
 
     Request ids (AIP-155). Every request that changes something and that a client may have to send again has a
-    `request_id`: any string of up to 128 bytes that the caller makes unique for each thing it wants done, for example a
-    UUID. For 24 hours (configurable), the same request with the same `request_id` changes nothing and answers what the
-    first one answered, but for `already_published` and the progress of a delivery, which tell the present. Another request with it is FAILED_PRECONDITION, reason REQUEST_ID_REUSED. A request_id belongs to a kind of
-    change (publish, delete, follow, unfollow) and to the entity that acts (`actor`, `follower`): a single call and an
-    entry of a batch share it. Without one, a caller that got no answer cannot know whether the call took effect.
+    `request_id`: any string of up to 128 bytes, such as a UUID, that the caller makes unique for each change. For 24
+    hours (configurable) the same request with the same `request_id` changes nothing and returns the first answer, except
+    that `already_published` and the progress of a delivery show the present state. A different request with that
+    `request_id` fails with FAILED_PRECONDITION, reason REQUEST_ID_REUSED. A `request_id` belongs to a kind of change
+    (publish, delete, follow, unfollow) and to the entity that acts (`actor`, `follower`): a single call and an entry of
+    a batch share it. A caller that sent no `request_id` and got no answer cannot know whether the call took effect.
 
     Errors. Every error of the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain
-    `feedsvc`. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field, whose path is that of
-    the request: `activity.to[3]`, `add.user`. UNAVAILABLE and RESOURCE_EXHAUSTED of the service mean that the same
-    request can succeed later, and carry google.rpc.RetryInfo. ErrorReason lists the reasons, their metadata, and what
-    gRPC itself answers.
+    `feedsvc`. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field; the path of the field
+    begins at the request: `activity.to[3]`, `add.user`. UNAVAILABLE and RESOURCE_EXHAUSTED of the service mean that the
+    same request can succeed later, and carry google.rpc.RetryInfo. ErrorReason lists the reasons, their metadata, and
+    the errors of gRPC itself.
 
-    Deadlines. Set one on every call; the service gives up work whose deadline has passed. clients/service_config.json
-    has a default for each method, and says which calls gRPC may retry.
+    Deadlines. Set a deadline on every call; the service gives up work whose deadline has passed.
+    clients/service_config.json has a default for each method, and says which calls gRPC may retry.
 
-    Keepalive. The server accepts pings every 10 seconds or more slowly, with or without calls.
+    Keepalive. The server accepts pings that are 10 seconds or more apart, with or without open calls.
     """
 
     @typing.overload
@@ -224,85 +225,89 @@ class ActivityServiceStub(typing.Generic[_ActivityServicePublishActivityType, _A
     ], channel: grpc.aio.Channel) -> None: ...
 
     PublishActivity: _ActivityServicePublishActivityType
-    """Publishes an activity: puts it into its outboxes and delivers it to the feeds of their followers.
+    """Publishes an activity: writes the activity to its outboxes and delivers it to the feeds of their followers.
 
-    When this answers, the activity is in the actor's outbox and own feed, and it will be in every feed it belongs in,
-    though any process dies: its delivery is a job that is stored in the same step as the activity. The call itself
-    serves a small audience (1,000 followers; configurable); workers serve a larger one, within the lag that
-    AdminService.GetFanoutStatus tells. `delivery.state` says which; `wait_for_delivery` waits for the end. Publishing
-    is atomic: after any other error than those below, the activity is published whole or not at all.
+    When the call returns, the activity is in the actor's outbox and in the actor's own feed. The activity will reach
+    every feed that it belongs in, even if any process dies: its delivery is a job that the service stores in the same
+    step as the activity. The call itself delivers to a small audience (1,000 followers; configurable). Workers deliver
+    to a larger one, within the lag that AdminService.GetFanoutStatus reports. `delivery.state` says which case
+    applies; `wait_for_delivery` waits for the end. Publishing is atomic: after an error that this comment does not
+    list, the activity is published in full or not at all.
 
-    Publishing again. A request with the `request_id` or the `external_id` of an earlier one publishes nothing and
+    Publishing again. A request with the `request_id` or the `external_id` of an earlier request publishes nothing and
     returns the earlier activity, with `already_published`. Two activities are the same if all fields that the caller
-    gives are the same, `publish_time` apart: the first one counts. So a client may send back what it was answered.
-    Otherwise the request fails with REQUEST_ID_REUSED or EXTERNAL_ID_CONFLICT. After the activity was deleted, its
-    `request_id` still answers the activity as it was sent (perhaps without its `create_time`), and its `external_id` fails with ACTIVITY_DELETED.
+    sets are equal; `publish_time` is not compared, and the first one is kept. So a client may send back an activity
+    that the service returned. If the activities differ, the request fails with REQUEST_ID_REUSED or
+    EXTERNAL_ID_CONFLICT. After the activity was deleted, its `request_id` still returns the activity as it was sent
+    (perhaps without its `create_time`), and its `external_id` fails with ACTIVITY_DELETED.
 
     An outbox in `to` that was trimmed above `publish_time` does not take the activity, and neither do the feeds of its
-    followers; the other outboxes do.
+    followers. The other outboxes take the activity.
 
     Errors:
     - INVALID_ARGUMENT.
-    - FAILED_PRECONDITION with BEFORE_RETENTION: the actor's outbox was trimmed above `publish_time` (or within its very
-      millisecond, if it holds that many of one). With AUDIENCE_TO_ONLY: every outbox in `to` was, or retention took
-      an activity of the actor with AUDIENCE_TO_ONLY that was as new as this one, so long ago that its id might be
-      given out again.
-    - FAILED_PRECONDITION with EXTERNAL_ID_EXPIRED: retention took the activity of this `external_id`.
-    - FAILED_PRECONDITION with ACTIVITY_DELETED: the activity of this `external_id` was deleted.
-    - FAILED_PRECONDITION with REQUEST_ID_REUSED.
-    - ALREADY_EXISTS with EXTERNAL_ID_CONFLICT: the actor has a different activity of this `external_id`.
-    - RESOURCE_EXHAUSTED with FANOUT_OVERLOADED: too many deliveries are waiting, or too many of this actor's for what
-      room is left to others. Nothing was published.
+    - FAILED_PRECONDITION with BEFORE_RETENTION: the actor's outbox was trimmed above `publish_time` (or within the
+      same millisecond, if the outbox holds that many activities of one millisecond). With AUDIENCE_TO_ONLY: every
+      outbox in `to` was trimmed so, or retention took an activity of the actor with AUDIENCE_TO_ONLY that was as new
+      as this one, so long ago that the service might give out its id again.
+    - FAILED_PRECONDITION with EXTERNAL_ID_EXPIRED: retention took the activity with this `external_id`.
+    - FAILED_PRECONDITION with ACTIVITY_DELETED: the activity with this `external_id` was deleted.
+    - FAILED_PRECONDITION with REQUEST_ID_REUSED: the `request_id` belongs to a different request.
+    - ALREADY_EXISTS with EXTERNAL_ID_CONFLICT: the actor has a different activity with this `external_id`.
+    - RESOURCE_EXHAUSTED with FANOUT_OVERLOADED: too many deliveries are waiting, or too many of this actor's
+      deliveries for the room that the service keeps for other actors. The service published nothing.
     - UNAVAILABLE: retry with the same `request_id` (or `external_id`).
     """
 
     BatchPublishActivities: _ActivityServiceBatchPublishActivitiesType
-    """Publishes up to 500 activities, each as PublishActivity does, and answers for each in the same order. One entry's
-    failure does not touch the others; the call itself fails only if the batch as such is bad (INVALID_ARGUMENT) or
-    times out. Activities of one actor without a `publish_time` keep their order.
+    """Publishes up to 500 activities, each as PublishActivity does, and returns a result for each in the same order. The
+    failure of one entry does not affect the others; the call itself fails only if the batch as a whole is bad
+    (INVALID_ARGUMENT) or times out. Activities of one actor without a `publish_time` keep their order.
 
-    Errors: INVALID_ARGUMENT; those of PublishActivity for each entry. Retry: if every entry has a `request_id` or an
-    `external_id`.
+    Errors: INVALID_ARGUMENT; for each entry the errors of PublishActivity. Retry: if every entry has a `request_id` or
+    an `external_id`.
     """
 
     GetDelivery: _ActivityServiceGetDeliveryType
-    """Tells how far the delivery of an activity has come. The counts of a delivery by workers are known until ten minutes
-    (configurable) after its end.
+    """Reports the progress of the delivery of an activity. The service knows the counts of a delivery by workers until
+    ten minutes (configurable) after the delivery ended.
 
-    Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if there is no such activity (any more): the service
-    does not deliver what was deleted. Retry: always safe.
+    Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if the activity does not exist or no longer exists: the
+    service does not deliver a deleted activity. Retry: always safe.
     """
 
     GetActivity: _ActivityServiceGetActivityType
     """Returns one activity.
 
-    Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if the activity never was, was deleted, or fell out of
-    retention. Retry: always safe.
+    Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if the activity never existed, was deleted, or fell out
+    of retention. Retry: always safe.
     """
 
     BatchGetActivities: _ActivityServiceBatchGetActivitiesType
-    """Returns up to 100 activities, in the order asked for, each with a status of its own.
+    """Returns up to 100 activities in the order of the request, each with a status of its own.
 
-    Errors: INVALID_ARGUMENT; those of GetActivity for each entry. Retry: always safe.
+    Errors: INVALID_ARGUMENT; for each entry the errors of GetActivity. Retry: always safe.
     """
 
     DeleteActivity: _ActivityServiceDeleteActivityType
-    """Deletes an activity on behalf of its actor. Final at once: no read that begins after the answer shows it, and
-    nothing that is in flight brings it back. Live feeds get a `removed` event.
+    """Deletes an activity on behalf of its actor. The deletion is final at once: no read that begins after the answer
+    shows the activity, and nothing in flight brings it back. Live feeds get a `removed` event.
 
-    Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND, also if the activity was deleted before (a retry with
-    the same `request_id` succeeds). PERMISSION_DENIED with NOT_THE_ACTOR. FAILED_PRECONDITION with REQUEST_ID_REUSED.
-    Retry: with the same `request_id`.
+    Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND, also if the activity was deleted earlier (a retry with
+    the same `request_id` succeeds). PERMISSION_DENIED with NOT_THE_ACTOR if `actor` is not the activity's actor.
+    FAILED_PRECONDITION with REQUEST_ID_REUSED. Retry: with the same `request_id`.
     """
 
     ListActivities: _ActivityServiceListActivitiesType
-    """Pages through an entity's outbox, newest first: what the entity did, and what others published `to` it.
+    """Pages through the outbox of an entity, newest activity first: the entity's own activities, and the activities that
+    others published `to` it.
 
-    Retention: an outbox keeps its newest 1,000 entries (configurable; deleted ones count until they are trimmed). When
-    the last outbox that holds an activity trims it, the activity is gone for good, 60 days later its external_id too.
+    Retention: an outbox keeps its newest 1,000 entries (configurable; deleted activities count until the outbox trims
+    them). When the last outbox that holds an activity trims it, the activity is gone for good. Its external_id is gone
+    60 days later.
 
-    Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query, view,
-    viewer or version. UNAVAILABLE. Retry: always safe.
+    Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or belongs to another service, query,
+    view, viewer or version. UNAVAILABLE. Retry: always safe.
     """
 
 ActivityServiceAsyncStub: typing_extensions.TypeAlias = ActivityServiceStub[
@@ -337,25 +342,26 @@ ActivityServiceAsyncStub: typing_extensions.TypeAlias = ActivityServiceStub[
 ]
 
 class ActivityServiceServicer(metaclass=abc.ABCMeta):
-    """Activities and the outboxes that they are published to.
+    """Activities, and the outboxes that hold them.
 
     Request ids (AIP-155). Every request that changes something and that a client may have to send again has a
-    `request_id`: any string of up to 128 bytes that the caller makes unique for each thing it wants done, for example a
-    UUID. For 24 hours (configurable), the same request with the same `request_id` changes nothing and answers what the
-    first one answered, but for `already_published` and the progress of a delivery, which tell the present. Another request with it is FAILED_PRECONDITION, reason REQUEST_ID_REUSED. A request_id belongs to a kind of
-    change (publish, delete, follow, unfollow) and to the entity that acts (`actor`, `follower`): a single call and an
-    entry of a batch share it. Without one, a caller that got no answer cannot know whether the call took effect.
+    `request_id`: any string of up to 128 bytes, such as a UUID, that the caller makes unique for each change. For 24
+    hours (configurable) the same request with the same `request_id` changes nothing and returns the first answer, except
+    that `already_published` and the progress of a delivery show the present state. A different request with that
+    `request_id` fails with FAILED_PRECONDITION, reason REQUEST_ID_REUSED. A `request_id` belongs to a kind of change
+    (publish, delete, follow, unfollow) and to the entity that acts (`actor`, `follower`): a single call and an entry of
+    a batch share it. A caller that sent no `request_id` and got no answer cannot know whether the call took effect.
 
     Errors. Every error of the service carries google.rpc.ErrorInfo with a reason of the enum ErrorReason and the domain
-    `feedsvc`. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field, whose path is that of
-    the request: `activity.to[3]`, `add.user`. UNAVAILABLE and RESOURCE_EXHAUSTED of the service mean that the same
-    request can succeed later, and carry google.rpc.RetryInfo. ErrorReason lists the reasons, their metadata, and what
-    gRPC itself answers.
+    `feedsvc`. INVALID_ARGUMENT carries google.rpc.BadRequest with a violation for each bad field; the path of the field
+    begins at the request: `activity.to[3]`, `add.user`. UNAVAILABLE and RESOURCE_EXHAUSTED of the service mean that the
+    same request can succeed later, and carry google.rpc.RetryInfo. ErrorReason lists the reasons, their metadata, and
+    the errors of gRPC itself.
 
-    Deadlines. Set one on every call; the service gives up work whose deadline has passed. clients/service_config.json
-    has a default for each method, and says which calls gRPC may retry.
+    Deadlines. Set a deadline on every call; the service gives up work whose deadline has passed.
+    clients/service_config.json has a default for each method, and says which calls gRPC may retry.
 
-    Keepalive. The server accepts pings every 10 seconds or more slowly, with or without calls.
+    Keepalive. The server accepts pings that are 10 seconds or more apart, with or without open calls.
     """
 
     @abc.abstractmethod
@@ -364,35 +370,37 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.activity_service_pb2.PublishActivityRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.activity_service_pb2.PublishActivityResponse, collections.abc.Awaitable[activityfeed.v1.activity_service_pb2.PublishActivityResponse]]:
-        """Publishes an activity: puts it into its outboxes and delivers it to the feeds of their followers.
+        """Publishes an activity: writes the activity to its outboxes and delivers it to the feeds of their followers.
 
-        When this answers, the activity is in the actor's outbox and own feed, and it will be in every feed it belongs in,
-        though any process dies: its delivery is a job that is stored in the same step as the activity. The call itself
-        serves a small audience (1,000 followers; configurable); workers serve a larger one, within the lag that
-        AdminService.GetFanoutStatus tells. `delivery.state` says which; `wait_for_delivery` waits for the end. Publishing
-        is atomic: after any other error than those below, the activity is published whole or not at all.
+        When the call returns, the activity is in the actor's outbox and in the actor's own feed. The activity will reach
+        every feed that it belongs in, even if any process dies: its delivery is a job that the service stores in the same
+        step as the activity. The call itself delivers to a small audience (1,000 followers; configurable). Workers deliver
+        to a larger one, within the lag that AdminService.GetFanoutStatus reports. `delivery.state` says which case
+        applies; `wait_for_delivery` waits for the end. Publishing is atomic: after an error that this comment does not
+        list, the activity is published in full or not at all.
 
-        Publishing again. A request with the `request_id` or the `external_id` of an earlier one publishes nothing and
+        Publishing again. A request with the `request_id` or the `external_id` of an earlier request publishes nothing and
         returns the earlier activity, with `already_published`. Two activities are the same if all fields that the caller
-        gives are the same, `publish_time` apart: the first one counts. So a client may send back what it was answered.
-        Otherwise the request fails with REQUEST_ID_REUSED or EXTERNAL_ID_CONFLICT. After the activity was deleted, its
-        `request_id` still answers the activity as it was sent (perhaps without its `create_time`), and its `external_id` fails with ACTIVITY_DELETED.
+        sets are equal; `publish_time` is not compared, and the first one is kept. So a client may send back an activity
+        that the service returned. If the activities differ, the request fails with REQUEST_ID_REUSED or
+        EXTERNAL_ID_CONFLICT. After the activity was deleted, its `request_id` still returns the activity as it was sent
+        (perhaps without its `create_time`), and its `external_id` fails with ACTIVITY_DELETED.
 
         An outbox in `to` that was trimmed above `publish_time` does not take the activity, and neither do the feeds of its
-        followers; the other outboxes do.
+        followers. The other outboxes take the activity.
 
         Errors:
         - INVALID_ARGUMENT.
-        - FAILED_PRECONDITION with BEFORE_RETENTION: the actor's outbox was trimmed above `publish_time` (or within its very
-          millisecond, if it holds that many of one). With AUDIENCE_TO_ONLY: every outbox in `to` was, or retention took
-          an activity of the actor with AUDIENCE_TO_ONLY that was as new as this one, so long ago that its id might be
-          given out again.
-        - FAILED_PRECONDITION with EXTERNAL_ID_EXPIRED: retention took the activity of this `external_id`.
-        - FAILED_PRECONDITION with ACTIVITY_DELETED: the activity of this `external_id` was deleted.
-        - FAILED_PRECONDITION with REQUEST_ID_REUSED.
-        - ALREADY_EXISTS with EXTERNAL_ID_CONFLICT: the actor has a different activity of this `external_id`.
-        - RESOURCE_EXHAUSTED with FANOUT_OVERLOADED: too many deliveries are waiting, or too many of this actor's for what
-          room is left to others. Nothing was published.
+        - FAILED_PRECONDITION with BEFORE_RETENTION: the actor's outbox was trimmed above `publish_time` (or within the
+          same millisecond, if the outbox holds that many activities of one millisecond). With AUDIENCE_TO_ONLY: every
+          outbox in `to` was trimmed so, or retention took an activity of the actor with AUDIENCE_TO_ONLY that was as new
+          as this one, so long ago that the service might give out its id again.
+        - FAILED_PRECONDITION with EXTERNAL_ID_EXPIRED: retention took the activity with this `external_id`.
+        - FAILED_PRECONDITION with ACTIVITY_DELETED: the activity with this `external_id` was deleted.
+        - FAILED_PRECONDITION with REQUEST_ID_REUSED: the `request_id` belongs to a different request.
+        - ALREADY_EXISTS with EXTERNAL_ID_CONFLICT: the actor has a different activity with this `external_id`.
+        - RESOURCE_EXHAUSTED with FANOUT_OVERLOADED: too many deliveries are waiting, or too many of this actor's
+          deliveries for the room that the service keeps for other actors. The service published nothing.
         - UNAVAILABLE: retry with the same `request_id` (or `external_id`).
         """
 
@@ -402,12 +410,12 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.activity_service_pb2.BatchPublishActivitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.activity_service_pb2.BatchPublishActivitiesResponse, collections.abc.Awaitable[activityfeed.v1.activity_service_pb2.BatchPublishActivitiesResponse]]:
-        """Publishes up to 500 activities, each as PublishActivity does, and answers for each in the same order. One entry's
-        failure does not touch the others; the call itself fails only if the batch as such is bad (INVALID_ARGUMENT) or
-        times out. Activities of one actor without a `publish_time` keep their order.
+        """Publishes up to 500 activities, each as PublishActivity does, and returns a result for each in the same order. The
+        failure of one entry does not affect the others; the call itself fails only if the batch as a whole is bad
+        (INVALID_ARGUMENT) or times out. Activities of one actor without a `publish_time` keep their order.
 
-        Errors: INVALID_ARGUMENT; those of PublishActivity for each entry. Retry: if every entry has a `request_id` or an
-        `external_id`.
+        Errors: INVALID_ARGUMENT; for each entry the errors of PublishActivity. Retry: if every entry has a `request_id` or
+        an `external_id`.
         """
 
     @abc.abstractmethod
@@ -416,11 +424,11 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.activity_service_pb2.GetDeliveryRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.activity_service_pb2.GetDeliveryResponse, collections.abc.Awaitable[activityfeed.v1.activity_service_pb2.GetDeliveryResponse]]:
-        """Tells how far the delivery of an activity has come. The counts of a delivery by workers are known until ten minutes
-        (configurable) after its end.
+        """Reports the progress of the delivery of an activity. The service knows the counts of a delivery by workers until
+        ten minutes (configurable) after the delivery ended.
 
-        Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if there is no such activity (any more): the service
-        does not deliver what was deleted. Retry: always safe.
+        Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if the activity does not exist or no longer exists: the
+        service does not deliver a deleted activity. Retry: always safe.
         """
 
     @abc.abstractmethod
@@ -431,8 +439,8 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[activityfeed.v1.activity_service_pb2.GetActivityResponse, collections.abc.Awaitable[activityfeed.v1.activity_service_pb2.GetActivityResponse]]:
         """Returns one activity.
 
-        Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if the activity never was, was deleted, or fell out of
-        retention. Retry: always safe.
+        Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND if the activity never existed, was deleted, or fell out
+        of retention. Retry: always safe.
         """
 
     @abc.abstractmethod
@@ -441,9 +449,9 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.activity_service_pb2.BatchGetActivitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.activity_service_pb2.BatchGetActivitiesResponse, collections.abc.Awaitable[activityfeed.v1.activity_service_pb2.BatchGetActivitiesResponse]]:
-        """Returns up to 100 activities, in the order asked for, each with a status of its own.
+        """Returns up to 100 activities in the order of the request, each with a status of its own.
 
-        Errors: INVALID_ARGUMENT; those of GetActivity for each entry. Retry: always safe.
+        Errors: INVALID_ARGUMENT; for each entry the errors of GetActivity. Retry: always safe.
         """
 
     @abc.abstractmethod
@@ -452,12 +460,12 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.activity_service_pb2.DeleteActivityRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.activity_service_pb2.DeleteActivityResponse, collections.abc.Awaitable[activityfeed.v1.activity_service_pb2.DeleteActivityResponse]]:
-        """Deletes an activity on behalf of its actor. Final at once: no read that begins after the answer shows it, and
-        nothing that is in flight brings it back. Live feeds get a `removed` event.
+        """Deletes an activity on behalf of its actor. The deletion is final at once: no read that begins after the answer
+        shows the activity, and nothing in flight brings it back. Live feeds get a `removed` event.
 
-        Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND, also if the activity was deleted before (a retry with
-        the same `request_id` succeeds). PERMISSION_DENIED with NOT_THE_ACTOR. FAILED_PRECONDITION with REQUEST_ID_REUSED.
-        Retry: with the same `request_id`.
+        Errors: INVALID_ARGUMENT. NOT_FOUND with ACTIVITY_NOT_FOUND, also if the activity was deleted earlier (a retry with
+        the same `request_id` succeeds). PERMISSION_DENIED with NOT_THE_ACTOR if `actor` is not the activity's actor.
+        FAILED_PRECONDITION with REQUEST_ID_REUSED. Retry: with the same `request_id`.
         """
 
     @abc.abstractmethod
@@ -466,13 +474,15 @@ class ActivityServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.activity_service_pb2.ListActivitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.activity_service_pb2.ListActivitiesResponse, collections.abc.Awaitable[activityfeed.v1.activity_service_pb2.ListActivitiesResponse]]:
-        """Pages through an entity's outbox, newest first: what the entity did, and what others published `to` it.
+        """Pages through the outbox of an entity, newest activity first: the entity's own activities, and the activities that
+        others published `to` it.
 
-        Retention: an outbox keeps its newest 1,000 entries (configurable; deleted ones count until they are trimmed). When
-        the last outbox that holds an activity trims it, the activity is gone for good, 60 days later its external_id too.
+        Retention: an outbox keeps its newest 1,000 entries (configurable; deleted activities count until the outbox trims
+        them). When the last outbox that holds an activity trims it, the activity is gone for good. Its external_id is gone
+        60 days later.
 
-        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query, view,
-        viewer or version. UNAVAILABLE. Retry: always safe.
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or belongs to another service, query,
+        view, viewer or version. UNAVAILABLE. Retry: always safe.
         """
 
 def add_ActivityServiceServicer_to_server(servicer: ActivityServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FeedServiceStub(object):
-    """Feeds: what the entities that a user follows did.
+    """Feeds: the activities of the entities that a user follows.
     """
 
     def __init__(self, channel):
@@ -43,18 +43,18 @@ class FeedServiceStub(object):
 
 
 class FeedServiceServicer(object):
-    """Feeds: what the entities that a user follows did.
+    """Feeds: the activities of the entities that a user follows.
     """
 
     def GetFeed(self, request, context):
-        """Returns a page of a user's feed: the outboxes of all entities that the user follows and the user's own, merged,
-        newest first. The feed of a user that never followed or did anything is empty.
+        """Returns a page of a user's feed: the outboxes of all entities that the user follows and the user's own outbox,
+        merged, newest first. The feed of a user that never followed an entity and never acted is empty.
 
-        The page holds at least what was delivered when the read began. It never holds what was deleted, or whose source
-        was unfollowed, before the read began.
+        The page holds at least the activities that were delivered when the read began. The page never holds an activity
+        that was deleted, or whose source was unfollowed, before the read began.
 
-        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query, view,
-        viewer or version. UNAVAILABLE. Retry: always safe.
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or belongs to another service, query,
+        view, viewer or version. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,7 +77,7 @@ def add_FeedServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FeedService(object):
-    """Feeds: what the entities that a user follows did.
+    """Feeds: the activities of the entities that a user follows.
     """
 
     @staticmethod

@@ -42,7 +42,7 @@ _FeedServiceGetFeedType = typing_extensions.TypeVar(
 )
 
 class FeedServiceStub(typing.Generic[_FeedServiceGetFeedType]):
-    """Feeds: what the entities that a user follows did."""
+    """Feeds: the activities of the entities that a user follows."""
 
     @typing.overload
     def __init__(self: FeedServiceStub[
@@ -61,14 +61,14 @@ class FeedServiceStub(typing.Generic[_FeedServiceGetFeedType]):
     ], channel: grpc.aio.Channel) -> None: ...
 
     GetFeed: _FeedServiceGetFeedType
-    """Returns a page of a user's feed: the outboxes of all entities that the user follows and the user's own, merged,
-    newest first. The feed of a user that never followed or did anything is empty.
+    """Returns a page of a user's feed: the outboxes of all entities that the user follows and the user's own outbox,
+    merged, newest first. The feed of a user that never followed an entity and never acted is empty.
 
-    The page holds at least what was delivered when the read began. It never holds what was deleted, or whose source
-    was unfollowed, before the read began.
+    The page holds at least the activities that were delivered when the read began. The page never holds an activity
+    that was deleted, or whose source was unfollowed, before the read began.
 
-    Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query, view,
-    viewer or version. UNAVAILABLE. Retry: always safe.
+    Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or belongs to another service, query,
+    view, viewer or version. UNAVAILABLE. Retry: always safe.
     """
 
 FeedServiceAsyncStub: typing_extensions.TypeAlias = FeedServiceStub[
@@ -79,7 +79,7 @@ FeedServiceAsyncStub: typing_extensions.TypeAlias = FeedServiceStub[
 ]
 
 class FeedServiceServicer(metaclass=abc.ABCMeta):
-    """Feeds: what the entities that a user follows did."""
+    """Feeds: the activities of the entities that a user follows."""
 
     @abc.abstractmethod
     def GetFeed(
@@ -87,14 +87,14 @@ class FeedServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.feed_service_pb2.GetFeedRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.feed_service_pb2.GetFeedResponse, collections.abc.Awaitable[activityfeed.v1.feed_service_pb2.GetFeedResponse]]:
-        """Returns a page of a user's feed: the outboxes of all entities that the user follows and the user's own, merged,
-        newest first. The feed of a user that never followed or did anything is empty.
+        """Returns a page of a user's feed: the outboxes of all entities that the user follows and the user's own outbox,
+        merged, newest first. The feed of a user that never followed an entity and never acted is empty.
 
-        The page holds at least what was delivered when the read began. It never holds what was deleted, or whose source
-        was unfollowed, before the read began.
+        The page holds at least the activities that were delivered when the read began. The page never holds an activity
+        that was deleted, or whose source was unfollowed, before the read began.
 
-        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, query, view,
-        viewer or version. UNAVAILABLE. Retry: always safe.
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or belongs to another service, query,
+        view, viewer or version. UNAVAILABLE. Retry: always safe.
         """
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FollowServiceStub(object):
-    """Who follows whom. "Request ids" and "Errors" are described at ActivityService.
+    """The edges between followers and followees. ActivityService describes "Request ids" and "Errors".
     """
 
     def __init__(self, channel):
@@ -73,38 +73,38 @@ class FollowServiceStub(object):
 
 
 class FollowServiceServicer(object):
-    """Who follows whom. "Request ids" and "Errors" are described at ActivityService.
+    """The edges between followers and followees. ActivityService describes "Request ids" and "Errors".
     """
 
     def Follow(self, request, context):
-        """Makes `follower` follow `followee`. The next read of the follower's feed holds all that the followee's outbox
-        holds. Following again changes nothing.
+        """Makes `follower` follow `followee`. The next read of the follower's feed holds every activity of the followee's
+        outbox. A Follow of an edge that exists changes nothing.
 
-        Errors: INVALID_ARGUMENT, also for following oneself (one's own outbox is in one's feed anyway).
-        FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 (configurable), or with REQUEST_ID_REUSED. UNAVAILABLE.
-        Retry: always safe; `already_following` says what the first call found only with the same `request_id`.
+        Errors: INVALID_ARGUMENT, also if an entity would follow itself (its own outbox is in its feed anyway).
+        FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 followees (configurable), or with REQUEST_ID_REUSED.
+        UNAVAILABLE. Retry: always safe, but `already_following` repeats the first answer only with the same `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Unfollow(self, request, context):
-        """Ends an edge. Final at once: no read that begins after the answer shows what only this edge brought. Unfollowing
-        what is not followed changes nothing.
+        """Ends an edge. The end is final at once: no read that begins after the answer shows an activity that only this edge
+        brought. An Unfollow of an edge that does not exist changes nothing.
 
         Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with REQUEST_ID_REUSED. UNAVAILABLE. Retry: with the same
-        `request_id`; without one a retry may undo a Follow that came between.
+        `request_id`; without a `request_id` a retry may undo a Follow that came between.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchFollow(self, request, context):
-        """Makes up to 1,000 edges, each as Follow does, and answers for each in the same order. One entry's failure does not
-        touch the others.
+        """Makes up to 1,000 edges, each as Follow does, and returns a result for each in the same order. The failure of one
+        entry does not affect the others.
 
-        Errors: INVALID_ARGUMENT if the batch as such is bad; those of Follow for each entry. Retry: if every entry has a
-        `request_id`.
+        Errors: INVALID_ARGUMENT if the batch as a whole is bad; for each entry the errors of Follow. Retry: if every entry
+        has a `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,24 +113,24 @@ class FollowServiceServicer(object):
     def ListFollowers(self, request, context):
         """Pages through the followers of an entity, newest edge first.
 
-        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, entity, viewer or
-        version. UNAVAILABLE. Retry: always safe.
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or belongs to another service, entity,
+        viewer or version. UNAVAILABLE. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFollowing(self, request, context):
-        """Pages through what an entity follows, newest edge first.
+        """Pages through the entities that an entity follows, newest edge first.
 
-        Errors: as those of ListFollowers. Retry: always safe.
+        Errors: the errors of ListFollowers. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetRelationships(self, request, context):
-        """Says for up to 100 other entities whether an entity follows them and is followed by them.
+        """Returns for up to 100 other entities whether an entity follows them and whether they follow the entity.
 
         Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
@@ -139,8 +139,8 @@ class FollowServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetFollowCounts(self, request, context):
-        """Counts the followers of an entity and what it follows. The service counts edges and keeps no counter beside them:
-        the counts are always exact.
+        """Counts the followers and the followees of an entity. The service counts edges and keeps no counter beside them: the
+        counts are always exact.
 
         Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
@@ -195,7 +195,7 @@ def add_FollowServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FollowService(object):
-    """Who follows whom. "Request ids" and "Errors" are described at ActivityService.
+    """The edges between followers and followees. ActivityService describes "Request ids" and "Errors".
     """
 
     @staticmethod

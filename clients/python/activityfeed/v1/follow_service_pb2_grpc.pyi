@@ -138,7 +138,7 @@ _FollowServiceGetFollowCountsType = typing_extensions.TypeVar(
 )
 
 class FollowServiceStub(typing.Generic[_FollowServiceFollowType, _FollowServiceUnfollowType, _FollowServiceBatchFollowType, _FollowServiceListFollowersType, _FollowServiceListFollowingType, _FollowServiceBatchGetRelationshipsType, _FollowServiceGetFollowCountsType]):
-    """Who follows whom. "Request ids" and "Errors" are described at ActivityService."""
+    """The edges between followers and followees. ActivityService describes "Request ids" and "Errors"."""
 
     @typing.overload
     def __init__(self: FollowServiceStub[
@@ -205,52 +205,52 @@ class FollowServiceStub(typing.Generic[_FollowServiceFollowType, _FollowServiceU
     ], channel: grpc.aio.Channel) -> None: ...
 
     Follow: _FollowServiceFollowType
-    """Makes `follower` follow `followee`. The next read of the follower's feed holds all that the followee's outbox
-    holds. Following again changes nothing.
+    """Makes `follower` follow `followee`. The next read of the follower's feed holds every activity of the followee's
+    outbox. A Follow of an edge that exists changes nothing.
 
-    Errors: INVALID_ARGUMENT, also for following oneself (one's own outbox is in one's feed anyway).
-    FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 (configurable), or with REQUEST_ID_REUSED. UNAVAILABLE.
-    Retry: always safe; `already_following` says what the first call found only with the same `request_id`.
+    Errors: INVALID_ARGUMENT, also if an entity would follow itself (its own outbox is in its feed anyway).
+    FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 followees (configurable), or with REQUEST_ID_REUSED.
+    UNAVAILABLE. Retry: always safe, but `already_following` repeats the first answer only with the same `request_id`.
     """
 
     Unfollow: _FollowServiceUnfollowType
-    """Ends an edge. Final at once: no read that begins after the answer shows what only this edge brought. Unfollowing
-    what is not followed changes nothing.
+    """Ends an edge. The end is final at once: no read that begins after the answer shows an activity that only this edge
+    brought. An Unfollow of an edge that does not exist changes nothing.
 
     Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with REQUEST_ID_REUSED. UNAVAILABLE. Retry: with the same
-    `request_id`; without one a retry may undo a Follow that came between.
+    `request_id`; without a `request_id` a retry may undo a Follow that came between.
     """
 
     BatchFollow: _FollowServiceBatchFollowType
-    """Makes up to 1,000 edges, each as Follow does, and answers for each in the same order. One entry's failure does not
-    touch the others.
+    """Makes up to 1,000 edges, each as Follow does, and returns a result for each in the same order. The failure of one
+    entry does not affect the others.
 
-    Errors: INVALID_ARGUMENT if the batch as such is bad; those of Follow for each entry. Retry: if every entry has a
-    `request_id`.
+    Errors: INVALID_ARGUMENT if the batch as a whole is bad; for each entry the errors of Follow. Retry: if every entry
+    has a `request_id`.
     """
 
     ListFollowers: _FollowServiceListFollowersType
     """Pages through the followers of an entity, newest edge first.
 
-    Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, entity, viewer or
-    version. UNAVAILABLE. Retry: always safe.
+    Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or belongs to another service, entity,
+    viewer or version. UNAVAILABLE. Retry: always safe.
     """
 
     ListFollowing: _FollowServiceListFollowingType
-    """Pages through what an entity follows, newest edge first.
+    """Pages through the entities that an entity follows, newest edge first.
 
-    Errors: as those of ListFollowers. Retry: always safe.
+    Errors: the errors of ListFollowers. Retry: always safe.
     """
 
     BatchGetRelationships: _FollowServiceBatchGetRelationshipsType
-    """Says for up to 100 other entities whether an entity follows them and is followed by them.
+    """Returns for up to 100 other entities whether an entity follows them and whether they follow the entity.
 
     Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
     """
 
     GetFollowCounts: _FollowServiceGetFollowCountsType
-    """Counts the followers of an entity and what it follows. The service counts edges and keeps no counter beside them:
-    the counts are always exact.
+    """Counts the followers and the followees of an entity. The service counts edges and keeps no counter beside them: the
+    counts are always exact.
 
     Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
     """
@@ -287,7 +287,7 @@ FollowServiceAsyncStub: typing_extensions.TypeAlias = FollowServiceStub[
 ]
 
 class FollowServiceServicer(metaclass=abc.ABCMeta):
-    """Who follows whom. "Request ids" and "Errors" are described at ActivityService."""
+    """The edges between followers and followees. ActivityService describes "Request ids" and "Errors"."""
 
     @abc.abstractmethod
     def Follow(
@@ -295,12 +295,12 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.FollowRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.FollowResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.FollowResponse]]:
-        """Makes `follower` follow `followee`. The next read of the follower's feed holds all that the followee's outbox
-        holds. Following again changes nothing.
+        """Makes `follower` follow `followee`. The next read of the follower's feed holds every activity of the followee's
+        outbox. A Follow of an edge that exists changes nothing.
 
-        Errors: INVALID_ARGUMENT, also for following oneself (one's own outbox is in one's feed anyway).
-        FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 (configurable), or with REQUEST_ID_REUSED. UNAVAILABLE.
-        Retry: always safe; `already_following` says what the first call found only with the same `request_id`.
+        Errors: INVALID_ARGUMENT, also if an entity would follow itself (its own outbox is in its feed anyway).
+        FAILED_PRECONDITION with TOO_MANY_FOLLOWEES beyond 10,000 followees (configurable), or with REQUEST_ID_REUSED.
+        UNAVAILABLE. Retry: always safe, but `already_following` repeats the first answer only with the same `request_id`.
         """
 
     @abc.abstractmethod
@@ -309,11 +309,11 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.UnfollowRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.UnfollowResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.UnfollowResponse]]:
-        """Ends an edge. Final at once: no read that begins after the answer shows what only this edge brought. Unfollowing
-        what is not followed changes nothing.
+        """Ends an edge. The end is final at once: no read that begins after the answer shows an activity that only this edge
+        brought. An Unfollow of an edge that does not exist changes nothing.
 
         Errors: INVALID_ARGUMENT. FAILED_PRECONDITION with REQUEST_ID_REUSED. UNAVAILABLE. Retry: with the same
-        `request_id`; without one a retry may undo a Follow that came between.
+        `request_id`; without a `request_id` a retry may undo a Follow that came between.
         """
 
     @abc.abstractmethod
@@ -322,11 +322,11 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.BatchFollowRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.BatchFollowResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.BatchFollowResponse]]:
-        """Makes up to 1,000 edges, each as Follow does, and answers for each in the same order. One entry's failure does not
-        touch the others.
+        """Makes up to 1,000 edges, each as Follow does, and returns a result for each in the same order. The failure of one
+        entry does not affect the others.
 
-        Errors: INVALID_ARGUMENT if the batch as such is bad; those of Follow for each entry. Retry: if every entry has a
-        `request_id`.
+        Errors: INVALID_ARGUMENT if the batch as a whole is bad; for each entry the errors of Follow. Retry: if every entry
+        has a `request_id`.
         """
 
     @abc.abstractmethod
@@ -337,8 +337,8 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.ListFollowersResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.ListFollowersResponse]]:
         """Pages through the followers of an entity, newest edge first.
 
-        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or of another service, entity, viewer or
-        version. UNAVAILABLE. Retry: always safe.
+        Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID if the token is damaged or belongs to another service, entity,
+        viewer or version. UNAVAILABLE. Retry: always safe.
         """
 
     @abc.abstractmethod
@@ -347,9 +347,9 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.ListFollowingRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.ListFollowingResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.ListFollowingResponse]]:
-        """Pages through what an entity follows, newest edge first.
+        """Pages through the entities that an entity follows, newest edge first.
 
-        Errors: as those of ListFollowers. Retry: always safe.
+        Errors: the errors of ListFollowers. Retry: always safe.
         """
 
     @abc.abstractmethod
@@ -358,7 +358,7 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.BatchGetRelationshipsRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.BatchGetRelationshipsResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.BatchGetRelationshipsResponse]]:
-        """Says for up to 100 other entities whether an entity follows them and is followed by them.
+        """Returns for up to 100 other entities whether an entity follows them and whether they follow the entity.
 
         Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
@@ -369,8 +369,8 @@ class FollowServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.follow_service_pb2.GetFollowCountsRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.follow_service_pb2.GetFollowCountsResponse, collections.abc.Awaitable[activityfeed.v1.follow_service_pb2.GetFollowCountsResponse]]:
-        """Counts the followers of an entity and what it follows. The service counts edges and keeps no counter beside them:
-        the counts are always exact.
+        """Counts the followers and the followees of an entity. The service counts edges and keeps no counter beside them: the
+        counts are always exact.
 
         Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """

@@ -106,30 +106,32 @@ _SubscriptionServiceGetFeedEventsType = typing_extensions.TypeVar(
 )
 
 class SubscriptionServiceStub(typing.Generic[_SubscriptionServiceSubscribeFeedType, _SubscriptionServiceSubscribeFeedsType, _SubscriptionServiceSubscribeActivitiesType, _SubscriptionServiceSubscribeAllType, _SubscriptionServiceGetFeedEventsType]):
-    """What happens, while it happens.
+    """Live streams of the events of feeds and outboxes.
 
-    Logs. Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do the log
-    of an entity's outbox and that of all activities. The service writes a log while somebody subscribes to it or polls
-    it, and 15 minutes longer, and keeps at least its last 1,000 events (both configurable; whichever ends first). It
-    reads an activity when it sends it: it does not tell of an activity that was deleted meanwhile as added.
+    Logs. The streams read logs. The log of a feed holds, in order, the events of that feed. An entity's outbox has a
+    log, and so have all activities together. The service writes a log while a client subscribes to it or polls it, and
+    15 minutes longer, and keeps at least the last 1,000 events (both configurable; whichever ends first). The service
+    reads an activity when it sends the event: it does not send an `added` event for an activity that was deleted
+    meanwhile.
 
-    Resume tokens. A message that says something has a `resume_token`. A client that stores the token after it has
-    applied the message, and subscribes with it again, gets what comes after: it loses no event, and gets none again
-    that came up to the token, on any server and after a restart of any part. Events come in the order of the log, and so
-    of delivery; a place in a feed is what `sort_key` says. A client may be told of an item that a page showed already:
-    it has the same `item_id`, and replaces what is there. A token is good for as long as its log reaches back. It is
-    at most 128 bytes of ASCII (6 KiB for SubscribeAll) and no secret: it says nothing about what happened, and opens
-    only what it was given for to those who may call the service.
+    Resume tokens. Each message that reports something has a `resume_token`. A client that applies a message, stores its
+    token and later subscribes with that token receives the events after the message: the client misses no event and
+    receives no event up to the token again, on any server and after a restart of any part. Events come in the order of
+    the log, which is the order of delivery; `sort_key` gives the position in a feed. An event may bring an item that a
+    page showed already: the item has the same `item_id` and replaces the earlier copy. A token is good as long as its
+    log reaches back. A token has at most 128 bytes of ASCII (6 KiB for SubscribeAll). It is not a secret: it says
+    nothing about the events, and opens only the feed or outbox that it was made for, to callers that may call the
+    service.
 
-    Ends. The server ends a stream with UNAVAILABLE, after a last message with a token, when it stops (DRAINING) and
-    when the stream has lived for an hour or so (STREAM_EXPIRED, configurable), which spreads streams over servers. It
-    ends a stream whose client has not read for 30 seconds (configurable) with ABORTED (STREAM_NOT_READ). In all these
-    cases come again with the last token. A server that has as many streams as it may (20,000, configurable) refuses
-    more with UNAVAILABLE (TOO_MANY_STREAMS). While nothing happens a stream sends a heartbeat every 15 seconds or so
-    (configurable): take a stream that was silent for 45 seconds for dead, and come again.
+    Ends. The server ends a stream with UNAVAILABLE, after a last message with a token, when the server stops (DRAINING)
+    and when the stream is about an hour old (STREAM_EXPIRED, configurable), which spreads streams over servers. The
+    server ends a stream whose client has not read for 30 seconds (configurable) with ABORTED (STREAM_NOT_READ). In all
+    these cases subscribe again with the last token. A server that has as many streams as it may (20,000, configurable)
+    refuses more with UNAVAILABLE (TOO_MANY_STREAMS). A quiet stream sends a heartbeat about every 15 seconds
+    (configurable): treat a stream that was silent for 45 seconds as dead, and subscribe again.
 
-    Size. A message holds at most 100 events, and about 1 MiB of them; more come in several messages, and the token of
-    each is that of its own last event.
+    Size. A message holds at most 100 events, and about 1 MiB of events. Further events come in further messages, and the
+    token of each message is that of its own last event.
     """
 
     @typing.overload
@@ -181,66 +183,69 @@ class SubscriptionServiceStub(typing.Generic[_SubscriptionServiceSubscribeFeedTy
     ], channel: grpc.aio.Channel) -> None: ...
 
     SubscribeFeed: _SubscriptionServiceSubscribeFeedType
-    """Streams what happens to a user's feed.
+    """Streams the events of a user's feed.
 
-    The first message is `started`, unless the stream ends before. Without a `resume_token` the stream begins there
-    and then. With one it continues directly after the message that carried the token.
+    The first message is `started`, unless the stream ends before it. Without a `resume_token` the stream begins at
+    that moment. With a `resume_token` the stream continues directly after the message that carried the token.
 
-    To show a feed and keep it: subscribe with an `initial_page_size`, show the page of `started`, then put each
-    `added` item in the place that its `sort_key` says (an item of the same `item_id` is replaced), drop each
-    `removed` one, and read the feed again on `source_changed`. Or subscribe without it, and read pages with GetFeed
-    once `started` is there. Apply a message, then store its token.
+    To show a feed and keep it up to date: subscribe with an `initial_page_size` and show the page of `started`. Then
+    put each `added` item at the position that its `sort_key` says (an item with the same `item_id` is replaced), drop
+    each `removed` item, and read the feed again on `source_changed`. Or subscribe without `initial_page_size`, and
+    read pages with GetFeed after `started`. Apply a message, then store its token.
 
-    Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or of another service, user, view,
-    viewer or version. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads too slowly:
-    the log no longer reaches back to the token, events are missing. Metadata `resume_token` is where the log
-    continues now: read the feed again with GetFeed, and subscribe from there; or subscribe without a token.
-    UNAVAILABLE: come again with the last token.
+    Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or belongs to another service, user,
+    view, viewer or version. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads too
+    slowly: the log no longer reaches back to the token, and events are missing. The metadata `resume_token` is where
+    the log continues now: read the feed again with GetFeed, and subscribe from there or without a token. UNAVAILABLE:
+    subscribe again with the last token.
     """
 
     SubscribeFeeds: _SubscriptionServiceSubscribeFeedsType
-    """The same for many feeds on one stream, for a gateway that holds the connections of end users.
+    """Streams the events of many feeds on one stream, for a gateway that holds the connections of end users.
 
-    The client adds and removes subscriptions at any time, each under a `subscription_id` of its own choice; one user
-    may be there several times. The service answers each request, those about different subscriptions in any order;
-    it does not answer an `add` that the next request about the same subscription overtakes. Up to 10,000
-    subscriptions may be there at a time (configurable). What goes wrong with one does not end the others: `error`
-    tells it, or a `started` that says RESET. Messages of one subscription are in the log's order; subscriptions take
-    turns. If the client reads slowly, all of them get slower, and none loses anything as long as its log reaches
-    back. When the client half-closes the stream, subscriptions stay and the stream goes on.
+    The client adds and removes subscriptions at any time, each under a `subscription_id` that the client chooses; one
+    user may have several subscriptions. The service answers each request; the answers for different subscriptions come
+    in any order. The service does not answer an `add` if the next request for the same subscription arrives first. A
+    stream holds up to 10,000 subscriptions at a time (configurable). A failure of one subscription does not end the
+    others: `error` reports it, or a `started` with RESET. The messages of one subscription come in the order of its
+    log; subscriptions take turns. If the client reads slowly, all subscriptions become slower, and none misses an
+    event as long as its log reaches back. When the client half-closes the stream, the subscriptions stay and the
+    stream continues.
 
-    A request that breaks its rules is answered by `error` with its fields, under the `subscription_id` that it has, if
-    any; the stream goes on. An `add` with a token is answered when the log has been read: by `started`, RESUMED or
-    RESET.
+    If a request breaks its rules, the service answers with `error`, which names the fields, under the
+    `subscription_id` of the request, if it has one; the stream continues. The service answers an `add` with a token
+    after it has read the log: with `started`, RESUMED or RESET.
 
-    Errors: INVALID_ARGUMENT, if a request is no well-formed message. UNAVAILABLE: come again with the last token of
-    each subscription.
+    Errors: INVALID_ARGUMENT if a request is not a well-formed message. UNAVAILABLE: subscribe again with the last
+    token of each subscription.
     """
 
     SubscribeActivities: _SubscriptionServiceSubscribeActivitiesType
-    """Streams what is published to an entity's outbox: what the entity does, and what others publish `to` it. "Everything
-    on repo:linux". The first message is `started`.
+    """Streams the events of an entity's outbox: the entity's own activities, and the activities that others publish `to`
+    it, such as "everything on repo:linux". The first message is `started`.
 
-    Errors: as those of SubscribeFeed; to start afresh read ListActivities.
+    Errors: the errors of SubscribeFeed; to start again, read ListActivities.
     """
 
     SubscribeAll: _SubscriptionServiceSubscribeAllType
-    """Streams every activity that is published and every one that is deleted, for search indexes and digests. The first
-    message is `started`.
+    """Streams every publication and every deletion of an activity, for search indexes and digests. The first message is
+    `started`.
 
-    Activities of one actor come in the order in which they were published; those of different actors need not.
+    Activities of one actor come in the order in which they were published; activities of different actors may come in
+    any order.
 
-    What retention takes is not told. An index that must forget it too drops what is older than its outbox can be, or
-    asks BatchGetActivities about its oldest entries from time to time and drops what is NOT_FOUND.
+    The stream does not report activities that retention takes. An index that must forget them too drops activities
+    that are older than their outbox can be, or asks BatchGetActivities about its oldest entries from time to time and
+    drops those that are NOT_FOUND.
 
-    Errors: as those of SubscribeFeed. What was missed cannot be read again.
+    Errors: the errors of SubscribeFeed. Missed events cannot be read again.
     """
 
     GetFeedEvents: _SubscriptionServiceGetFeedEventsType
-    """Returns what has happened to a user's feed since a token was given: the log of SubscribeFeed by polling. Poll more
-    often than the log is kept. Tokens of SubscribeFeed, SubscribeFeeds, GetFeed and this may be used for each other.
+    """Returns the events of a user's feed since a token: the log of SubscribeFeed by polling. Poll more often than the
+    log is kept. SubscribeFeed, SubscribeFeeds, GetFeed and GetFeedEvents accept each other's tokens.
 
-    Errors: as those of SubscribeFeed. Retry: always safe.
+    Errors: the errors of SubscribeFeed. Retry: always safe.
     """
 
 SubscriptionServiceAsyncStub: typing_extensions.TypeAlias = SubscriptionServiceStub[
@@ -267,30 +272,32 @@ SubscriptionServiceAsyncStub: typing_extensions.TypeAlias = SubscriptionServiceS
 ]
 
 class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
-    """What happens, while it happens.
+    """Live streams of the events of feeds and outboxes.
 
-    Logs. Everything here is read from logs. The log of a feed holds, in order, what happened to that feed; so do the log
-    of an entity's outbox and that of all activities. The service writes a log while somebody subscribes to it or polls
-    it, and 15 minutes longer, and keeps at least its last 1,000 events (both configurable; whichever ends first). It
-    reads an activity when it sends it: it does not tell of an activity that was deleted meanwhile as added.
+    Logs. The streams read logs. The log of a feed holds, in order, the events of that feed. An entity's outbox has a
+    log, and so have all activities together. The service writes a log while a client subscribes to it or polls it, and
+    15 minutes longer, and keeps at least the last 1,000 events (both configurable; whichever ends first). The service
+    reads an activity when it sends the event: it does not send an `added` event for an activity that was deleted
+    meanwhile.
 
-    Resume tokens. A message that says something has a `resume_token`. A client that stores the token after it has
-    applied the message, and subscribes with it again, gets what comes after: it loses no event, and gets none again
-    that came up to the token, on any server and after a restart of any part. Events come in the order of the log, and so
-    of delivery; a place in a feed is what `sort_key` says. A client may be told of an item that a page showed already:
-    it has the same `item_id`, and replaces what is there. A token is good for as long as its log reaches back. It is
-    at most 128 bytes of ASCII (6 KiB for SubscribeAll) and no secret: it says nothing about what happened, and opens
-    only what it was given for to those who may call the service.
+    Resume tokens. Each message that reports something has a `resume_token`. A client that applies a message, stores its
+    token and later subscribes with that token receives the events after the message: the client misses no event and
+    receives no event up to the token again, on any server and after a restart of any part. Events come in the order of
+    the log, which is the order of delivery; `sort_key` gives the position in a feed. An event may bring an item that a
+    page showed already: the item has the same `item_id` and replaces the earlier copy. A token is good as long as its
+    log reaches back. A token has at most 128 bytes of ASCII (6 KiB for SubscribeAll). It is not a secret: it says
+    nothing about the events, and opens only the feed or outbox that it was made for, to callers that may call the
+    service.
 
-    Ends. The server ends a stream with UNAVAILABLE, after a last message with a token, when it stops (DRAINING) and
-    when the stream has lived for an hour or so (STREAM_EXPIRED, configurable), which spreads streams over servers. It
-    ends a stream whose client has not read for 30 seconds (configurable) with ABORTED (STREAM_NOT_READ). In all these
-    cases come again with the last token. A server that has as many streams as it may (20,000, configurable) refuses
-    more with UNAVAILABLE (TOO_MANY_STREAMS). While nothing happens a stream sends a heartbeat every 15 seconds or so
-    (configurable): take a stream that was silent for 45 seconds for dead, and come again.
+    Ends. The server ends a stream with UNAVAILABLE, after a last message with a token, when the server stops (DRAINING)
+    and when the stream is about an hour old (STREAM_EXPIRED, configurable), which spreads streams over servers. The
+    server ends a stream whose client has not read for 30 seconds (configurable) with ABORTED (STREAM_NOT_READ). In all
+    these cases subscribe again with the last token. A server that has as many streams as it may (20,000, configurable)
+    refuses more with UNAVAILABLE (TOO_MANY_STREAMS). A quiet stream sends a heartbeat about every 15 seconds
+    (configurable): treat a stream that was silent for 45 seconds as dead, and subscribe again.
 
-    Size. A message holds at most 100 events, and about 1 MiB of them; more come in several messages, and the token of
-    each is that of its own last event.
+    Size. A message holds at most 100 events, and about 1 MiB of events. Further events come in further messages, and the
+    token of each message is that of its own last event.
     """
 
     @abc.abstractmethod
@@ -299,21 +306,21 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.subscription_service_pb2.SubscribeFeedRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedResponse]]:
-        """Streams what happens to a user's feed.
+        """Streams the events of a user's feed.
 
-        The first message is `started`, unless the stream ends before. Without a `resume_token` the stream begins there
-        and then. With one it continues directly after the message that carried the token.
+        The first message is `started`, unless the stream ends before it. Without a `resume_token` the stream begins at
+        that moment. With a `resume_token` the stream continues directly after the message that carried the token.
 
-        To show a feed and keep it: subscribe with an `initial_page_size`, show the page of `started`, then put each
-        `added` item in the place that its `sort_key` says (an item of the same `item_id` is replaced), drop each
-        `removed` one, and read the feed again on `source_changed`. Or subscribe without it, and read pages with GetFeed
-        once `started` is there. Apply a message, then store its token.
+        To show a feed and keep it up to date: subscribe with an `initial_page_size` and show the page of `started`. Then
+        put each `added` item at the position that its `sort_key` says (an item with the same `item_id` is replaced), drop
+        each `removed` item, and read the feed again on `source_changed`. Or subscribe without `initial_page_size`, and
+        read pages with GetFeed after `started`. Apply a message, then store its token.
 
-        Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or of another service, user, view,
-        viewer or version. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads too slowly:
-        the log no longer reaches back to the token, events are missing. Metadata `resume_token` is where the log
-        continues now: read the feed again with GetFeed, and subscribe from there; or subscribe without a token.
-        UNAVAILABLE: come again with the last token.
+        Errors: INVALID_ARGUMENT, with RESUME_TOKEN_INVALID if the token is damaged or belongs to another service, user,
+        view, viewer or version. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED, at the beginning or while the client reads too
+        slowly: the log no longer reaches back to the token, and events are missing. The metadata `resume_token` is where
+        the log continues now: read the feed again with GetFeed, and subscribe from there or without a token. UNAVAILABLE:
+        subscribe again with the last token.
         """
 
     @abc.abstractmethod
@@ -322,22 +329,23 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedsRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeFeedsResponse]]:
-        """The same for many feeds on one stream, for a gateway that holds the connections of end users.
+        """Streams the events of many feeds on one stream, for a gateway that holds the connections of end users.
 
-        The client adds and removes subscriptions at any time, each under a `subscription_id` of its own choice; one user
-        may be there several times. The service answers each request, those about different subscriptions in any order;
-        it does not answer an `add` that the next request about the same subscription overtakes. Up to 10,000
-        subscriptions may be there at a time (configurable). What goes wrong with one does not end the others: `error`
-        tells it, or a `started` that says RESET. Messages of one subscription are in the log's order; subscriptions take
-        turns. If the client reads slowly, all of them get slower, and none loses anything as long as its log reaches
-        back. When the client half-closes the stream, subscriptions stay and the stream goes on.
+        The client adds and removes subscriptions at any time, each under a `subscription_id` that the client chooses; one
+        user may have several subscriptions. The service answers each request; the answers for different subscriptions come
+        in any order. The service does not answer an `add` if the next request for the same subscription arrives first. A
+        stream holds up to 10,000 subscriptions at a time (configurable). A failure of one subscription does not end the
+        others: `error` reports it, or a `started` with RESET. The messages of one subscription come in the order of its
+        log; subscriptions take turns. If the client reads slowly, all subscriptions become slower, and none misses an
+        event as long as its log reaches back. When the client half-closes the stream, the subscriptions stay and the
+        stream continues.
 
-        A request that breaks its rules is answered by `error` with its fields, under the `subscription_id` that it has, if
-        any; the stream goes on. An `add` with a token is answered when the log has been read: by `started`, RESUMED or
-        RESET.
+        If a request breaks its rules, the service answers with `error`, which names the fields, under the
+        `subscription_id` of the request, if it has one; the stream continues. The service answers an `add` with a token
+        after it has read the log: with `started`, RESUMED or RESET.
 
-        Errors: INVALID_ARGUMENT, if a request is no well-formed message. UNAVAILABLE: come again with the last token of
-        each subscription.
+        Errors: INVALID_ARGUMENT if a request is not a well-formed message. UNAVAILABLE: subscribe again with the last
+        token of each subscription.
         """
 
     @abc.abstractmethod
@@ -346,10 +354,10 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.subscription_service_pb2.SubscribeActivitiesRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeActivitiesResponse]]:
-        """Streams what is published to an entity's outbox: what the entity does, and what others publish `to` it. "Everything
-        on repo:linux". The first message is `started`.
+        """Streams the events of an entity's outbox: the entity's own activities, and the activities that others publish `to`
+        it, such as "everything on repo:linux". The first message is `started`.
 
-        Errors: as those of SubscribeFeed; to start afresh read ListActivities.
+        Errors: the errors of SubscribeFeed; to start again, read ListActivities.
         """
 
     @abc.abstractmethod
@@ -358,15 +366,17 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.subscription_service_pb2.SubscribeAllRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[activityfeed.v1.subscription_service_pb2.SubscribeAllResponse], collections.abc.AsyncIterator[activityfeed.v1.subscription_service_pb2.SubscribeAllResponse]]:
-        """Streams every activity that is published and every one that is deleted, for search indexes and digests. The first
-        message is `started`.
+        """Streams every publication and every deletion of an activity, for search indexes and digests. The first message is
+        `started`.
 
-        Activities of one actor come in the order in which they were published; those of different actors need not.
+        Activities of one actor come in the order in which they were published; activities of different actors may come in
+        any order.
 
-        What retention takes is not told. An index that must forget it too drops what is older than its outbox can be, or
-        asks BatchGetActivities about its oldest entries from time to time and drops what is NOT_FOUND.
+        The stream does not report activities that retention takes. An index that must forget them too drops activities
+        that are older than their outbox can be, or asks BatchGetActivities about its oldest entries from time to time and
+        drops those that are NOT_FOUND.
 
-        Errors: as those of SubscribeFeed. What was missed cannot be read again.
+        Errors: the errors of SubscribeFeed. Missed events cannot be read again.
         """
 
     @abc.abstractmethod
@@ -375,10 +385,10 @@ class SubscriptionServiceServicer(metaclass=abc.ABCMeta):
         request: activityfeed.v1.subscription_service_pb2.GetFeedEventsRequest,
         context: _ServicerContext,
     ) -> typing.Union[activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse, collections.abc.Awaitable[activityfeed.v1.subscription_service_pb2.GetFeedEventsResponse]]:
-        """Returns what has happened to a user's feed since a token was given: the log of SubscribeFeed by polling. Poll more
-        often than the log is kept. Tokens of SubscribeFeed, SubscribeFeeds, GetFeed and this may be used for each other.
+        """Returns the events of a user's feed since a token: the log of SubscribeFeed by polling. Poll more often than the
+        log is kept. SubscribeFeed, SubscribeFeeds, GetFeed and GetFeedEvents accept each other's tokens.
 
-        Errors: as those of SubscribeFeed. Retry: always safe.
+        Errors: the errors of SubscribeFeed. Retry: always safe.
         """
 
 def add_SubscriptionServiceServicer_to_server(servicer: SubscriptionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

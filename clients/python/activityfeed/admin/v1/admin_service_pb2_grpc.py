@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """For operators: looking at a stored feed and mending it, and watching deliveries. Reads never depend on it.
+    """The service for operators: compare and rebuild stored feeds, and watch deliveries. Reads never depend on these
+    methods.
     """
 
     def __init__(self, channel):
@@ -73,13 +74,14 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """For operators: looking at a stored feed and mending it, and watching deliveries. Reads never depend on it.
+    """The service for operators: compare and rebuild stored feeds, and watch deliveries. Reads never depend on these
+    methods.
     """
 
     def VerifyFeed(self, request, context):
-        """Compares a warm feed with the query that it stores the answer to, and names every difference. What is
-        being delivered meanwhile is not a difference: it reads again before it calls something one. A cold feed
-        has nothing to compare.
+        """Compares a warm feed with the query whose answer it stores, and names every difference. An activity whose delivery
+        is under way is not a difference: the method reads again before it reports a difference. A cold feed stores nothing
+        to compare.
 
         Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
@@ -88,7 +90,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RebuildFeed(self, request, context):
-        """Throws away what is stored of a feed and materialises it anew. Readers notice nothing.
+        """Drops the stored part of a feed and builds it again. Readers do not notice.
 
         Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
@@ -97,7 +99,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetFeedStats(self, request, context):
-        """Says what is stored of a feed, without touching it.
+        """Reports the stored part of a feed without changing it.
 
         Errors: INVALID_ARGUMENT. UNAVAILABLE. Retry: always safe.
         """
@@ -106,7 +108,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetFanoutStatus(self, request, context):
-        """Says how the deliveries of the whole service stand: what waits, for how long, how fast it goes.
+        """Reports the state of the deliveries of the whole service: how many wait, for how long, and how fast they go.
 
         Errors: UNAVAILABLE. Retry: always safe.
         """
@@ -115,8 +117,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDeadLetters(self, request, context):
-        """Pages through the jobs that failed again and again and were set aside, oldest first in each shard. What they have
-        delivered stays delivered; the rest waits here until it is replayed.
+        """Pages through the dead letters, oldest first in each shard: jobs that failed repeatedly and were set aside. A
+        follower that such a job has reached keeps the activity; the other followers wait until the job is replayed.
 
         Errors: INVALID_ARGUMENT, with PAGE_TOKEN_INVALID for a bad token. UNAVAILABLE. Retry: always safe.
         """
@@ -125,23 +127,26 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReplayDeadLetters(self, request, context):
-        """Puts dead letters back into their queues, to be tried as often as at first; each goes on where it stopped. Answers
-        for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more),
-        INVALID_ARGUMENT if it is no id of one.
+        """Puts dead letters back into their queues with a full number of attempts; each continues where it stopped. Returns a
+        result for each, in order: NOT_FOUND with DEAD_LETTER_NOT_FOUND if the dead letter does not exist or no longer
+        exists, INVALID_ARGUMENT if the id cannot be the id of a dead letter.
 
-        Errors: INVALID_ARGUMENT if the list as such is bad. Retry: safe; what was replayed is NOT_FOUND then.
+        Errors: INVALID_ARGUMENT if the list as a whole is bad. Retry: safe; a dead letter that the first call replayed is
+        NOT_FOUND then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiscardDeadLetters(self, request, context):
-        """Throws dead letters away for good: what a job has not delivered by now is never delivered, though followers whose
-        feed is cold, or built anew, still find the activity. What it has delivered stays, and GetDelivery goes on to say
-        that the delivery failed. Answers for each, in order:
-        NOT_FOUND with DEAD_LETTER_NOT_FOUND if there is no such letter (any more), INVALID_ARGUMENT if it is no id of one.
+        """Discards dead letters for good: a follower that the job has not reached never gets the activity by delivery, though
+        a feed that is cold, or that is built again, still finds the activity. Followers that the job has reached keep the
+        activity, and GetDelivery still reports that the delivery failed. Returns a result for each, in order: NOT_FOUND
+        with DEAD_LETTER_NOT_FOUND if the dead letter does not exist or no longer exists, INVALID_ARGUMENT if the id cannot
+        be the id of a dead letter.
 
-        Errors: INVALID_ARGUMENT if the list as such is bad. Retry: safe; what was discarded is NOT_FOUND then.
+        Errors: INVALID_ARGUMENT if the list as a whole is bad. Retry: safe; a dead letter that the first call discarded is
+        NOT_FOUND then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,7 +199,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """For operators: looking at a stored feed and mending it, and watching deliveries. Reads never depend on it.
+    """The service for operators: compare and rebuild stored feeds, and watch deliveries. Reads never depend on these
+    methods.
     """
 
     @staticmethod
