@@ -13,6 +13,8 @@ TOP = (
     *(".ci", "Makefile", "benchmarks", "clients", "docs"),
     *("examples", "feedsvc", "protos", "tests", "tools"),
 )
+#: Characters of a line of a document.
+LINE = 120
 SCRIPTS = ROOT / "feedsvc/core/lua"
 #: The text of a code span, and the address of a link to another file.
 _SPAN = re.compile(r"`([^`\n]+)`")
@@ -61,3 +63,13 @@ def test_every_row_of_the_map_names_one_path() -> None:
         assert len(list(named_paths(row))) == 1, (
             f"this row of README.md does not name one path: {row}"
         )
+
+
+def test_glossary_is_sorted_and_short() -> None:
+    text = (ROOT / "docs/glossary.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    _, *rows = rows
+    words = [word.lower() for word, _ in rows]
+    assert words == sorted(set(words))
+    too_long = [word for word, meaning in rows if len(meaning) > 2 * LINE]
+    assert not too_long, f"docs/glossary.md explains these words in more than two lines: {too_long}"
