@@ -1,15 +1,18 @@
-"""The domain's errors, in one tree. ``status.py`` turns them into gRPC's."""
+"""The domain's errors, in one tree. ``error_mapping.py`` maps them to gRPC statuses."""
 
 from dataclasses import dataclass
 
 
 class FeedError(Exception):
-    """Base of all errors that a caller is told about. Its text is shown to the caller."""
+    """Base of all errors that reach a caller. The caller sees the text of the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One bad field: its path, like ``activity.to[3]`` (empty: the whole), and the broken rule."""
+    """One bad field: its path, like ``activity.to[3]``, and the broken rule.
+
+    An empty path stands for the request as a whole.
+    """
 
     field: str
     rule: str
@@ -19,16 +22,21 @@ class InvalidRequest(FeedError):
     """Fields of the request break their rules."""
 
     def __init__(self, violations: list[Violation]) -> None:
-        super().__init__("; ".join(f"{v.field or 'the request'}: {v.rule}" for v in violations[:3]))
+        super().__init__(
+            "; ".join(
+                f"{violation.field or 'the request'}: {violation.rule}"
+                for violation in violations[:3]
+            )
+        )
         self.violations = violations
 
 
 class PageTokenInvalid(FeedError):
-    """A page token is damaged, or of another service, query, viewer or version."""
+    """A page token is damaged, or belongs to another service, query, viewer or version."""
 
 
 class ResumeTokenInvalid(FeedError):
-    """A resume token is damaged, or of another service, user, viewer or version."""
+    """A resume token is damaged, or belongs to another service, user, viewer or version."""
 
 
 class ResumeTokenExpired(FeedError):
@@ -37,22 +45,23 @@ class ResumeTokenExpired(FeedError):
     def __init__(self, message: str, resume_token: str) -> None:
         super().__init__(message)
         self.resume_token = resume_token
+        """The token of the log's end, from which the caller may go on without those events."""
 
 
 class ActivityNotFound(FeedError):
-    """An activity never was, was deleted, or fell out of retention."""
+    """The activity never existed, was deleted, or fell out of retention."""
 
 
 class NotTheActor(FeedError):
-    """Somebody else than its actor wants to change an activity."""
+    """The caller names another entity than the actor as the one that changes an activity."""
 
 
 class ActivityDeleted(FeedError):
-    """The activity of an external id was deleted and stays so."""
+    """The activity of an external id was deleted and stays deleted."""
 
 
 class ExternalIdConflict(FeedError):
-    """The actor has another activity of this external id."""
+    """The actor has a different activity with this external id."""
 
     def __init__(self, message: str, activity_id: int) -> None:
         super().__init__(message)
@@ -60,7 +69,7 @@ class ExternalIdConflict(FeedError):
 
 
 class RequestIdReused(FeedError):
-    """A request id was sent before with another body."""
+    """An earlier request had the same request id and another body."""
 
 
 class BeforeRetention(FeedError):
@@ -72,7 +81,7 @@ class ExternalIdExpired(FeedError):
 
 
 class TooManyFollowees(FeedError):
-    """The follower follows as many as it may."""
+    """The follower follows as many entities as it may."""
 
     def __init__(self, message: str, limit: int) -> None:
         super().__init__(message)
@@ -88,7 +97,7 @@ class ServerOverloaded(FeedError):
 
 
 class DeadLetterNotFound(FeedError):
-    """A dead letter never was, or was replayed."""
+    """The dead letter never existed, or was replayed or discarded."""
 
 
 class StoreUnavailable(FeedError):
@@ -100,7 +109,7 @@ class Draining(FeedError):
 
 
 class StreamExpired(FeedError):
-    """A stream has lived as long as streams may. Expected in operation; come again."""
+    """A stream has lived as long as streams may. Expected in operation; resume it."""
 
 
 class StreamNotRead(FeedError):
@@ -116,8 +125,11 @@ class TooManySubscriptions(FeedError):
 
 
 class TooManyStreams(FeedError):
-    """The server has as many streams as it may. Expected in operation; come again."""
+    """The server has as many streams as it may. Expected in operation; retry later."""
 
 
 class StoreUnfit(Exception):
-    """The store cannot be used; the message says what is wrong and what to do. Ends the server."""
+    """The server cannot use the store. The message names the fault and what to do.
+
+    It ends the server.
+    """

@@ -1,9 +1,9 @@
-"""Page and resume tokens: opaque, versioned, bound to what they were given for, and authenticated.
+"""Page tokens and resume tokens: opaque, versioned, authenticated, and bound to a scope.
 
-A token is the base64url of: one byte of version, the payload, twelve bytes of BLAKE2b keyed with
-the store's secret over all that the token is bound to (what kind of list it continues, whose, and
-for which viewer), the version and the payload. A damaged, foreign or old one fails that check and
-can never lead to a wrong page.
+A token is the base64url of one byte of version, a payload, and twelve bytes of BLAKE2b. The BLAKE2b
+is keyed with the store's secret, and covers the scope, the version and the payload. The scope names
+the list that the token continues: the kind of list, whose list, and for which viewer. A damaged,
+foreign or old token fails this check, and can never lead to a wrong page.
 """
 
 import binascii
@@ -19,89 +19,109 @@ from feedsvc.errors import PageTokenInvalid, ResumeTokenInvalid
 
 _VERSION = b"\x01"
 _MAC_BYTES = 12
-#: That a token is bound to at the most.
-_PARTS = 8
+#: Parts of a scope at most.
+_SCOPE_PARTS = 8
+#: The payload of a page of a feed or outbox: whether it goes to older ids, and the id.
 _PAGE = struct.Struct(">?Q")
-_PLACE = struct.Struct(">QB")
+#: The payload of a page of edges: position, shard.
+_EDGE = struct.Struct(">QB")
+#: The payload of a position in a live log: its number, its nonce.
 _LOG = struct.Struct(">QQ")
-_LETTER = struct.Struct(">BQQ")
+#: The payload of a page of dead letters: the three numbers of a letter's id.
+_DEAD_LETTER = struct.Struct(">BQQ")
 
 
 class Tokens:
-    """Makes and reads the tokens of one store."""
+    """The tokens of one store."""
 
     def __init__(self, secret: bytes | Callable[[], bytes]) -> None:
-        """``secret`` is the store's, or says what it is now: the store's record may be replaced."""
-        self._current = secret if callable(secret) else lambda: secret
-        self._known: bytes | None = None
-        self._keyed: list[blake2b] = []
+        """Make tokens with the store's secret.
 
-    def page(self, cursor: Cursor, *bound: str) -> str:
-        """A place in a feed or an outbox. ``bound`` says in which, and for whom."""
-        return self.pages(*bound)(cursor)
+        A callable returns the secret of now: the store's record, and the secret with it, may be
+        replaced while the server runs.
+        """
+        self._read_secret = secret if callable(secret) else lambda: secret
+        self._secret: bytes | None = None
+        self._keyed_states: list[blake2b] = []
+        """The keyed hash of no payload, by the number of parts of the scope."""
 
-    def pages(self, *bound: str) -> Callable[[Cursor], str]:
-        """Makes tokens for several places in the same feed or outbox."""
-        state = self._state(bound)
+    def seal_page(self, cursor: Cursor, *scope: str) -> str:
+        """Return the page token of a cursor in a feed or an outbox."""
+        return self.page_sealer(*scope)(cursor)
+
+    def page_sealer(self, *scope: str) -> Callable[[Cursor], str]:
+        """Return the function that makes page tokens of cursors in the same feed or outbox."""
+        state = self._scope_state(scope)
         return lambda cursor: _sealed(_PAGE.pack(cursor.older, cursor.id or 0), state)
 
-    def read_page(self, token: str, *bound: str) -> Cursor:
-        """The place that a token stands for; the top if there is none. Raises PageTokenInvalid."""
+    def read_page(self, token: str, *scope: str) -> Cursor:
+        """Return the cursor of a page token; of an empty one the top. Raise PageTokenInvalid."""
         if not token:
             return Cursor()
-        older, activity_id = _PAGE.unpack(self._open_page(token, bound, _PAGE.size))
+        older, activity_id = _PAGE.unpack(self._open_page(token, scope, _PAGE.size))
         return Cursor(older, activity_id)
 
-    def place(self, place: EdgeCursor, *bound: str) -> str:
-        """A place in a list of edges."""
-        return self._seal(_PLACE.pack(place.position, place.shard), bound)
+    def seal_edge_cursor(self, cursor: EdgeCursor, *scope: str) -> str:
+        """Return the page token of a cursor in a list of edges."""
+        return self._seal(_EDGE.pack(cursor.position, cursor.shard), scope)
 
-    def read_place(self, token: str, *bound: str) -> EdgeCursor | None:
-        """The place that a token stands for, None if there is none. Raises PageTokenInvalid."""
+    def read_edge_cursor(self, token: str, *scope: str) -> EdgeCursor | None:
+        """Return the edge cursor of a page token; None for an empty one.
+
+        Raise PageTokenInvalid.
+        """
         if not token:
             return None
-        return EdgeCursor(*_PLACE.unpack(self._open_page(token, bound, _PLACE.size)))
+        return EdgeCursor(*_EDGE.unpack(self._open_page(token, scope, _EDGE.size)))
 
-    def letter(self, letter_id: str, *bound: str) -> str:
-        """A place in the list of dead letters: after this one."""
-        return self._seal(_LETTER.pack(*map(int, letter_id.split("-"))), bound)
+    def seal_dead_letter(self, letter_id: str, *scope: str) -> str:
+        """Return the page token of the dead letters behind this one."""
+        return self._seal(_DEAD_LETTER.pack(*map(int, letter_id.split("-"))), scope)
 
-    def read_letter(self, token: str, *bound: str) -> str:
-        """The letter that a token stands for, empty if there is none. Raises PageTokenInvalid."""
+    def read_dead_letter(self, token: str, *scope: str) -> str:
+        """Return the dead letter's id of a page token; empty for an empty one.
+
+        Raise PageTokenInvalid.
+        """
         if not token:
             return ""
-        return "-".join(map(str, _LETTER.unpack(self._open_page(token, bound, _LETTER.size))))
+        payload = self._open_page(token, scope, _DEAD_LETTER.size)
+        return "-".join(map(str, _DEAD_LETTER.unpack(payload)))
 
-    def log(self, place: str, *bound: str) -> str:
-        """A place in a live log, as the log names it; empty: there was no log."""
-        return self._seal(_packed(place), bound)
+    def seal_log_position(self, log_position: str, *scope: str) -> str:
+        """Return the resume token of a position in a live log; empty: there was no log."""
+        return self._seal(_packed(log_position), scope)
 
-    def logs(self, *bound: str) -> Callable[[Sequence[str]], str]:
-        """Makes tokens for places in as many logs: one with each message of a stream."""
-        state = self._state(bound)
-        return lambda places: _sealed(b"".join(map(_packed, places)), state)
+    def log_sealer(self, *scope: str) -> Callable[[Sequence[str]], str]:
+        """Return the function that makes resume tokens of positions in one or several logs.
 
-    def read_logs(self, token: str, count: int, *bound: str) -> list[str]:
-        """The places that a token stands for. Raises ResumeTokenInvalid."""
-        payload = self._open(token, bound, count * _LOG.size)
+        A stream makes one with each message.
+        """
+        state = self._scope_state(scope)
+        return lambda log_positions: _sealed(b"".join(map(_packed, log_positions)), state)
+
+    def read_log_positions(self, token: str, count: int, *scope: str) -> list[str]:
+        """Return the positions of a resume token in ``count`` logs. Raise ResumeTokenInvalid."""
+        payload = self._open(token, scope, count * _LOG.size)
         if payload is None:
             raise ResumeTokenInvalid(
                 "resume_token is damaged, or was given for another subject, viewer or service"
             )
-        return ["-".join(map(str, one)) for one in _LOG.iter_unpack(payload)]
+        return ["-".join(map(str, numbers)) for numbers in _LOG.iter_unpack(payload)]
 
-    def _open_page(self, token: str, bound: tuple[str, ...], size: int) -> bytes:
-        payload = self._open(token, bound, size)
+    def _open_page(self, token: str, scope: tuple[str, ...], size: int) -> bytes:
+        payload = self._open(token, scope, size)
         if payload is None:
             raise PageTokenInvalid(
                 "page_token is damaged, or was given for another query, viewer or service"
             )
         return payload
 
-    def _seal(self, payload: bytes, bound: tuple[str, ...]) -> str:
-        return _sealed(payload, self._state(bound))
+    def _seal(self, payload: bytes, scope: tuple[str, ...]) -> str:
+        return _sealed(payload, self._scope_state(scope))
 
-    def _open(self, token: str, bound: tuple[str, ...], size: int) -> bytes | None:
+    def _open(self, token: str, scope: tuple[str, ...], size: int) -> bytes | None:
+        """Return the payload of a token, of ``size`` bytes; None if the token is not genuine."""
         try:
             sealed = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         except (binascii.Error, ValueError):
@@ -109,41 +129,45 @@ class Tokens:
         payload, mac = sealed[:-_MAC_BYTES], sealed[-_MAC_BYTES:]
         if len(payload) != 1 + size or payload[:1] != _VERSION:
             return None
-        # A token has one spelling: not every base64 text of the same bytes is what was given out.
+        # A token has one spelling, but several base64 texts decode to the same bytes. Only the text
+        # that the service gave out is the token.
         if (
-            not compare_digest(mac, _mac(payload, self._state(bound)))
+            not compare_digest(mac, _mac(payload, self._scope_state(scope)))
             or urlsafe_b64encode(sealed).decode().rstrip("=") != token
         ):
             return None
         return payload[1:]
 
-    def _state(self, bound: tuple[str, ...]) -> blake2b:
-        """What the payload is hashed into: how many parts, and each with its length."""
-        secret = self._current()
-        if secret != self._known:
-            self._known, key = secret, blake2b(secret, digest_size=32).digest()
-            self._keyed = [
+    def _scope_state(self, scope: tuple[str, ...]) -> blake2b:
+        """Return the hash that a payload is added to: over the number of parts and each part.
+
+        Each part has its length before it, so that no two scopes give the same bytes.
+        """
+        secret = self._read_secret()
+        if secret != self._secret:
+            self._secret, key = secret, blake2b(secret, digest_size=32).digest()
+            self._keyed_states = [
                 blake2b(bytes([parts]), key=key, digest_size=_MAC_BYTES)
-                for parts in range(_PARTS + 1)
+                for parts in range(_SCOPE_PARTS + 1)
             ]
-        state = self._keyed[len(bound)].copy()
-        for part in bound:
+        state = self._keyed_states[len(scope)].copy()
+        for part in scope:
             encoded = part.encode()
             state.update(len(encoded).to_bytes(4) + encoded)
         return state
 
 
 def _sealed(payload: bytes, state: blake2b) -> str:
-    sealed = _VERSION + payload
-    return urlsafe_b64encode(sealed + _mac(sealed, state)).rstrip(b"=").decode()
+    versioned = _VERSION + payload
+    return urlsafe_b64encode(versioned + _mac(versioned, state)).rstrip(b"=").decode()
 
 
-def _mac(sealed: bytes, state: blake2b) -> bytes:
+def _mac(versioned: bytes, state: blake2b) -> bytes:
     state = state.copy()
-    state.update(sealed)
+    state.update(versioned)
     return state.digest()
 
 
-def _packed(place: str) -> bytes:
-    number, _, nonce = place.partition("-")
+def _packed(log_position: str) -> bytes:
+    number, _, nonce = log_position.partition("-")
     return _LOG.pack(int(number or 0), int(nonce or 0))

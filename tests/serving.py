@@ -540,7 +540,7 @@ async def until(happened: Callable[[], Awaitable[bool]]) -> None:
 def frame_of(actor: str, external_id: str = "", what: str = "") -> bytes:
     """An activity as it is stored."""
     activity = Activity(actor=actor, external_id=external_id, verb="post", content=what)
-    return wire.framed(activity, 0).frame
+    return wire.frame_activity(activity, 0).frame
 
 
 @asynccontextmanager

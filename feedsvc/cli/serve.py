@@ -6,7 +6,7 @@ from typing import Any
 import click
 import uvloop
 
-from feedsvc import server
+from feedsvc import process
 from feedsvc.cli.settings import (
     HELP,
     OF_CONFIG,
@@ -38,7 +38,7 @@ def serve(*, log_level: str, **given: Any) -> None:
         def ready(port: int) -> None:
             log.info("serving on %s:%d", config.host, port)
 
-        uvloop.run(server.run(config, ready))
+        uvloop.run(process.run_server(config, ready))
 
 
 @click.command(short_help="Start a process that only delivers.")
@@ -67,4 +67,4 @@ def worker(*, log_level: str, **given: Any) -> None:
         def ready() -> None:
             log.info("working, %d calls at a time", config.workers)
 
-        uvloop.run(server.run_workers(config, ready))
+        uvloop.run(process.run_workers(config, ready))

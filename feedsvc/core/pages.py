@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from feedsvc.bounds import fitting
+from feedsvc.paging import count_fitting
 
 
 class End(Enum):
@@ -104,7 +104,7 @@ class _Walk:
 
     def cut(self, size: int) -> bool:
         """Drop the items that do not fit into the page; return whether there were any."""
-        kept = min(size, fitting(len(frame) for _, frame in self.items))
+        kept = min(size, count_fitting(len(frame) for _, frame in self.items))
         has_more = len(self.items) > kept
         self.items = self.items[:kept]
         if has_more:
@@ -124,7 +124,7 @@ async def read_page(  # noqa: PLR0913 (what is read, and how far)
     """Read a page of ``size`` activities that exist, slice by slice until the page is full.
 
     The walk looks for one activity more than the page holds: only an activity that exists means
-    that there is more. After ``max_ids`` ids, or at ``bounds.PAGE_BYTES``, the page is cut short;
+    that there is more. After ``max_ids`` ids, or at ``PAGE_BODY_BYTES``, the page is cut short;
     its cursors lead to the rest.
     """
     walk = _Walk(cursor, cursor)

@@ -1,7 +1,8 @@
-"""Lets calls begin when it is their caller's turn, and refuses what is too much.
+"""Admission of calls: each begins when its caller's turn comes, and excess calls are refused.
 
-A call that answers once is a coroutine here that reads its request itself: until it is the call's
-turn the request stays at the client, in HTTP/2's flow control. On the wire that is the same.
+A call with one request and one response becomes a coroutine that reads its request itself. Until
+the call's turn comes, HTTP/2's flow control keeps the request at the client. The bytes on the wire
+stay the same.
 """
 
 from typing import Any
@@ -10,42 +11,50 @@ import grpc
 
 from feedsvc.admission import CURRENT, Admission
 from feedsvc.batches import ENTRIES
+from feedsvc.contract_limits import REQUEST_BYTES
 from feedsvc.core.batching import CALLER
 from feedsvc.errors import InvalidRequest, Violation
 from feedsvc.interceptors.wrapping import Behaviour, WrappingInterceptor
-from feedsvc.validate import REQUEST_BYTES
 
-#: How much of its caller's share a batch takes; other calls take 1.
+#: Part of its caller's share that a batch takes. Other calls take 1.
 BATCH_WEIGHT = 16
 
 
 class AdmissionInterceptor(WrappingInterceptor):
-    """Stands inside the error interceptor, and outside of the one that decodes."""
+    """The interceptor that admits calls.
+
+    It stands inside the error interceptor, which answers its refusals, and outside the decoding
+    interceptor, so that a call waits before the server decodes its request.
+    """
 
     def __init__(self, admission: Admission) -> None:
         super().__init__()
         self._admission = admission
 
     def around(self, behaviour: Behaviour) -> Behaviour:
-        """Of streams: their commands take turns with those of other callers."""
+        """Return the handler of a stream with its caller noted.
 
-        async def known(requests: Any, context: Any) -> Any:
+        The store's commands of a stream take turns with those of other callers.
+        """
+
+        async def with_caller(requests: Any, context: Any) -> Any:
             CALLER.set(context.peer())
             return await behaviour(requests, context)
 
-        return known
+        return with_caller
 
     def wrap(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
         if handler.request_streaming or handler.response_streaming:
             return super().wrap(method, handler)
         serve, admission = handler.unary_unary, self._admission
-        batch = method.rpartition("/")[2] in ENTRIES
-        weight = BATCH_WEIGHT if batch else 1
+        is_batch = method.rpartition("/")[2] in ENTRIES
+        weight = BATCH_WEIGHT if is_batch else 1
 
         async def admitted(_requests: Any, context: Any) -> Any:
             caller = context.peer()
             turn = admission.enter(caller, weight)
-            context.add_done_callback(turn.leave)  # when the answer has left, too
+            # gRPC calls it when the answer has left, or when the client has gone.
+            context.add_done_callback(turn.leave)
             try:
                 if turn.begin is not None:
                     await turn.begin
@@ -55,7 +64,7 @@ class AdmissionInterceptor(WrappingInterceptor):
                 if request is grpc.aio.EOF:
                     raise InvalidRequest([Violation("", "is required")])
                 size = len(request.raw)
-                if size > REQUEST_BYTES and not batch:
+                if size > REQUEST_BYTES and not is_batch:
                     rule = f"must have at most {REQUEST_BYTES} bytes"
                     raise InvalidRequest([Violation("", rule)])
                 turn.hold(size)

@@ -1,4 +1,4 @@
-"""Refuses what is no message of its type: broken wire format, strings that are not UTF-8."""
+"""Decoding of requests: refuses broken wire format and strings that are not UTF-8."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import partial
@@ -6,36 +6,39 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from feedsvc import validate
+from feedsvc import validation
 from feedsvc.batches import ENTRIES, Batch
 from feedsvc.interceptors.wrapping import (
     Behaviour,
     Decoder,
     WrappingInterceptor,
-    as_it_is,
+    pass_serialised,
 )
 
 
 class Undecoded(NamedTuple):
-    """A request as it came."""
+    """A request as the client sent it."""
 
     raw: bytes
     decode: Decoder
 
     def message(self) -> Any:
-        """Decode it. Raises InvalidRequest."""
-        return validate.decoded(self.decode, self.raw)
+        """Return the decoded request. Raise InvalidRequest if it is no message of its type."""
+        return validation.decode(self.decode, self.raw)
 
 
 class DecodingInterceptor(WrappingInterceptor):
-    """Decodes within the error interceptor: gRPC would send the decoder's text to the caller."""
+    """The interceptor that decodes requests.
+
+    It stands inside the error interceptor: gRPC would send the decoder's own text to the caller.
+    """
 
     def wrap(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
         entry = ENTRIES.get(method.rpartition("/")[2])
         if entry is not None:
             around = self.around(handler.unary_unary)
             return grpc.unary_unary_rpc_method_handler(
-                around, lambda raw: Undecoded(raw, partial(Batch, entry)), as_it_is
+                around, lambda raw: Undecoded(raw, partial(Batch, entry)), pass_serialised
             )
         return super().wrap(method, handler)
 
@@ -44,9 +47,9 @@ class DecodingInterceptor(WrappingInterceptor):
 
     def around(self, behaviour: Behaviour) -> Behaviour:
         async def decoded(request: Any, context: Any) -> Any:
-            # One request is what ``decoder`` made; many are an iterator over such.
-            single = isinstance(request, Undecoded)
-            return await behaviour(request.message() if single else _messages(request), context)
+            # ``decoder`` makes an Undecoded of one request, and an iterator of a stream's requests.
+            is_single = isinstance(request, Undecoded)
+            return await behaviour(request.message() if is_single else _messages(request), context)
 
         return decoded
 

@@ -1,4 +1,4 @@
-"""Answers what a handler raises with a google.rpc.Status."""
+"""Error answers: a call whose handler raises an exception ends with a google.rpc.Status."""
 
 import logging
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import grpc
 from google.rpc.status_pb2 import Status
 
+from feedsvc.error_mapping import code_of, internal_status, status_of, trailing_metadata
 from feedsvc.interceptors.wrapping import Behaviour, WrappingInterceptor
-from feedsvc.status import code_of, internal, status_of, trailing_metadata
 
 log = logging.getLogger(__name__)
 
 
 class ErrorInterceptor(WrappingInterceptor):
-    """Turns exceptions into statuses; gRPC would send their text to the caller.
+    """The interceptor that maps exceptions to statuses; gRPC would send their text to the caller.
 
-    An operation of gRPC's fails with InternalError when the client has gone and gRPC has not
-    cancelled the handler yet. That is no defect, and nobody is there to be told.
+    An operation of gRPC fails with InternalError when the client has gone and gRPC has not yet
+    cancelled the handler. That is no defect, and no client reads the status.
     """
 
     def around(self, behaviour: Behaviour) -> Behaviour:
@@ -25,18 +25,18 @@ class ErrorInterceptor(WrappingInterceptor):
                 return await behaviour(request, context)
             except grpc.aio.InternalError as error:
                 log.debug("the client has gone: %s", error)
-                status = internal()
-            except grpc.aio.BaseError:  # aborted already, or the server has been stopped
+                status = internal_status()
+            except grpc.aio.BaseError:  # the call has been aborted, or the server has been stopped
                 raise
-            except Exception as error:  # noqa: BLE001 (this is the one place that catches all)
+            except Exception as error:  # noqa: BLE001 (every exception must become a status)
                 status = status_of(error)
-            return await _ended(context, status)
+            return await _end(context, status)
 
         return guarded
 
 
-async def _ended(context: Any, status: Status) -> None:
-    """Ends a call with a status, unless its client has gone."""
+async def _end(context: Any, status: Status) -> None:
+    """End a call with a status, unless its client has gone."""
     try:
         metadata = trailing_metadata(status)
         await context.abort(code_of(status), status.message, trailing_metadata=metadata)

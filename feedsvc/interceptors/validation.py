@@ -1,17 +1,20 @@
-"""Refuses bad requests before a handler sees them."""
+"""Validation of requests: a bad request does not reach its handler."""
 
 from typing import Any
 
-from feedsvc import validate
+from feedsvc import validation
 from feedsvc.interceptors.wrapping import Behaviour, WrappingInterceptor
 
 
 class ValidationInterceptor(WrappingInterceptor):
-    """Checks each request by the rules of ``validate``. Stands inside the error interceptor."""
+    """The interceptor that checks each request by its rules.
+
+    It stands inside the error interceptor, which answers its refusals.
+    """
 
     def around(self, behaviour: Behaviour) -> Behaviour:
         async def checked(request: Any, context: Any) -> Any:
-            validate.check(request)
+            validation.check(request)
             return await behaviour(request, context)
 
         return checked

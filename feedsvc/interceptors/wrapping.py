@@ -1,4 +1,4 @@
-"""What the interceptors have in common: putting something around a handler."""
+"""The base of the interceptors: it wraps the handlers of the contract's methods."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import grpc
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 Decoder = Callable[[bytes], Any]
 
+#: Begin of the names of the contract's methods.
 PREFIX = "/activityfeed."
 
 
 class WrappingInterceptor(grpc.aio.ServerInterceptor):
-    """Puts ``around`` around the handlers of the contract; leaves health and reflection alone."""
+    """Base of an interceptor that puts ``around`` around the contract's handlers.
+
+    Health and reflection keep their handlers as they are.
+    """
 
     def __init__(self) -> None:
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        """By method: gRPC asks for the handler at every call."""
+        """The wrapped handler of each method. gRPC asks for the handler at every call."""
 
     def around(self, behaviour: Behaviour) -> Behaviour:
-        """The handler to call instead."""
+        """Return the handler that gRPC is to call instead."""
         raise NotImplementedError
 
     def decoder(self, decode: Decoder) -> Decoder:
-        """What makes the request from its bytes, before ``around`` sees it."""
+        """Return the function that makes a request of its bytes, before ``around`` gets it."""
         return decode
 
     async def intercept_service(
@@ -45,28 +49,31 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     def wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler of a method with ``around`` around it."""
+        """Return the handler of a method with ``around`` around it."""
         del method
         decode = self.decoder(handler.request_deserializer)
         encode = _serialiser(handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
             around = self.around(handler.stream_stream)
-            return grpc.stream_stream_rpc_method_handler(around, decode, as_it_is)
+            return grpc.stream_stream_rpc_method_handler(around, decode, pass_serialised)
         if handler.request_streaming:
             around = self.around(handler.stream_unary)
             return grpc.stream_unary_rpc_method_handler(around, decode, encode)
         if handler.response_streaming:
             around = self.around(handler.unary_stream)
-            return grpc.unary_stream_rpc_method_handler(around, decode, as_it_is)
+            return grpc.unary_stream_rpc_method_handler(around, decode, pass_serialised)
         around = self.around(handler.unary_unary)
         return grpc.unary_unary_rpc_method_handler(around, decode, encode)
 
 
 def _serialiser(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Handlers that are called often put their answers together from bytes."""
+    """Return a serialiser that passes bytes on.
+
+    Handlers of frequent calls put their answers together from bytes.
+    """
     return lambda answer: answer if isinstance(answer, bytes) else serialise(answer)
 
 
-def as_it_is(message: bytes) -> bytes:
-    """Streams and batches answer with messages that are serialised already."""
+def pass_serialised(message: bytes) -> bytes:
+    """Return a message of a stream or a batch, which its handler has serialised already."""
     return message

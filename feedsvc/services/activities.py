@@ -1,4 +1,4 @@
-"""ActivityService: check, call the core, convert."""
+"""ActivityService: checks requests, calls the core, and converts its answers."""
 
 import asyncio
 import time
@@ -9,42 +9,49 @@ from activityfeed.v1 import activity_service_pb2 as pb
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
-from feedsvc import admission, batches, convert, validate, wire
+from feedsvc import admission, batches, convert, paging, validation, wire
 from feedsvc.batches import Batch, Slices, in_turns
-from feedsvc.bounds import VIOLATIONS
+from feedsvc.contract_limits import BATCH_ENTRY_VIOLATIONS
 from feedsvc.core import ids
 from feedsvc.core.activities import Audience, NewActivity, Published, digest
 from feedsvc.core.engine import Engine
+from feedsvc.error_mapping import status_of
 from feedsvc.errors import ActivityNotFound, FeedError, InvalidRequest, NotTheActor
-from feedsvc.services.items import outbox_bound, view_name
-from feedsvc.status import status_of
+from feedsvc.services.feed_pages import outbox_resume_scope, view_name
 from feedsvc.tokens import Tokens
 
-#: Entries of a batch that are being published at a time.
+#: Entries of a batch that the service publishes at a time.
 ENTRIES_AT_ONCE = 32
 #: Seconds that `wait_for_delivery` waits if the call has no deadline.
 WAIT_SECONDS = 30.0
-#: Of the time until the deadline, what is kept for answering: this part of it, at least, at most.
-MARGIN, LEAST_MARGIN, MOST_MARGIN = 0.1, 0.05, 1.0
+#: Part of the time until the call's deadline that the service keeps for its answer.
+ANSWER_PART = 0.1
+#: Seconds that the service keeps for its answer at least, and at most.
+MIN_ANSWER_SECONDS, MAX_ANSWER_SECONDS = 0.05, 1.0
 
 
-def wait_until(context: Any) -> float:
-    """Until when, by the monotonic clock, a call may wait for what it need not have."""
-    left: float | None = context.time_remaining()
-    if left is None:
+def delivery_deadline(context: Any) -> float:
+    """Return when a call stops to wait for a delivery, by the monotonic clock.
+
+    The answer then still reaches the caller before the call's deadline.
+    """
+    remaining: float | None = context.time_remaining()
+    if remaining is None:
         return time.monotonic() + WAIT_SECONDS
-    return time.monotonic() + left - min(max(MARGIN * left, LEAST_MARGIN), MOST_MARGIN)
+    answer_seconds = min(max(ANSWER_PART * remaining, MIN_ANSWER_SECONDS), MAX_ANSWER_SECONDS)
+    return time.monotonic() + remaining - answer_seconds
 
 
-class _Waiting(NamedTuple):
-    """An entry of a batch whose delivery has not ended."""
+class _OpenDelivery(NamedTuple):
+    """An entry of a batch whose caller waits for its delivery."""
 
-    number: int
+    index: int
+    """The index of the entry in the batch."""
     new: NewActivity
     published: Published
 
 
-def _result(**result: Any) -> bytes:
+def _serialised_result(**result: Any) -> bytes:
     return pb.PublishActivityResult(**result).SerializeToString()
 
 
@@ -55,89 +62,109 @@ class ActivityService(ActivityServiceServicer):
         self._slices = slices
 
     async def PublishActivity(self, request: pb.PublishActivityRequest, context: Any) -> Any:
-        until = wait_until(context) if request.wait_for_delivery else 0.0
+        deadline = delivery_deadline(context) if request.wait_for_delivery else 0.0
         new = convert.new_activity(request, self._engine.store.clock.now_ms())
         published = await self._engine.activities.publish(new, request.request_id)
         if request.wait_for_delivery:
             admission.rest()
-            published = await self._engine.activities.delivered(new, published, until)
-        return await self._response(new, published)
+            published = await self._engine.activities.delivered(new, published, deadline)
+        return await self._publish_response(new, published)
 
-    async def _response(self, new: NewActivity, published: Published) -> bytes:
-        """A PublishActivityResponse, serialised."""
+    async def _publish_response(self, new: NewActivity, published: Published) -> bytes:
+        """Return a serialised PublishActivityResponse."""
         frame = new.frame
         if published.already:
             (stored,) = await self._engine.activities.frames([published.id])
-            # If it was deleted since, what was sent says what it was.
-            frame = stored or wire.without_receipt(frame)
+            # If the activity has been deleted since, the request has its content, but not the time
+            # when the service received the activity.
+            frame = stored or wire.without_receive_time(frame)
         return convert.publish_response(published, frame)
 
     async def BatchPublishActivities(  # type: ignore[override]
         self, batch: Batch[pb.PublishActivityRequest], context: Any
     ) -> bytes:
-        """Publish entry by entry: a few at a time, begun in order.
+        """Publish the entries, a few at a time, and begin them in order.
 
-        Commands leave in the order in which they are issued, and so activities keep theirs.
+        Commands leave for the store in the order in which they are issued, so that the activities
+        of the batch keep their order.
         """
-        until = wait_until(context)
+        deadline = delivery_deadline(context)
         results = [b""] * len(batch.entries)
-        waiting: list[_Waiting] = []
-        numbers = iter(range(len(batch.entries)))
+        open_deliveries: list[_OpenDelivery] = []
+        indexes = iter(range(len(batch.entries)))
 
         async def publish_next() -> None:
-            for number in numbers:
+            for index in indexes:
                 try:
-                    results[number] = await self._publish_entry(batch, number, waiting)
+                    results[index] = await self._publish_entry(batch, index, open_deliveries)
                 except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
-                    results[number] = _result(error=status_of(error, VIOLATIONS))
+                    status = status_of(error, BATCH_ENTRY_VIOLATIONS)
+                    results[index] = _serialised_result(error=status)
 
         await in_turns(publish_next, ENTRIES_AT_ONCE)
-        if waiting:
+        if open_deliveries:
             admission.rest()
-            await asyncio.gather(*(self._wait(one, until, results) for one in waiting))
+            await asyncio.gather(
+                *(
+                    self._wait_for_delivery(open_delivery, deadline, results)
+                    for open_delivery in open_deliveries
+                )
+            )
         return batches.joined(results)
 
     async def _publish_entry(
-        self, batch: Batch[pb.PublishActivityRequest], number: int, waiting: list["_Waiting"]
+        self,
+        batch: Batch[pb.PublishActivityRequest],
+        index: int,
+        open_deliveries: list[_OpenDelivery],
     ) -> bytes:
+        """Publish an entry and return its serialised result.
+
+        Add the entry to ``open_deliveries`` if its caller waits for its delivery.
+        """
         await self._slices.turn()
-        request = validate.decoded(batch.entry.FromString, batch.entries[number])
-        validate.check(request)
+        request = validation.decode(batch.entry.FromString, batch.entries[index])
+        validation.check(request)
         new = convert.new_activity(request, self._engine.store.clock.now_ms())
         published = await self._engine.activities.publish(new, request.request_id)
         if request.wait_for_delivery and published.delivery.state == "queued":
-            waiting.append(_Waiting(number, replace(new, frame=b""), published))
-        return wire.field(wire.FIRST, await self._response(new, published))
+            open_deliveries.append(_OpenDelivery(index, replace(new, frame=b""), published))
+        return wire.field(wire.FIELD_1, await self._publish_response(new, published))
 
-    async def _wait(self, entry: "_Waiting", until: float, results: list[bytes]) -> None:
-        """Wait for an entry's delivery to end, and tell of it in its result."""
-        found = await self._engine.activities.delivered(entry.new, entry.published, until)
-        later = pb.PublishActivityResponse(delivery=convert.delivery(found.delivery))
-        # Serialised messages that stand one after the other are one: what comes later counts.
-        results[entry.number] += _result(response=later)
+    async def _wait_for_delivery(
+        self, entry: _OpenDelivery, deadline: float, results: list[bytes]
+    ) -> None:
+        """Wait until an entry's delivery ends, and add its end to the entry's result."""
+        published = await self._engine.activities.delivered(entry.new, entry.published, deadline)
+        update = pb.PublishActivityResponse(delivery=convert.delivery(published.delivery))
+        # Serialised messages that stand one after the other are one message: later fields count.
+        results[entry.index] += _serialised_result(response=update)
 
     async def GetDelivery(
         self, request: pb.GetDeliveryRequest, context: Any
     ) -> pb.GetDeliveryResponse:
-        activity_id, frame = await self._seen(request.id, request.viewer)
+        activity_id, frame = await self._visible_activity(request.id, request.viewer)
         activity = convert.stored_activity(activity_id, frame)
-        found = await self._engine.activities.delivery(
+        delivery = await self._engine.activities.delivery(
             activity_id,
             activity.actor,
             tuple(activity.to),
             followers=activity.audience != AUDIENCE_TO_ONLY,
         )
-        return pb.GetDeliveryResponse(delivery=convert.delivery(found))
+        return pb.GetDeliveryResponse(delivery=convert.delivery(delivery))
 
     async def GetActivity(
         self, request: pb.GetActivityRequest, context: Any
     ) -> pb.GetActivityResponse:
-        stored = await self._seen(request.id, request.viewer)
-        return pb.GetActivityResponse(activity=convert.viewed_activity(*stored))
+        activity_id, frame = await self._visible_activity(request.id, request.viewer)
+        return pb.GetActivityResponse(activity=convert.viewed_activity(activity_id, frame))
 
-    async def _seen(self, text: str, viewer: str) -> tuple[int, bytes]:
-        """An activity that is there and that the viewer may see. Raises ActivityNotFound."""
-        activity_id = int(text)
+    async def _visible_activity(self, id_text: str, viewer: str) -> tuple[int, bytes]:
+        """Return the id and the frame of a stored activity.
+
+        Raise ActivityNotFound if it is not stored, or if the viewer may not see it.
+        """
+        activity_id = int(id_text)
         (frame,) = await self._engine.activities.frames([activity_id])
         if frame is not None:
             for stored in await self._engine.viewers.activities(viewer, [(activity_id, frame)]):
@@ -147,20 +174,20 @@ class ActivityService(ActivityServiceServicer):
     async def BatchGetActivities(
         self, request: pb.BatchGetActivitiesRequest, context: Any
     ) -> pb.BatchGetActivitiesResponse:
-        wanted = [ids.parse(text) for text in request.ids]
-        known = [one for one in wanted if one is not None]
-        frames = zip(known, await self._engine.activities.frames(known), strict=True)
-        stored = [(one, frame) for one, frame in frames if frame is not None]
-        seen = dict(await self._engine.viewers.activities(request.viewer, stored))
+        parsed_ids = [ids.parse(id_text) for id_text in request.ids]
+        valid_ids = [activity_id for activity_id in parsed_ids if activity_id is not None]
+        frames = zip(valid_ids, await self._engine.activities.frames(valid_ids), strict=True)
+        stored = [(activity_id, frame) for activity_id, frame in frames if frame is not None]
+        visible = dict(await self._engine.viewers.activities(request.viewer, stored))
         results = []
-        for text, activity_id in zip(request.ids, wanted, strict=True):
-            if activity_id is not None and activity_id in seen:
-                activity = convert.viewed_activity(activity_id, seen[activity_id])
+        for id_text, activity_id in zip(request.ids, parsed_ids, strict=True):
+            if activity_id is not None and activity_id in visible:
+                activity = convert.viewed_activity(activity_id, visible[activity_id])
                 results.append(pb.GetActivityResult(activity=activity))
                 continue
             error: FeedError = ActivityNotFound("there is no such activity")
             try:
-                validate.check(pb.GetActivityRequest(id=text))
+                validation.check(pb.GetActivityRequest(id=id_text))
             except InvalidRequest as invalid:
                 error = invalid
             results.append(pb.GetActivityResult(error=status_of(error)))
@@ -170,10 +197,10 @@ class ActivityService(ActivityServiceServicer):
         self, request: pb.DeleteActivityRequest, context: Any
     ) -> pb.DeleteActivityResponse:
         activity_id = int(request.id)
-        (body,) = await self._engine.activities.frames([activity_id])
+        (frame,) = await self._engine.activities.frames([activity_id])
         audience = Audience(request.actor)
-        if body is not None:
-            activity = convert.stored_activity(activity_id, body)
+        if frame is not None:
+            activity = convert.stored_activity(activity_id, frame)
             if activity.actor != request.actor:
                 raise NotTheActor("only its actor may delete an activity")
             followers = activity.audience != AUDIENCE_TO_ONLY
@@ -190,26 +217,26 @@ class ActivityService(ActivityServiceServicer):
         self, request: pb.ListActivitiesRequest, context: Any
     ) -> pb.ListActivitiesResponse:
         entity, viewer, view = request.entity, request.viewer, view_name(request.view)
-        bound = ("outbox", entity, viewer, str(request.own_only), view)
-        cursor = self._tokens.read_page(request.page_token, *bound)
+        scope = ("outbox", entity, viewer, str(request.own_only), view)
+        cursor = self._tokens.read_page(request.page_token, *scope)
         log = self._engine.logs.of_outbox(entity)
 
-        def keep(body: bytes) -> bool:
-            return not request.own_only or wire.actor(body) == entity
+        def is_wanted(frame: bytes) -> bool:
+            return not request.own_only or wire.actor(frame) == entity
 
         if request.resumable:
             await self._engine.logs.open(log)
-        page = await self._engine.feeds.outbox_page(
-            entity, log, cursor, convert.page_size(request.page_size), keep
-        )
-        older, newer = convert.page_tokens(page, self._tokens, *bound)
+        size = paging.clamp_page_size(request.page_size)
+        page = await self._engine.feeds.outbox_page(entity, log, cursor, size, is_wanted)
+        older, newer = convert.page_tokens(page, self._tokens, *scope)
+        visible = await self._engine.viewers.activities(viewer, page.items)
+        resume_scope = outbox_resume_scope(entity, viewer, view)
         return pb.ListActivitiesResponse(
             activities=[
-                convert.viewed_activity(*stored)
-                for stored in await self._engine.viewers.activities(viewer, page.items)
+                convert.viewed_activity(activity_id, frame) for activity_id, frame in visible
             ],
             next_page_token=older,
             newer_page_token=newer,
             end=convert.PAGE_ENDS[page.end],
-            resume_token=self._tokens.log(page.log_tail, *outbox_bound(entity, viewer, view)),
+            resume_token=self._tokens.seal_log_position(page.log_tail, *resume_scope),
         )

@@ -1,4 +1,4 @@
-"""AdminService: check, call the core, convert."""
+"""AdminService: checks requests, calls the core, and converts its answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -8,19 +8,20 @@ from activityfeed.admin.v1 import admin_service_pb2 as pb
 from activityfeed.admin.v1.admin_service_pb2_grpc import AdminServiceServicer
 from google.rpc.status_pb2 import Status
 
-from feedsvc import convert, validate
-from feedsvc.bounds import fitting
+from feedsvc import convert, validation
+from feedsvc.contract_limits import DEFAULT_PAGE_DEAD_LETTERS, MAX_PAGE_DEAD_LETTERS
 from feedsvc.core.engine import Engine
+from feedsvc.error_mapping import status_of
 from feedsvc.errors import DeadLetterNotFound
-from feedsvc.status import status_of
+from feedsvc.paging import clamp_page_size, read_page
 from feedsvc.tokens import Tokens
 
-_STATES = {
+_FEED_STATES = {
     "cold": pb.FEED_STATE_COLD,
     "building": pb.FEED_STATE_BUILDING,
     "warm": pb.FEED_STATE_WARM,
 }
-_KINDS = {
+_DIFFERENCE_KINDS = {
     "missing": pb.FEED_DIFFERENCE_KIND_MISSING,
     "extra": pb.FEED_DIFFERENCE_KIND_EXTRA,
     "misplaced": pb.FEED_DIFFERENCE_KIND_MISPLACED,
@@ -36,30 +37,32 @@ class AdminService(AdminServiceServicer):
     async def VerifyFeed(
         self, request: pb.VerifyFeedRequest, context: Any
     ) -> pb.VerifyFeedResponse:
-        found = await self._feeds.verify(request.user)
+        verified = await self._feeds.verify(request.user)
         return pb.VerifyFeedResponse(
-            state=_STATES[found.state],
-            compared_count=found.compared,
+            state=_FEED_STATES[verified.state],
+            compared_count=verified.compared,
             differences=[
-                pb.FeedDifference(kind=_KINDS[one.kind], activity_id=str(one.id))
-                for one in found.differences
+                pb.FeedDifference(
+                    kind=_DIFFERENCE_KINDS[difference.kind], activity_id=str(difference.id)
+                )
+                for difference in verified.differences
             ],
         )
 
     async def RebuildFeed(
         self, request: pb.RebuildFeedRequest, context: Any
     ) -> pb.RebuildFeedResponse:
-        entries = await self._feeds.rebuild(request.user)
-        if entries < 0:
+        entry_count = await self._feeds.rebuild(request.user)
+        if entry_count < 0:
             return pb.RebuildFeedResponse(state=pb.FEED_STATE_COLD)
-        return pb.RebuildFeedResponse(state=pb.FEED_STATE_WARM, entry_count=entries)
+        return pb.RebuildFeedResponse(state=pb.FEED_STATE_WARM, entry_count=entry_count)
 
     async def GetFeedStats(
         self, request: pb.GetFeedStatsRequest, context: Any
     ) -> pb.GetFeedStatsResponse:
         stats = await self._feeds.stats(request.user)
         return pb.GetFeedStatsResponse(
-            state=_STATES[stats.state],
+            state=_FEED_STATES[stats.state],
             entry_count=stats.entries,
             floor=str(stats.floor) if stats.floor else None,
             stored_bytes=stats.bytes,
@@ -87,23 +90,26 @@ class AdminService(AdminServiceServicer):
     async def ListDeadLetters(
         self, request: pb.ListDeadLettersRequest, context: Any
     ) -> pb.ListDeadLettersResponse:
-        bound = ("dead-letters",)
-        after = self._tokens.read_letter(request.page_token, *bound)
-        size = convert.page_size(request.page_size, convert.DEFAULT_LETTERS, convert.MOST_LETTERS)
-        found = await self._engine.jobs.dead_letters(after, size + 1)
-        letters = [convert.dead_letter(one) for one in found]
-        most = min(size, fitting(one.ByteSize() for one in letters))
-        more = len(found) > most
-        found = found[:most]
+        scope = ("dead-letters",)
+        after = self._tokens.read_dead_letter(request.page_token, *scope)
+        size = clamp_page_size(request.page_size, DEFAULT_PAGE_DEAD_LETTERS, MAX_PAGE_DEAD_LETTERS)
+
+        async def read(limit: int) -> list[pb.DeadLetter]:
+            letters = await self._engine.jobs.dead_letters(after, limit)
+            return [convert.dead_letter(letter) for letter in letters]
+
+        page = await read_page(read, size, pb.DeadLetter.ByteSize)
+        next_page_token = ""
+        if page.has_more:
+            next_page_token = self._tokens.seal_dead_letter(page.entries[-1].id, *scope)
         return pb.ListDeadLettersResponse(
-            dead_letters=letters[:most],
-            next_page_token=self._tokens.letter(found[-1].id, *bound) if more else "",
+            dead_letters=page.entries, next_page_token=next_page_token
         )
 
     async def ReplayDeadLetters(
         self, request: pb.ReplayDeadLettersRequest, context: Any
     ) -> pb.ReplayDeadLettersResponse:
-        statuses = await _each_letter(request.ids, self._engine.jobs.replay)
+        statuses = await _for_each_letter(request.ids, self._engine.jobs.replay)
         return pb.ReplayDeadLettersResponse(
             results=[pb.ReplayDeadLetterResult(status=status) for status in statuses]
         )
@@ -111,24 +117,27 @@ class AdminService(AdminServiceServicer):
     async def DiscardDeadLetters(
         self, request: pb.DiscardDeadLettersRequest, context: Any
     ) -> pb.DiscardDeadLettersResponse:
-        statuses = await _each_letter(request.ids, self._engine.jobs.discard)
+        statuses = await _for_each_letter(request.ids, self._engine.jobs.discard)
         return pb.DiscardDeadLettersResponse(
             results=[pb.DiscardDeadLetterResult(status=status) for status in statuses]
         )
 
 
-async def _each_letter(
-    letter_ids: Iterable[str], work: Callable[[str], Awaitable[bool]]
+async def _for_each_letter(
+    letter_ids: Iterable[str], act: Callable[[str], Awaitable[bool]]
 ) -> list[Status]:
-    """Do something with each dead letter; ``work`` returns False if there is none."""
+    """Act on each dead letter, and return what became of each.
 
-    async def status(letter_id: str) -> Status:
+    ``act`` returns False if no dead letter has the id.
+    """
+
+    async def act_on(letter_id: str) -> Status:
         try:
-            validate.check_letter(letter_id)
-            if not await work(letter_id):
+            validation.check_dead_letter_id(letter_id)
+            if not await act(letter_id):
                 raise DeadLetterNotFound("there is no such dead letter")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
             return status_of(error)
         return Status()
 
-    return await asyncio.gather(*map(status, letter_ids))
+    return await asyncio.gather(*map(act_on, letter_ids))

@@ -1,26 +1,29 @@
-"""FollowService: check, call the core, convert."""
+"""FollowService: checks requests, calls the core, and converts its answers."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from activityfeed.v1 import follow_service_pb2 as pb
 from activityfeed.v1.follow_service_pb2_grpc import FollowServiceServicer
 
-from feedsvc import convert, validate
+from feedsvc import convert, validation
 from feedsvc.batches import Batch, Slices
+from feedsvc.contract_limits import DEFAULT_PAGE_EDGES, MAX_PAGE_EDGES
 from feedsvc.core.activities import digest
-from feedsvc.core.edges import EdgeCursor, NewEdge
+from feedsvc.core.edges import Edge, EdgeCursor, NewEdge
 from feedsvc.core.engine import Engine
+from feedsvc.error_mapping import status_of
 from feedsvc.errors import FeedError
-from feedsvc.status import status_of
+from feedsvc.paging import clamp_page_size, read_page
 from feedsvc.tokens import Tokens
 
-#: Entries of a batch that are decoded in one go.
+#: Entries of a batch that are decoded without a pause for other calls.
 ENTRIES_A_SLICE = 50
 
 
 def _edge(request: pb.FollowRequest | pb.UnfollowRequest) -> NewEdge:
-    # The follower is part of the record's name already.
+    # The digest leaves the follower out: the name of the request's record has it.
     return NewEdge(
         request.follower,
         request.followee,
@@ -29,8 +32,8 @@ def _edge(request: pb.FollowRequest | pb.UnfollowRequest) -> NewEdge:
     )
 
 
-def _page_size(wanted: int) -> int:
-    return convert.page_size(wanted, convert.DEFAULT_EDGES, convert.MOST_EDGES)
+def _page_size(requested: int) -> int:
+    return clamp_page_size(requested, DEFAULT_PAGE_EDGES, MAX_PAGE_EDGES)
 
 
 class FollowService(FollowServiceServicer):
@@ -41,10 +44,10 @@ class FollowService(FollowServiceServicer):
         self._slices = slices
 
     async def Follow(self, request: pb.FollowRequest, context: Any) -> pb.FollowResponse:
-        (made,) = await self._edges.follow([_edge(request)])
-        if isinstance(made, FeedError):
-            raise made
-        return pb.FollowResponse(edge=convert.follow_edge(made), already_following=made.already)
+        (result,) = await self._edges.follow([_edge(request)])
+        if isinstance(result, FeedError):
+            raise result
+        return pb.FollowResponse(edge=convert.follow_edge(result), already_following=result.already)
 
     async def Unfollow(self, request: pb.UnfollowRequest, context: Any) -> pb.UnfollowResponse:
         return pb.UnfollowResponse(was_following=await self._edges.unfollow(_edge(request)))
@@ -53,67 +56,74 @@ class FollowService(FollowServiceServicer):
         self, batch: Batch[pb.FollowRequest], context: Any
     ) -> bytes:
         results: list[pb.FollowResult] = []
-        wanted: dict[int, NewEdge] = {}
-        for number in range(len(batch.entries)):
-            if number % ENTRIES_A_SLICE == 0:
+        new_edges: dict[int, NewEdge] = {}
+        for index in range(len(batch.entries)):
+            if index % ENTRIES_A_SLICE == 0:
                 await self._slices.turn()
             results.append(pb.FollowResult())
             try:
-                entry = validate.decoded(batch.entry.FromString, batch.entries[number])
-                validate.check(entry)
+                entry = validation.decode(batch.entry.FromString, batch.entries[index])
+                validation.check(entry)
             except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
-                results[number].error.CopyFrom(status_of(error))
+                results[index].error.CopyFrom(status_of(error))
             else:
-                wanted[number] = _edge(entry)
-        made = await self._edges.follow(list(wanted.values()))
-        for number, edge in zip(wanted, made, strict=True):
-            if isinstance(edge, FeedError):
-                results[number].error.CopyFrom(status_of(edge))
+                new_edges[index] = _edge(entry)
+        outcomes = await self._edges.follow(list(new_edges.values()))
+        for index, outcome in zip(new_edges, outcomes, strict=True):
+            if isinstance(outcome, FeedError):
+                results[index].error.CopyFrom(status_of(outcome))
             else:
-                answer = results[number].response
-                answer.edge.CopyFrom(convert.follow_edge(edge))
-                answer.already_following = edge.already
+                response = results[index].response
+                response.edge.CopyFrom(convert.follow_edge(outcome))
+                response.already_following = outcome.already
         return pb.BatchFollowResponse(results=results).SerializeToString()
 
     async def ListFollowers(
         self, request: pb.ListFollowersRequest, context: Any
     ) -> pb.ListFollowersResponse:
-        bound = ("followers", request.entity, request.viewer)
-        after = self._tokens.read_place(request.page_token, *bound)
-        size = _page_size(request.page_size)
-        found = await self._edges.list_followers(request.entity, after, size + 1)
-        more = len(found) > size
-        found = found[:size]
-        seen = await self._viewers.entities(request.viewer, [edge for edge, _ in found])
+        scope = ("followers", request.entity, request.viewer)
+        after = self._tokens.read_edge_cursor(request.page_token, *scope)
+
+        async def read(limit: int) -> Sequence[tuple[Edge, EdgeCursor]]:
+            return await self._edges.list_followers(request.entity, after, limit)
+
+        page = await read_page(read, _page_size(request.page_size))
+        edges = [edge for edge, _ in page.entries]
+        visible = await self._viewers.entities(request.viewer, edges)
+        next_page_token = ""
+        if page.has_more:
+            _, last_cursor = page.entries[-1]
+            next_page_token = self._tokens.seal_edge_cursor(last_cursor, *scope)
         return pb.ListFollowersResponse(
-            edges=[convert.follow_edge(edge) for edge in seen],
-            next_page_token=self._tokens.place(found[-1][1], *bound) if more else "",
+            edges=[convert.follow_edge(edge) for edge in visible], next_page_token=next_page_token
         )
 
     async def ListFollowing(
         self, request: pb.ListFollowingRequest, context: Any
     ) -> pb.ListFollowingResponse:
-        bound = ("following", request.entity, request.viewer)
-        after = self._tokens.read_place(request.page_token, *bound)
-        size = _page_size(request.page_size)
-        found = await self._edges.list_following(request.entity, after, size + 1)
-        more = len(found) > size
-        found = found[:size]
-        seen = await self._viewers.entities(request.viewer, found)
+        scope = ("following", request.entity, request.viewer)
+        after = self._tokens.read_edge_cursor(request.page_token, *scope)
+
+        async def read(limit: int) -> Sequence[Edge]:
+            return await self._edges.list_following(request.entity, after, limit)
+
+        page = await read_page(read, _page_size(request.page_size))
+        visible = await self._viewers.entities(request.viewer, page.entries)
+        next_page_token = ""
+        if page.has_more:
+            last_cursor = EdgeCursor(page.entries[-1].position, 0)
+            next_page_token = self._tokens.seal_edge_cursor(last_cursor, *scope)
         return pb.ListFollowingResponse(
-            edges=[convert.follow_edge(edge) for edge in seen],
-            next_page_token=self._tokens.place(EdgeCursor(found[-1].position, 0), *bound)
-            if more
-            else "",
+            edges=[convert.follow_edge(edge) for edge in visible], next_page_token=next_page_token
         )
 
     async def BatchGetRelationships(
         self, request: pb.BatchGetRelationshipsRequest, context: Any
     ) -> pb.BatchGetRelationshipsResponse:
-        seen = await self._viewers.entities(request.viewer, request.others)
+        visible = await self._viewers.entities(request.viewer, request.others)
         following, followers = await asyncio.gather(
-            self._edges.followed_among(request.entity, seen),
-            self._edges.followers_among(request.entity, seen),
+            self._edges.followed_among(request.entity, visible),
+            self._edges.followers_among(request.entity, visible),
         )
         return pb.BatchGetRelationshipsResponse(
             relationships=[

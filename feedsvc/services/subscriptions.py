@@ -1,4 +1,4 @@
-"""SubscriptionService: streams that follow logs, and the same by polling."""
+"""SubscriptionService: streams that follow logs, and the same events by polling."""
 
 import contextlib
 from collections.abc import AsyncIterable, Iterator, Sequence
@@ -9,17 +9,20 @@ from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceSer
 
 from feedsvc.config import Config
 from feedsvc.core.engine import Engine
-from feedsvc.core.live_logs import Entry, LogLost, ReadResult
+from feedsvc.core.live_logs import LogLost, ReadResult
 from feedsvc.core.streams import LogCursor, Stream, StreamOver
 from feedsvc.errors import Draining, FeedError, StreamExpired, TooManyStreams
-from feedsvc.services.gateway import Gateway
-from feedsvc.services.items import FeedQuery, view_name
-from feedsvc.services.sender import Sender
-from feedsvc.services.subjects import AllSubject, FeedSubject, OutboxSubject, Subject
+from feedsvc.services.event_sources import (
+    AllEvents,
+    EventSource,
+    FeedEvents,
+    LogEvents,
+    OutboxEvents,
+)
+from feedsvc.services.feed_multiplexer import FeedMultiplexer
+from feedsvc.services.feed_pages import FeedQuery, view_name
+from feedsvc.services.message_writer import MessageWriter
 from feedsvc.tokens import Tokens
-
-Told = tuple[int, list[Entry], list[bytes]]
-"""Of a log that was read: its number, its entries, and the event of each."""
 
 
 # Handlers are coroutines that write, not generators: the `finally` of a generator may run in
@@ -29,140 +32,160 @@ class SubscriptionService(SubscriptionServiceServicer):
         self._engine = engine
         self._tokens = tokens
         self._config = config
-        self._streams = 0
-        """Calls that have not ended."""
+        self._open_streams = 0
+        """Number of stream calls that have not ended."""
 
     async def SubscribeFeed(  # type: ignore[override]
         self, request: pb.SubscribeFeedRequest, context: Any
     ) -> None:
-        subject = self._feed(request)
+        source = self._feed_events(request)
         with self._stream(context) as stream:
-            send = Sender(stream, context, self._config)
+            writer = MessageWriter(stream, context, self._config)
             if request.initial_page_size:
-                page = await subject.first_page(request.initial_page_size)
-                await send(subject.beginning(pb.SUBSCRIPTION_START_NEW, page))
-                await self._follow(subject, stream, send)
+                page = await source.first_page(request.initial_page_size)
+                await writer.write(source.started_message(pb.SUBSCRIPTION_START_NEW, page))
+                await self._write_events(source, stream, writer)
             else:
-                await self._run(subject, request.resume_token, stream, send)
+                await self._run(source, request.resume_token, stream, writer)
 
     async def SubscribeActivities(  # type: ignore[override]
         self, request: pb.SubscribeActivitiesRequest, context: Any
     ) -> None:
-        subject = OutboxSubject(
+        source = OutboxEvents(
             *(self._engine, self._tokens, request.entity, request.viewer, view_name(request.view))
         )
         with self._stream(context) as stream:
-            send = Sender(stream, context, self._config)
-            await self._run(subject, request.resume_token, stream, send)
+            writer = MessageWriter(stream, context, self._config)
+            await self._run(source, request.resume_token, stream, writer)
 
     async def SubscribeAll(  # type: ignore[override]
         self, request: pb.SubscribeAllRequest, context: Any
     ) -> None:
-        subject = AllSubject(self._engine, self._tokens, view_name(request.view))
+        source = AllEvents(self._engine, self._tokens, view_name(request.view))
         with self._stream(context) as stream:
-            send = Sender(stream, context, self._config)
-            await self._run(subject, request.resume_token, stream, send)
+            writer = MessageWriter(stream, context, self._config)
+            await self._run(source, request.resume_token, stream, writer)
 
     async def SubscribeFeeds(  # type: ignore[override]
         self, requests: AsyncIterable[pb.SubscribeFeedsRequest], context: Any
     ) -> None:
         with self._stream(context) as stream:
-            send = Sender(stream, context, self._config)
-            async with Gateway(
-                self._engine, self._tokens, stream, send, self._config.max_subscriptions
-            ) as gateway:
-                await gateway.run(requests)
+            writer = MessageWriter(stream, context, self._config)
+            async with FeedMultiplexer(
+                self._engine, self._tokens, stream, writer, self._config.max_subscriptions
+            ) as multiplexer:
+                await multiplexer.run(requests)
 
     async def GetFeedEvents(
         self, request: pb.GetFeedEventsRequest, context: Any
     ) -> pb.GetFeedEventsResponse:
-        subject = self._feed(request)
-        await subject.begin(request.resume_token)
+        source = self._feed_events(request)
+        await source.begin(request.resume_token)
         if not request.resume_token:
-            return pb.GetFeedEventsResponse(resume_token=subject.token())
-        (log,), (place,) = subject.logs(), subject.places
+            return pb.GetFeedEventsResponse(resume_token=source.resume_token())
+        (log,), (log_position,) = source.logs(), source.log_positions
         try:
-            entries, more = await self._engine.logs.read(log, place)
+            entries, log_has_more = await self._engine.logs.read(log, log_position)
         except LogLost:
-            raise await subject.expired() from None
-        messages = subject.messages([(0, entries, await subject.events(entries))])
-        # The first message is the answer; the token of what does not fit in it leads to the rest.
-        first = pb.SubscribeFeedResponse.FromString(next(messages, b"") or subject.heartbeat())
+            raise await source.expired_error() from None
+        events = await source.events(entries)
+        messages = source.messages([LogEvents(0, entries, events)])
+        # The first message is the answer. Its token leads to the events that do not fit in it.
+        message = next(messages, b"") or source.heartbeat_message()
+        first = pb.SubscribeFeedResponse.FromString(message)
+        events_remain = bool(entries) and source.log_positions != [entries[-1].place]
         return pb.GetFeedEventsResponse(
             resume_token=first.resume_token,
             events=first.events.events,
-            more=more or (bool(entries) and subject.places != [entries[-1].place]),
+            more=log_has_more or events_remain,
         )
 
-    def _feed(self, request: pb.SubscribeFeedRequest | pb.GetFeedEventsRequest) -> FeedSubject:
-        return FeedSubject(self._engine, self._tokens, FeedQuery.of(request))
+    def _feed_events(
+        self, request: pb.SubscribeFeedRequest | pb.GetFeedEventsRequest
+    ) -> FeedEvents:
+        return FeedEvents(self._engine, self._tokens, FeedQuery.of(request))
 
     @contextlib.contextmanager
     def _stream(self, context: Any) -> Iterator[Stream]:
-        """A stream. Raises TooManyStreams, and the error that a client is told when it is over."""
-        if self._streams >= self._config.max_streams:
+        """Open a stream for a call.
+
+        Raise TooManyStreams if the server has no room for it. When the stream is over, raise the
+        error that tells the client why.
+        """
+        if self._open_streams >= self._config.max_streams:
             raise TooManyStreams(
-                "this server has as many streams as it may: come again, to another one if you can"
+                "this server serves as many streams as it may: "
+                "subscribe again, to another server if possible"
             )
-        self._streams += 1
-        # Not when the handler ends: until its client reads on, what was sent last takes memory.
-        context.add_done_callback(self._ended)
+        self._open_streams += 1
+        # Not at the end of the handler: the last messages take memory until the client reads them.
+        context.add_done_callback(self._count_ended_stream)
         with self._engine.live.stream() as stream:
             try:
                 yield stream
             except StreamOver:
-                raise self._over() from None
+                raise self._end_error() from None
 
-    def _ended(self, _: Any) -> None:
-        self._streams -= 1
+    def _count_ended_stream(self, _context: Any) -> None:
+        self._open_streams -= 1
 
-    def _over(self) -> FeedError:
+    def _end_error(self) -> FeedError:
+        """Return the error that ends a stream which did not fail."""
         if self._engine.live.draining:
-            return Draining("this server is stopping: come again with the last resume_token")
-        return StreamExpired("the stream has lived long enough: come again with the last token")
+            return Draining("this server is stopping: subscribe again with the last resume_token")
+        return StreamExpired(
+            "the stream has reached its time limit: subscribe again with the last resume_token"
+        )
 
-    async def _run(self, subject: Subject, resume_token: str, stream: Stream, send: Sender) -> None:
-        await subject.begin(resume_token)
-        if not resume_token:
-            await send(subject.beginning(pb.SUBSCRIPTION_START_NEW))
-        await self._follow(subject, stream, send, resuming=bool(resume_token))
-
-    async def _follow(
-        self, subject: Subject, stream: Stream, send: Sender, *, resuming: bool = False
+    async def _run(
+        self, source: EventSource, resume_token: str, stream: Stream, writer: MessageWriter
     ) -> None:
-        """Send what the logs of a subject say, until the stream is over.
+        """Begin a source, and write its events until the stream is over."""
+        await source.begin(resume_token)
+        if not resume_token:
+            await writer.write(source.started_message(pb.SUBSCRIPTION_START_NEW))
+        await self._write_events(source, stream, writer, resuming=bool(resume_token))
 
-        ``resuming``: the stream is yet to say that it has begun, once it is known whether the logs
-        reach back to its token.
+    async def _write_events(
+        self, source: EventSource, stream: Stream, writer: MessageWriter, *, resuming: bool = False
+    ) -> None:
+        """Write the events of a source's logs until the stream is over.
+
+        ``resuming`` says that the started message is still to be written. Only the first read tells
+        whether the logs reach back to the client's token.
         """
-        subject.follow(stream)
+        source.follow(stream)
         while True:
             try:
-                found = await stream.next()
+                log_reads = await stream.next()
             except StreamOver:
-                if not resuming:  # else it is not known whether the logs reach back to the token
-                    await send(subject.heartbeat())
+                # While resuming, nothing is known about the logs: the client's own token is right.
+                if not resuming:
+                    await writer.write(source.heartbeat_message())
                 raise
-            told = await self._told(subject, found)
-            if resuming and found:
+            log_events = await self._log_events(source, log_reads)
+            if resuming and log_reads:
                 resuming = False
-                await send(subject.beginning(pb.SUBSCRIPTION_START_RESUMED))
-            for message in subject.messages(told):
-                await send(message)
-            # A heartbeat's token says that until now nothing has happened, and so follows a read.
-            if found and send.quiet and stream.all_read:
-                await send(subject.heartbeat())
+                await writer.write(source.started_message(pb.SUBSCRIPTION_START_RESUMED))
+            for message in source.messages(log_events):
+                await writer.write(message)
+            # The token of a heartbeat says that nothing else has happened until now. So a heartbeat
+            # only follows a read, when every log has been read.
+            if log_reads and writer.is_quiet and stream.all_read:
+                await writer.write(source.heartbeat_message())
 
-    async def _told(
-        self, subject: Subject, found: Sequence[tuple[LogCursor, ReadResult]]
-    ) -> list[Told]:
-        """What is to be sent of what was read. Raises the error that ends the stream."""
-        told: list[Told] = []
-        for reader, entries in found:
-            if isinstance(entries, LogLost):
-                raise await subject.expired() from None
-            if isinstance(entries, Exception):
-                raise entries
-            if entries:
-                told.append((reader.tag, entries, await subject.events(entries)))
-        return told
+    async def _log_events(
+        self, source: EventSource, log_reads: Sequence[tuple[LogCursor, ReadResult]]
+    ) -> list[LogEvents]:
+        """Return the events of what was read. Raise the error that ends the stream."""
+        log_events: list[LogEvents] = []
+        for log_cursor, log_read in log_reads:
+            if isinstance(log_read, LogLost):
+                raise await source.expired_error() from None
+            if isinstance(log_read, Exception):
+                raise log_read
+            if log_read:
+                log_events.append(
+                    LogEvents(log_cursor.tag, log_read, await source.events(log_read))
+                )
+        return log_events

@@ -15,6 +15,7 @@ from activityfeed.v1.subscription_service_pb2 import (
     SubscribeFeedResponse,
 )
 
+from feedsvc.error_mapping import DETAILS_KEY, code_of, status_of
 from feedsvc.errors import (
     Draining,
     FeedError,
@@ -24,7 +25,6 @@ from feedsvc.errors import (
     StreamExpired,
     StreamNotRead,
 )
-from feedsvc.status import DETAILS_KEY, code_of, status_of
 
 from .conftest import Connect, close
 from .listening import Breaks, Listener

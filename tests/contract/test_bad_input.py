@@ -781,7 +781,7 @@ async def test_page_token_of_another_deployment_is_refused(service: Service) -> 
     cursor = Tokens(service.server.engine.store.secret).read_page(
         (await service.page("bob", size=1)).next_page_token, *bound
     )
-    request = feeds.GetFeedRequest(user="bob", page_token=tokens.page(cursor, *bound))
+    request = feeds.GetFeedRequest(user="bob", page_token=tokens.seal_page(cursor, *bound))
     assert (await check_refused(service, "GetFeed", request)).reason == "PAGE_TOKEN_INVALID"
 
 

@@ -20,9 +20,15 @@ from activityfeed.v1.subscription_service_pb2 import (
     SubscribeFeedsRequest,
 )
 
-from feedsvc.bounds import BATCH_BYTES, EVENT_BYTES, MESSAGE_BYTES
+from feedsvc.contract_limits import (
+    ACTIVITY_BYTES,
+    ADDRESSEES,
+    BATCH_BYTES,
+    ENTITY_BYTES,
+    MESSAGE_BYTES,
+    MESSAGE_EVENT_BYTES,
+)
 from feedsvc.core import keys
-from feedsvc.validate import ACTIVITY_BYTES, ADDRESSED, ENTITY_BYTES
 from tests.serving import Serve, Service, activity_of, ids_of, refused, said
 
 #: Checkpoints do not come while a test runs.
@@ -69,7 +75,7 @@ async def told(call: Any, count: int) -> list[tuple[str, list[str]]]:
     while sum(len(some) for _, some in found) < count:
         message = await call.read()
         assert message is not grpc.aio.EOF
-        assert message.ByteSize() <= EVENT_BYTES + 2 * ACTIVITY_BYTES < MESSAGE_BYTES
+        assert message.ByteSize() <= MESSAGE_EVENT_BYTES + 2 * ACTIVITY_BYTES < MESSAGE_BYTES
         some = [one for kind, one in said(message) if kind == "added"]
         if message.HasField("events"):
             found.append((message.resume_token, some))
@@ -128,7 +134,7 @@ async def test_streams_cut_what_is_long_and_every_part_resumes(service: Service)
 
 async def test_pages_are_cut_and_lead_on(service: Service) -> None:
     """Also those whose items repeat long names in `via`."""
-    names = [f"{number:02}".rjust(ENTITY_BYTES, "n") for number in range(ADDRESSED)]
+    names = [f"{number:02}".rjust(ENTITY_BYTES, "n") for number in range(ADDRESSEES)]
     for name in [*names, "alice"]:
         await service.follow("bob", name)
     # `to` of 32 names of 256 bytes each is shown twice: in the activity and in `via`.
@@ -187,7 +193,7 @@ async def test_batches_are_refused_whose_answer_would_be_long(service: Service) 
 
 
 async def test_dead_letters_are_cut_and_lead_on(service: Service) -> None:
-    names = [f"{number:02}".rjust(ENTITY_BYTES, "n") for number in range(ADDRESSED)]
+    names = [f"{number:02}".rjust(ENTITY_BYTES, "n") for number in range(ADDRESSEES)]
     job = "\0".join([f"+{await service.post('alice')}", "alice", *names])
     counts = dict.fromkeys(("since", "feeds", "cold", "seen", "audience", "tries"), 1)
     for _ in range(600):

@@ -24,7 +24,7 @@ from feedsvc.config import Config
 from feedsvc.core.streams import Stream as Followed
 from feedsvc.errors import StoreUnavailable, StreamNotRead
 from feedsvc.interceptors.errors import ErrorInterceptor
-from feedsvc.services.sender import Sender
+from feedsvc.services.message_writer import MessageWriter
 from tests.serving import SECONDS, Serve, Service, Stream, end_of, refusal_of, until
 
 Handler = Callable[[Any], Awaitable[None]]
@@ -102,7 +102,7 @@ async def test_first_message_that_is_cut_is_followed_by_the_status(
 
     async def handler(context: Any) -> None:
         stream: Any = Followed(None, SECONDS)  # type: ignore[arg-type]
-        send = Sender(stream, context, Config(write_seconds=0.1))
+        writer = MessageWriter(stream, context, Config(write_seconds=0.1))
 
         def cancel() -> None:
             stream.cut = True
@@ -111,7 +111,7 @@ async def test_first_message_that_is_cut_is_followed_by_the_status(
 
         asyncio.get_running_loop().call_later(0.2, cancel)
         for _ in range(10):
-            await send(LONG.SerializeToString())
+            await writer.write(LONG.SerializeToString())
         raise StreamNotRead("not reached")
 
     async with answering(handler) as stub:

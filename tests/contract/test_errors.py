@@ -33,7 +33,8 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from feedsvc.config import Config, Limits
 from feedsvc.core import keys
 from feedsvc.embedded import EmbeddedStore
-from feedsvc.server import SERVICES, PortBusy, Server
+from feedsvc.health_status import SERVICES
+from feedsvc.server import PortBusy, Server
 from tests.serving import Refusal, Serve, Service, at_ms, ids_of, refusal_of, refused, until
 
 #: What goes to two followers is queued; two such may wait.

@@ -16,8 +16,9 @@ from activityfeed.v1 import (
 from activityfeed.v1.error_reason_pb2 import ErrorReason
 from google.protobuf.descriptor import MethodDescriptor
 
-from feedsvc import status, validate
+from feedsvc import error_mapping, validation
 from feedsvc.batches import ENTRIES
+from feedsvc.validation.rules import RULES
 from tests.contract.test_bad_input import BAD, NOTHING_REQUIRED, RPCS
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def test_no_method_is_forgotten() -> None:
 def test_every_request_has_rules(name: str) -> None:
     method = METHODS[name]
     kind = method.input_type._concrete_class
-    assert kind in validate.RULES or name in ENTRIES
+    assert kind in RULES or name in ENTRIES
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "SubscribeFeeds"])
@@ -69,9 +70,9 @@ def test_every_method_is_tried_with_bad_input(name: str) -> None:
 
 
 def test_a_request_without_rules_is_not_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(validate.RULES, feed_service_pb2.GetFeedRequest)
+    monkeypatch.delitem(RULES, feed_service_pb2.GetFeedRequest)
     with pytest.raises(TypeError):
-        validate.check(feed_service_pb2.GetFeedRequest(user="bob"))
+        validation.check(feed_service_pb2.GetFeedRequest(user="bob"))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -123,7 +124,7 @@ def test_every_method_has_a_row_of_errors(name: str) -> None:
 
 def test_every_reason_is_documented_and_given() -> None:
     text = (ROOT / "docs/errors.md").read_text()
-    given = {ErrorReason.Name(reason) for _, reason in status.CODES.values()}
+    given = {ErrorReason.Name(reason) for _, reason in error_mapping.CODES.values()}
     for reason in ErrorReason.keys()[1:]:
         assert f"`{reason.removeprefix('ERROR_REASON_')}`" in text
         assert reason in given or reason == "ERROR_REASON_INTERNAL"

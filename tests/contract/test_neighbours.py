@@ -23,7 +23,7 @@ from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 from activityfeed.v1.feed_service_pb2_grpc import FeedServiceStub
 from google.protobuf.struct_pb2 import Struct
 
-from feedsvc import admission, validate
+from feedsvc import admission, validation
 from feedsvc.config import Limits
 from feedsvc.core.batching import CALLER
 from feedsvc.core.job import Delivery, Job
@@ -79,7 +79,7 @@ async def test_entries_are_checked_between_other_work(
     loop = asyncio.get_running_loop()
     rounds = 0
     checked: list[int] = []
-    check = validate.check
+    check = validation.check
 
     def turn() -> None:
         nonlocal rounds
@@ -92,7 +92,7 @@ async def test_entries_are_checked_between_other_work(
             checked.append(rounds)
         check(request)
 
-    monkeypatch.setattr(validate, "check", noted)
+    monkeypatch.setattr(validation, "check", noted)
     extra = Struct()
     extra["nulls"] = [None] * 3_000
     going = True

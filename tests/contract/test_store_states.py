@@ -12,7 +12,7 @@ from activityfeed.admin.v1.admin_service_pb2 import GetFanoutStatusRequest
 from activityfeed.v1.activity_service_pb2 import GetActivityRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from feedsvc.server import SERVICES
+from feedsvc.health_status import SERVICES
 from tests.nodes import Node
 from tests.serving import Service, refusal_of, until
 

@@ -10,8 +10,8 @@ from activityfeed.v1 import follow_service_pb2 as follows
 from activityfeed.v1 import subscription_service_pb2 as subscriptions
 from google.protobuf.message import Message
 
-from feedsvc import validate
 from feedsvc.core.viewers import Viewers
+from feedsvc.validation.rules import RULES
 from tests.serving import Serve, Service, refused, said
 
 READS: dict[str, tuple[str, Callable[[str], Message]]] = {
@@ -38,7 +38,7 @@ TELLING = {"SubscribeFeed", "AddFeedSubscription", "SubscribeActivities", "GetFe
 def test_no_read_is_forgotten() -> None:
     names = {
         kind.DESCRIPTOR.name.removesuffix("Request")
-        for kind in validate.RULES
+        for kind in RULES
         if "viewer" in kind.DESCRIPTOR.fields_by_name
     }
     assert names | {"AddFeedSubscription"} == READS.keys() | TELLING

@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feedsvc.config import Limits
 from feedsvc.core import keys
-from feedsvc.server import SERVICES
+from feedsvc.health_status import SERVICES
 from tests.serving import Serve, Service, ids_of, refused, until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

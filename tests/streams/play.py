@@ -14,7 +14,7 @@ from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 
 from feedsvc.core import ids, keys
-from feedsvc.services.items import FeedQuery, outbox_bound
+from feedsvc.services.feed_pages import FeedQuery, outbox_resume_scope
 from feedsvc.tokens import Tokens
 from tests.faults.history import Publish
 from tests.faults.lanes import CALL_SECONDS, PATIENCE_SECONDS, Calls, Lane, World, everything
@@ -228,7 +228,8 @@ async def _read_logs(stage: StreamStage, history: StreamHistory) -> None:
             ]
         count = len(history.logs[subject])
         for token in {told.token, *(message.token for message in told.messages)} - {""}:
-            history.places[subject, token] = tokens.read_logs(token, count, *_bound(subject))
+            scope = _bound(subject)
+            history.places[subject, token] = tokens.read_log_positions(token, count, *scope)
 
 
 def _logs(subject: Subject, shards: int) -> list[tuple[int, str]]:
@@ -244,9 +245,9 @@ def _logs(subject: Subject, shards: int) -> list[tuple[int, str]]:
 def _bound(subject: Subject) -> tuple[str, ...]:
     match subject.kind:
         case "feed":
-            return FeedQuery(subject.name, "", "flat").resume_bound
+            return FeedQuery(subject.name, "", "flat").resume_scope
         case "outbox":
-            return outbox_bound(subject.name, "", "flat")
+            return outbox_resume_scope(subject.name, "", "flat")
         case "all":
             return ("all log", "flat")
 

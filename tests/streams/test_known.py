@@ -18,9 +18,9 @@ from activityfeed.v1.subscription_service_pb2 import (
 from feedsvc.core import keys
 from feedsvc.core import streams as streams_module
 from feedsvc.core.live import TOLD_A_TURN, Live
-from feedsvc.services.gateway import Gateway
-from feedsvc.services.items import FeedQuery
-from feedsvc.services.sender import Sender
+from feedsvc.services.feed_multiplexer import FeedMultiplexer
+from feedsvc.services.feed_pages import FeedQuery
+from feedsvc.services.message_writer import MessageWriter
 from feedsvc.tokens import Tokens
 from tests.faults.proxy import Proxy
 from tests.serving import Serve, Service, Stream, end_of, said, until
@@ -215,11 +215,10 @@ async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> Non
 
     with engine.live.stream() as followed:
         config = service.server.config
-        async with Gateway(
-            engine, tokens, followed, Sender(followed, client, config), 10
-        ) as gateway:
+        writer = MessageWriter(followed, client, config)
+        async with FeedMultiplexer(engine, tokens, followed, writer, 10) as multiplexer:
             await held_back(engine.live)
-            running = asyncio.create_task(gateway.run(requests()))
+            running = asyncio.create_task(multiplexer.run(requests()))
             followed.task = running
             await add("a")
             others = [await add("b"), await add("c")]
@@ -238,8 +237,8 @@ async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> Non
     for message in client.written:
         name = message.subscription_id
         told[name] += [what for _, what in said(message)]
-        bound = FeedQuery(name, "", "flat").resume_bound
-        (place,) = tokens.read_logs(message.resume_token, 1, *bound)
+        bound = FeedQuery(name, "", "flat").resume_scope
+        (place,) = tokens.read_log_positions(message.resume_token, 1, *bound)
         # The log's first entry says that it began.
         assert int(place.split("-")[0]) == 1 + len(told[name])
     assert told == posted

@@ -16,9 +16,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from feedsvc import validate
+from feedsvc import validation
 from feedsvc.batches import Batch
 from feedsvc.errors import InvalidRequest
+from feedsvc.validation.rules import RULES
 
 SET = Path(__file__).parents[2] / "clients/activityfeed.binpb"
 ID = "1898765432109876543"
@@ -95,7 +96,7 @@ def shown(kind: Descriptor) -> Descriptor:
     return POOL.FindMessageTypeByName(kind.full_name)
 
 
-REQUESTS = {kind.DESCRIPTOR.name: kind for kind in validate.RULES}
+REQUESTS = {kind.DESCRIPTOR.name: kind for kind in RULES}
 
 
 def filled(kind: type[Message]) -> Any:
@@ -258,7 +259,7 @@ CASES = list(cases())
 
 def refused(request: Message) -> set[str]:
     try:
-        validate.check(request)
+        validation.check(request)
     except InvalidRequest as error:
         return {violation.field for violation in error.violations}
     return set()
@@ -323,7 +324,7 @@ def test_batches_hold_as_many_as_the_rule_says(kind: str, limit: int) -> None:
     rule = rule_of(batch.fields_by_name["requests"]).repeated
     assert (rule.min_items, rule.max_items) == (1, limit)
     empty_entry = b"\x0a\x00"
-    validate.check(Batch(entry, empty_entry * limit))
+    validation.check(Batch(entry, empty_entry * limit))
     for count in (0, limit + 1):
         with pytest.raises(InvalidRequest):
-            validate.check(Batch(entry, empty_entry * count))
+            validation.check(Batch(entry, empty_entry * count))

@@ -70,7 +70,7 @@ def framed(activity: Activity) -> bytes:
     """The frame of an activity, which stays as it is."""
     sent = Activity()
     sent.CopyFrom(activity)
-    return wire.framed(sent, NOW_MS).frame
+    return wire.frame_activity(sent, NOW_MS).frame
 
 
 def shown(activity: Activity, activity_id: int) -> Activity:
@@ -125,7 +125,9 @@ def test_activities_are_the_same_whenever_they_were_done(
     other = Activity()
     other.CopyFrom(activity)
     other.publish_time.CopyFrom(time)
-    assert wire.framed(other, NOW_MS).compared == wire.framed(activity, NOW_MS + 1).compared
+    earlier = wire.frame_activity(other, NOW_MS)
+    later = wire.frame_activity(activity, NOW_MS + 1)
+    assert earlier.comparable == later.comparable
 
 
 @given(st.lists(st.tuples(ACTIVITY_IDS, activities()), max_size=4))

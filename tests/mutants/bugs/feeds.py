@@ -103,7 +103,7 @@ BUGS = (
         (
             (
                 "core/pages.py",
-                "kept = min(size, fitting(len(frame) for _, frame in self.items))",
+                "kept = min(size, count_fitting(len(frame) for _, frame in self.items))",
                 "kept = size",
             ),
         ),

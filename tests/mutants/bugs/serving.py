@@ -36,8 +36,8 @@ BUGS = (
         (
             (
                 "tokens.py",
-                "self._current = secret if callable(secret) else lambda: secret",
-                "self._current = (lambda known: lambda: known)("
+                "self._read_secret = secret if callable(secret) else lambda: secret",
+                "self._read_secret = (lambda known: lambda: known)("
                 "secret() if callable(secret) else secret)",
             ),
         ),
@@ -48,7 +48,7 @@ BUGS = (
         "health says SERVING whatever becomes of the store",
         (
             (
-                "server.py",
+                "health_status.py",
                 "    serves = condition is Condition.READY or",
                 "    serves = True or",
             ),
@@ -61,10 +61,10 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                'FromString(next(messages, b"") or subject.heartbeat())\n',
-                'FromString(next(messages, b"") or subject.heartbeat())\n'
-                "        subject.places = await subject.open()\n"
-                "        first.resume_token = subject.token()\n",
+                "        first = pb.SubscribeFeedResponse.FromString(message)\n",
+                "        first = pb.SubscribeFeedResponse.FromString(message)\n"
+                "        source.log_positions = await source.open_logs()\n"
+                "        first.resume_token = source.resume_token()\n",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_events_by_polling",),
@@ -75,8 +75,8 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                "if found and send.quiet and stream.all_read:",
-                "if send.quiet:",
+                "if log_reads and writer.is_quiet and stream.all_read:",
+                "if writer.is_quiet:",
             ),
         ),
         (f"{KNOWN}::test_checkpoint_while_the_log_is_read",),
@@ -86,9 +86,9 @@ BUGS = (
         "of items that are told together, one is given the routes of another",
         (
             (
-                "services/items.py",
-                "followed.intersection(unsure[activity_id])",
-                "followed.intersection(next(iter(unsure.values())))",
+                "services/feed_pages.py",
+                "followed.intersection(possible_routes[activity_id])",
+                "followed.intersection(next(iter(possible_routes.values())))",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_routes_of_what_is_told_together",),
@@ -107,7 +107,8 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                "                    await send(subject.heartbeat())\n                raise\n",
+                "                    await writer.write(source.heartbeat_message())\n"
+                "                raise\n",
                 "                    pass\n                raise\n",
             ),
         ),
@@ -118,9 +119,9 @@ BUGS = (
         "a stream that begins with a page starts at the end of the log after it was read",
         (
             (
-                "services/subjects.py",
-                "        self.places = [page.log_tail or begun]\n",
-                "        self.places = await self.open()\n",
+                "services/event_sources.py",
+                "        self.log_positions = [page.log_tail or log_end]\n",
+                "        self.log_positions = await self.open_logs()\n",
             ),
         ),
         (STREAMS,),
@@ -130,10 +131,10 @@ BUGS = (
         "of several shards that are read at a time, the token of all goes on in one",
         (
             (
-                "services/subjects.py",
-                "                self.places[number] = entry.place\n",
-                "                if number == told[0][0]:\n"
-                "                    self.places[number] = entry.place\n",
+                "services/event_sources.py",
+                "                self.log_positions[log_index] = entry.place\n",
+                "                if log_index == log_reads[0].log_index:\n"
+                "                    self.log_positions[log_index] = entry.place\n",
             ),
         ),
         (STREAMS,),
@@ -141,7 +142,13 @@ BUGS = (
     Bug(
         "many-stop-without-a-word",
         "a stopping server ends a stream of many users without saying where each was",
-        (("services/gateway.py", "                await self._end()\n", ""),),
+        (
+            (
+                "services/feed_multiplexer.py",
+                "                await self._write_last_messages()\n",
+                "",
+            ),
+        ),
         (STREAMS,),
     ),
     Bug(
@@ -149,11 +156,11 @@ BUGS = (
         "of many users, a message's token is how far the log was read while others were told",
         (
             (
-                "services/gateway.py",
-                "        for message in subject.messages([(0, entries, events)]):\n",
-                "        subject.places = [reader.place]\n"
-                "        told = b''.join(events)\n"
-                "        for message in [subject._message(subject.layout.events, told)]:\n",
+                "services/feed_multiplexer.py",
+                "        for message in source.messages([LogEvents(0, entries, events)]):\n",
+                "        source.log_positions = [reader.place]\n"
+                "        content = b''.join(events)\n"
+                "        for message in [source._message(source.layout.events, content)]:\n",
             ),
         ),
         (f"{KNOWN}::test_token_of_a_message_is_that_of_its_last_event",),
@@ -163,20 +170,20 @@ BUGS = (
         "a user who cannot be added because of a defect ends the stream of all",
         (
             (
-                "services/gateway.py",
+                "services/feed_multiplexer.py",
                 "            except Exception as error:"
-                "  # noqa: BLE001 (the others are not to know)\n"
-                "                if self._has(subscription):\n",
+                "  # noqa: BLE001 (the other subscriptions go on)\n"
+                "                if self._is_current(subscription):\n",
                 "            except StoreUnavailable as error:\n"
-                "                if self._has(subscription):\n",
+                "                if self._is_current(subscription):\n",
             ),
             (
-                "services/gateway.py",
-                "        finally:\n            self._adding.release()\n",
+                "services/feed_multiplexer.py",
+                "        finally:\n            self._add_slots.release()\n",
                 "        except Exception as error:\n"
-                "            self._failed = error\n"
+                "            self._request_error = error\n"
                 "            self._stream.wake()\n"
-                "        finally:\n            self._adding.release()\n",
+                "        finally:\n            self._add_slots.release()\n",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_user_who_cannot_be_added_does_not_end_the_others",),
@@ -186,10 +193,10 @@ BUGS = (
         "a request without a user ends the stream of all that are there",
         (
             (
-                "services/gateway.py",
+                "services/feed_multiplexer.py",
                 "        except InvalidRequest as error:\n",
                 "        except InvalidRequest as error:\n"
-                "            if not key[0]:\n"
+                "            if not subscription_id:\n"
                 "                raise\n",
             ),
         ),
@@ -200,11 +207,13 @@ BUGS = (
         "who is added with a token is answered with it before the log was looked at",
         (
             (
-                "services/gateway.py",
-                "                    if self._has(subscription):\n"
-                "                        self._follow(subscription)\n"
+                "services/feed_multiplexer.py",
+                "                    if self._is_current(subscription):\n"
+                "                        self._follow_log(subscription)\n"
                 "                    return\n",
-                "                    first = subject.beginning(pb.SUBSCRIPTION_START_RESUMED)\n",
+                "                    message = source.started_message(\n"
+                "                        pb.SUBSCRIPTION_START_RESUMED\n"
+                "                    )\n",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_lost_log_is_answered_with_a_reset_at_once",),
@@ -214,9 +223,9 @@ BUGS = (
         "all that was read for a stream becomes one message, whatever its bytes",
         (
             (
-                "services/subjects.py",
-                "if events and size + len(piece) > EVENT_BYTES:",
-                "if size < 0:",
+                "services/event_sources.py",
+                "if pending and pending_bytes + len(event) > MESSAGE_EVENT_BYTES:",
+                "if pending_bytes < 0:",
             ),
         ),
         (BOUNDS,),
@@ -227,8 +236,8 @@ BUGS = (
         (
             (
                 "services/admin.py",
-                "most = min(size, fitting(one.ByteSize() for one in letters))",
-                "most = size",
+                "read_page(read, size, pb.DeadLetter.ByteSize)",
+                "read_page(read, size)",
             ),
         ),
         (BOUNDS,),
@@ -236,7 +245,13 @@ BUGS = (
     Bug(
         "batch-as-long-as-it-comes",
         "the answer to a batch is longer than clients take",
-        (("validate.py", "if request.size > BATCH_BYTES:", "if request.size < 0:"),),
+        (
+            (
+                "validation/__init__.py",
+                "if request.size > BATCH_BYTES:",
+                "if request.size < 0:",
+            ),
+        ),
         (BOUNDS,),
     ),
     Bug(
@@ -247,7 +262,7 @@ BUGS = (
                 "interceptors/errors.py",
                 "            except grpc.aio.InternalError as error:\n"
                 '                log.debug("the client has gone: %s", error)\n'
-                "                status = internal()\n"
+                "                status = internal_status()\n"
                 "            except grpc.aio.BaseError:",
                 "            except grpc.aio.AbortError:",
             ),
@@ -264,7 +279,7 @@ BUGS = (
         "a stream whose first message is cut brings its metadata again and so never ends",
         (
             (
-                "services/sender.py",
+                "services/message_writer.py",
                 "                await self._context.send_initial_metadata(())\n",
                 "",
             ),
@@ -274,7 +289,7 @@ BUGS = (
     Bug(
         "ends-while-the-client-writes",
         "a stream ends as its last messages are answered by requests: its client is told INTERNAL",
-        (("services/gateway.py", "        await self._linger()\n", ""),),
+        (("services/feed_multiplexer.py", "        await self._linger()\n", ""),),
         (ENDED,),
     ),
     Bug(
@@ -283,8 +298,8 @@ BUGS = (
         (
             (
                 "services/subscriptions.py",
-                "        if self._streams >= self._config.max_streams:\n",
-                "        if self._streams < 0:\n",
+                "        if self._open_streams >= self._config.max_streams:\n",
+                "        if self._open_streams < 0:\n",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_more_streams_than_may_be",),
@@ -328,15 +343,21 @@ BUGS = (
     Bug(
         "refused-without-pushback",
         "gRPC's own retries are not told when to come again",
-        (("status.py", 'PUSHBACK_KEY = "grpc-retry-pushback-ms"', 'PUSHBACK_KEY = "pushback"'),),
+        (
+            (
+                "error_mapping.py",
+                'PUSHBACK_KEY = "grpc-retry-pushback-ms"',
+                'PUSHBACK_KEY = "pushback"',
+            ),
+        ),
         (f"{NEIGHBOURS}::test_refused_calls_say_when_to_come_again",),
     ),
     Bug(
         "what-waits-is-cancelled",
         "a stopping server cancels the calls that it has not begun",
         (
-            ("server.py", "            self._admission.drain()\n", ""),
-            ("server.py", "        server.exits = True\n", ""),
+            ("server.py", "        self._admission.drain()\n", ""),
+            ("process.py", "        server.exits = True\n", ""),
         ),
         (
             f"{NEIGHBOURS}::test_a_stopping_server_answers_what_it_has_not_begun",
@@ -346,7 +367,7 @@ BUGS = (
     Bug(
         "exits-by-grpc",
         "a stopping server stops gRPC: calls that arrive meanwhile end with CANCELLED",
-        (("server.py", "        server.exits = True\n", ""),),
+        (("process.py", "        server.exits = True\n", ""),),
         (f"{NEIGHBOURS}::test_restarts_show_clients_unavailable_and_nothing_else",),
     ),
     Bug(
@@ -354,7 +375,7 @@ BUGS = (
         "extra may have numbers that JSON cannot write",
         (
             (
-                "validate.py",
+                "validation/activity.py",
                 "    elif _MAY_BE_NO_NUMBER.search(serialised):",
                 "    elif False:",
             ),
@@ -367,8 +388,8 @@ BUGS = (
         (
             (
                 "wire.py",
-                'return Framed(b"%b%b%b%b" % (header, received, compared, time), compared)',
-                'return Framed(b"%b%b%b%b" % (header, received, compared, time), compared + time)',
+                "return FramedActivity(frame, comparable)",
+                "return FramedActivity(frame, comparable + publish_time)",
             ),
         ),
         (f"{AGAIN}::test_what_was_answered_may_be_sent_back",),
@@ -378,7 +399,7 @@ BUGS = (
         "a view that the server does not know is taken for the flat one",
         (
             (
-                "validate.py",
+                "validation/checks.py",
                 "if len(UnknownFieldSet(view)) or len(UnknownFieldSet(view.flat)):",
                 "if False:",
             ),
@@ -390,7 +411,7 @@ BUGS = (
         "a new method's request is not checked, and nobody notices",
         (
             (
-                "validate.py",
+                "validation/__init__.py",
                 '            if request.DESCRIPTOR.file.package.startswith("activityfeed."):\n',
                 "            if False:\n",
             ),
@@ -402,9 +423,9 @@ BUGS = (
         "a feed shows a viewer what the viewer may not see",
         (
             (
-                "services/items.py",
-                "seen = await engine.viewers.activities(query.viewer, found)",
-                "seen = found",
+                "services/feed_pages.py",
+                "visible = await engine.viewers.activities(query.viewer, stored)",
+                "visible = stored",
             ),
         ),
         (f"{VIEWERS}::test_reads_go_by_the_viewer",),
@@ -416,8 +437,10 @@ BUGS = (
             (
                 "services/subscriptions.py",
                 "        if not resume_token:\n"
-                "            await send(subject.beginning(pb.SUBSCRIPTION_START_NEW))\n",
-                "        await send(subject.beginning(pb.SUBSCRIPTION_START_RESUMED))\n",
+                "            await writer.write("
+                "source.started_message(pb.SUBSCRIPTION_START_NEW))\n",
+                "        await writer.write("
+                "source.started_message(pb.SUBSCRIPTION_START_RESUMED))\n",
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_token_that_has_expired_is_never_resumed",),

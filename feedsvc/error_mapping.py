@@ -1,7 +1,7 @@
-"""Turns the domain's errors into google.rpc.Status: the only place that knows both.
+"""The mapping of the domain's errors to google.rpc.Status: the only module that knows both.
 
-What a caller is told is the text of a FeedError and nothing else. Any other exception is a defect:
-it is logged here, and the caller learns only that it happened.
+A caller sees the text of a FeedError. Any other exception is a defect: this module logs it, and the
+caller learns only that it happened.
 """
 
 import logging
@@ -18,13 +18,19 @@ from feedsvc import errors
 
 log = logging.getLogger(__name__)
 
+#: The domain of every ErrorInfo.
 DOMAIN = "feedsvc"
+#: Trailing metadata: the serialised google.rpc.Status.
 DETAILS_KEY = "grpc-status-details-bin"
-#: Milliseconds after which gRPC's own retries may come again (gRFC A6); negative: not at all.
+#: Trailing metadata: milliseconds after which gRPC's own retries may be sent (gRFC A6); negative:
+#: gRPC must not retry.
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
-#: When to come again, in milliseconds: after UNAVAILABLE, and when others must be done first.
-RETRY_MS, OVERLOADED_RETRY_MS = 200, 1_000
+#: Milliseconds before a retry of a call that ended with UNAVAILABLE.
+RETRY_MS = 200
+#: Milliseconds before a retry of a call that was refused until other work is done.
+OVERLOADED_RETRY_MS = 1_000
 
+#: The status code and the reason of each error.
 CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
     errors.InvalidRequest: (
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -108,16 +114,19 @@ CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
         ErrorReason.ERROR_REASON_TOO_MANY_STREAMS,
     ),
 }
-_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+_CODES_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def status_of(error: Exception, most: int | None = None) -> Status:
-    """The status that a caller is answered with; ``most`` bounds how many violations it names."""
-    found = CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
-    if found is None:
+def status_of(error: Exception, max_violations: int | None = None) -> Status:
+    """Return the status that answers the caller.
+
+    The status of an InvalidRequest names up to ``max_violations`` violations; None: all of them.
+    """
+    code_and_reason = CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
+    if code_and_reason is None:
         log.error("a defect: %s", type(error).__name__, exc_info=error)
-        return internal()
-    code, reason = found
+        return internal_status()
+    code, reason = code_and_reason
     metadata: dict[str, str] = {}
     details: list[Message] = []
     match error:
@@ -125,8 +134,8 @@ def status_of(error: Exception, most: int | None = None) -> Status:
             details.append(
                 BadRequest(
                     field_violations=[
-                        BadRequest.FieldViolation(field=one.field, description=one.rule)
-                        for one in violations[:most]
+                        BadRequest.FieldViolation(field=violation.field, description=violation.rule)
+                        for violation in violations[:max_violations]
                     ]
                 )
             )
@@ -148,9 +157,9 @@ def status_of(error: Exception, most: int | None = None) -> Status:
 
 
 def trailing_metadata(status: Status) -> tuple[tuple[str, str | bytes], ...]:
-    """What the call ends with: the status, and when gRPC's own retries may come, if later.
+    """Return the metadata that ends a call: the status, and when gRPC itself may retry.
 
-    UNAVAILABLE is left to the client's backoff, which grows.
+    A client retries UNAVAILABLE by its own backoff, which grows.
     """
     details = (DETAILS_KEY, status.SerializeToString())
     if status.code != grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:
@@ -159,18 +168,18 @@ def trailing_metadata(status: Status) -> tuple[tuple[str, str | bytes], ...]:
         retry = RetryInfo()
         if packed.Unpack(retry):
             return details, (PUSHBACK_KEY, str(retry.retry_delay.ToMilliseconds()))
-    return details, (PUSHBACK_KEY, "-1")  # do not
+    return details, (PUSHBACK_KEY, "-1")
 
 
-def internal() -> Status:
-    """The status of a call that failed for a reason which is no caller's business."""
+def internal_status() -> Status:
+    """Return the status of a call that failed for a reason which the caller must not see."""
     info = _info(ErrorReason.ERROR_REASON_INTERNAL, {})
     return _status(grpc.StatusCode.INTERNAL, "internal error", [info])
 
 
 def code_of(status: Status) -> grpc.StatusCode:
-    """The status' code as gRPC's enum."""
-    return _BY_NUMBER[status.code]
+    """Return the status's code as gRPC's enum."""
+    return _CODES_BY_NUMBER[status.code]
 
 
 def _info(reason: ErrorReason, metadata: dict[str, str]) -> ErrorInfo:
