@@ -1,5 +1,7 @@
 """Health statuses: what the health service answers for each service of the contract."""
 
+from typing import Any
+
 from activityfeed.admin.v1 import admin_service_pb2
 from activityfeed.v1 import (
     activity_service_pb2,
@@ -36,9 +38,7 @@ async def set_statuses(servicer: health.aio.HealthServicer, condition: Condition
         await servicer.set(service, status_of(service, condition))
 
 
-def status_of(
-    service: str, condition: Condition
-) -> "health_pb2.HealthCheckResponse.ServingStatus.ValueType":
+def status_of(service: str, condition: Condition) -> Any:
     """Return the status of a service. An empty name stands for the server as a whole."""
     serves = condition is Condition.READY or (condition.reads and service not in WRITING_SERVICES)
     statuses = health_pb2.HealthCheckResponse

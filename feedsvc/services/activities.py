@@ -45,7 +45,7 @@ def delivery_deadline(context: Any) -> float:
 class _OpenDelivery(NamedTuple):
     """An entry of a batch whose caller waits for its delivery."""
 
-    index: int
+    entry_index: int
     """The index of the entry in the batch."""
     new: NewActivity
     published: Published
@@ -132,13 +132,15 @@ class ActivityService(ActivityServiceServicer):
         return wire.field(wire.FIELD_1, await self._publish_response(new, published))
 
     async def _wait_for_delivery(
-        self, entry: _OpenDelivery, deadline: float, results: list[bytes]
+        self, open_delivery: _OpenDelivery, deadline: float, results: list[bytes]
     ) -> None:
         """Wait until an entry's delivery ends, and add its end to the entry's result."""
-        published = await self._engine.activities.delivered(entry.new, entry.published, deadline)
+        published = await self._engine.activities.delivered(
+            open_delivery.new, open_delivery.published, deadline
+        )
         update = pb.PublishActivityResponse(delivery=convert.delivery(published.delivery))
         # Serialised messages that stand one after the other are one message: later fields count.
-        results[entry.index] += _serialised_result(response=update)
+        results[open_delivery.entry_index] += _serialised_result(response=update)
 
     async def GetDelivery(
         self, request: pb.GetDeliveryRequest, context: Any
