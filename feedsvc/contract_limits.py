@@ -78,14 +78,18 @@ BATCH_ENTRY_VIOLATIONS: Final = 8
 # Pages. A ``page_size`` of 0 stands for the default; the service takes a greater one than the limit
 # as the limit. Less than 0 is INVALID_FIELD.
 
-#: Items of a page of a feed (also ``initial_page_size``'s), activities of a page of an outbox.
+#: Items of a page by default: ``page_size`` of GetFeedRequest and ListActivitiesRequest.
 DEFAULT_PAGE_ITEMS: Final = 20
+#: Items of a page at most: ``page_size`` of GetFeedRequest and ListActivitiesRequest, and
+#: ``initial_page_size`` of SubscribeFeedRequest and AddFeedSubscription. No error: clamped.
 MAX_PAGE_ITEMS: Final = 100
-#: Edges of a page of ListFollowers or ListFollowing.
+#: Edges of a page by default: ``page_size`` of ListFollowersRequest and ListFollowingRequest.
 DEFAULT_PAGE_EDGES: Final = 100
+#: Edges of a page at most: the same fields. No error: clamped.
 MAX_PAGE_EDGES: Final = 1_000
-#: Dead letters of a page of ListDeadLetters.
+#: Dead letters of a page by default: ``page_size`` of ListDeadLettersRequest.
 DEFAULT_PAGE_DEAD_LETTERS: Final = 100
+#: Dead letters of a page at most: the same field. No error: clamped.
 MAX_PAGE_DEAD_LETTERS: Final = 1_000
 
 # Messages that the service sends. gRPC's clients refuse messages above 4 MiB by default. The

@@ -1,7 +1,8 @@
-"""The rules that the contract gives to machines are those that the server goes by.
+"""The server applies the same rules as those that the contract states for machines.
 
-The rules (protovalidate's) are read from the descriptor set that is published with the stubs. For
-each, a request at the limit is let through, and one beyond it is refused by the field's path.
+The tests read the rules (protovalidate's) from the descriptor set that is published with the stubs.
+For each rule the server accepts a request at the limit, and refuses a request beyond the limit with
+the path of the field.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,10 +24,11 @@ from feedsvc.validation.rules import RULES
 
 SET = Path(__file__).parents[2] / "clients/activityfeed.binpb"
 ID = "1898765432109876543"
-#: What a field must hold to be let through, where its rule does not say.
+#: Accepted values of fields whose rule does not tell them.
 GOOD: dict[str, Any] = {"id": ID, "activity_id": ID, "ids": ID, "page_token": "", "verb": "post"}
-#: Of the rules over several fields: the request that breaks each, and the path that is named.
-ACROSS: dict[str, tuple[str, Callable[[Any], None], str]] = {
+#: By rule over several fields: a request, the change that breaks the rule, and the path that the
+#: server names.
+RULES_OVER_FIELDS: dict[str, tuple[str, Callable[[Any], None], str]] = {
     "activityfeed.v1.Activity audience.to_only": (
         "PublishActivityRequest",
         lambda request: setattr(request.activity, "audience", 2),
@@ -59,17 +61,17 @@ ACROSS: dict[str, tuple[str, Callable[[Any], None], str]] = {
 def pool_of_rules() -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
     files = descriptor_pb2.FileDescriptorSet.FromString(SET.read_bytes()).file
-    known = {file.name: file for file in files}
+    by_name = {file.name: file for file in files}
     added: set[str] = set()
 
     def add(name: str) -> None:
         if name not in added:
             added.add(name)
-            for dependency in known[name].dependency:
+            for dependency in by_name[name].dependency:
                 add(dependency)
-            pool.Add(known[name])
+            pool.Add(by_name[name])
 
-    for name in known:
+    for name in by_name:
         add(name)
     return pool
 
@@ -91,8 +93,8 @@ def rule_of(field: FieldDescriptor) -> Any:
     return options.Extensions[EXTENSIONS["FieldOptions"]]
 
 
-def shown(kind: Descriptor) -> Descriptor:
-    """The same message with its rules."""
+def with_rules(kind: Descriptor) -> Descriptor:
+    """Return the descriptor of the same message with its rules."""
     return POOL.FindMessageTypeByName(kind.full_name)
 
 
@@ -100,7 +102,7 @@ REQUESTS = {kind.DESCRIPTOR.name: kind for kind in RULES}
 
 
 def filled(kind: type[Message]) -> Any:
-    """A request that is let through."""
+    """Return a request that the server accepts."""
     request: Any = kind()
     if request.DESCRIPTOR.name == "SubscribeFeedsRequest":
         request.add.SetInParent()
@@ -109,7 +111,7 @@ def filled(kind: type[Message]) -> Any:
 
 
 def fill(message: Any) -> None:
-    for field in shown(message.DESCRIPTOR).fields:
+    for field in with_rules(message.DESCRIPTOR).fields:
         rule = rule_of(field)
         if field.containing_oneof is not None:
             if field.message_type and message.HasField(field.name):
@@ -127,12 +129,12 @@ def fill(message: Any) -> None:
 
 Change = Callable[[Any], object]
 Broken = tuple[str, Change, Change | None]
-"""The path of a field, what breaks its rule, and what just keeps it."""
+"""The path of a field, a change that breaks its rule, and a change that just keeps the rule."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a request, and how to get from the request to the message that has it."""
+    """A field of a request, and the way from the request to the message that has the field."""
 
     path: str
     described: FieldDescriptor
@@ -155,7 +157,7 @@ class Field:
         return getattr(self.within(request), self.described.name)
 
     def inner(self, request: Any) -> Any:
-        """The message that the field holds, or the first one; it is there."""
+        """Return the message in the field, or the first one of a list; make it if need be."""
         value = self.value(request)
         if self.described.is_repeated:
             if not value:
@@ -185,14 +187,14 @@ def chosen_action(action: str, request: Any) -> Any:
 
 
 def in_message(kind: Descriptor, path: str, within: Callable[[Any], Any]) -> Iterator[Broken]:
-    for described in shown(kind).fields:
+    for described in with_rules(kind).fields:
         field = Field(f"{path}{described.name}", described, within)
         yield from in_field(field)
         nested = described.message_type
         if nested and nested.full_name.startswith("activityfeed.") and kind.name not in ONE_OF:
-            many = described.is_repeated
+            index = "[0]" * described.is_repeated
             inner = kind.fields_by_name[described.name].message_type
-            yield from in_message(inner, f"{field.path}{'[0]' * many}.", field.inner)
+            yield from in_message(inner, f"{field.path}{index}.", field.inner)
 
 
 ONE_OF = {"SubscribeFeedsRequest"}
@@ -210,12 +212,12 @@ def in_field(field: Field) -> Iterator[Broken]:
             assert rule.enum.defined_only
             yield path, field.put(77), field.put(1)
         case "timestamp":
-            least = rule.timestamp.gte.ToNanoseconds()
+            first = rule.timestamp.gte.ToNanoseconds()
 
             def at(moment: int) -> Change:
                 return lambda request: field.value(request).FromNanoseconds(moment)
 
-            yield path, at(least - 1), at(least)
+            yield path, at(first - 1), at(first)
         case "repeated":
             yield from in_list(field, rule.repeated)
         case kind:
@@ -227,29 +229,29 @@ def in_field(field: Field) -> Iterator[Broken]:
 def in_text(field: Field, rule: Any) -> Iterator[Broken]:
     if rule.min_bytes:
         yield field.path, field.put(""), None
-    if most := rule.max_bytes:
-        yield field.path, field.put("x" * (most + 1)), field.put("x" * most)
-        yield field.path, field.put("é" * (most // 2 + 1)), field.put("é" * (most // 2))
+    if limit := rule.max_bytes:
+        yield field.path, field.put("x" * (limit + 1)), field.put("x" * limit)
+        yield field.path, field.put("é" * (limit // 2 + 1)), field.put("é" * (limit // 2))
     if rule.pattern:
         assert rule.pattern == r"^\P{Cc}*$"
         yield field.path, field.put("a\x85b"), field.put("a\u00a0b")
 
 
 def in_list(field: Field, rule: Any) -> Iterator[Broken]:
-    there = int(rule.min_items > 0)
-    if there:
+    filled_count = int(rule.min_items > 0)
+    if filled_count:
         yield field.path, field.clear, None
     values: list[Any] = [f"{number}" for number in range(rule.max_items + 1)]
     if field.described.message_type:
         values = [Attachment(url=value) for value in values]
     if field.described.name == "ids":
         values = [ID] * len(values)
-    yield field.path, field.extend(*values), field.extend(*values[: rule.max_items - there])
+    yield field.path, field.extend(*values), field.extend(*values[: rule.max_items - filled_count])
     if rule.unique:
         yield f"{field.path}[1]", field.extend("a", "a"), field.extend("a", "b")
-    if most := getattr(rule.items.string, "max_bytes", 0):
-        first = f"{field.path}[{there}]"
-        yield first, field.extend("x" * (most + 1)), field.extend("x" * most)
+    if limit := getattr(rule.items.string, "max_bytes", 0):
+        first = f"{field.path}[{filled_count}]"
+        yield first, field.extend("x" * (limit + 1)), field.extend("x" * limit)
         yield first, field.extend(""), None
         yield first, field.extend("a\n"), field.extend("a b")
 
@@ -257,7 +259,7 @@ def in_list(field: Field, rule: Any) -> Iterator[Broken]:
 CASES = list(cases())
 
 
-def refused(request: Message) -> set[str]:
+def refused_fields(request: Message) -> set[str]:
     try:
         validation.check(request)
     except InvalidRequest as error:
@@ -265,44 +267,44 @@ def refused(request: Message) -> set[str]:
     return set()
 
 
-def test_there_are_rules() -> None:
+def test_contract_has_rules_for_every_request_with_fields() -> None:
     assert len(CASES) > 150
     without = {"SubscribeAllRequest", "GetFanoutStatusRequest"}
     assert {name for name, _ in CASES} == REQUESTS.keys() - without
 
 
 @pytest.mark.parametrize("name", sorted(REQUESTS))
-def test_a_request_that_has_what_is_required_is_let_through(name: str) -> None:
-    assert refused(filled(REQUESTS[name])) == set()
+def test_request_with_its_required_fields_is_accepted(name: str) -> None:
+    assert refused_fields(filled(REQUESTS[name])) == set()
 
 
 @pytest.mark.parametrize(
     ("name", "broken"),
     [pytest.param(*case, id=f"{case[0]}-{case[1][0]}-{n}") for n, case in enumerate(CASES)],
 )
-def test_the_server_goes_by_the_rule(name: str, broken: Broken) -> None:
+def test_server_applies_the_rule_of_the_contract(name: str, broken: Broken) -> None:
     path, beyond, within = broken
     request = filled(REQUESTS[name])
     beyond(request)
-    assert refused(request) == {path}
+    assert refused_fields(request) == {path}
     if within is not None:
         request = filled(REQUESTS[name])
         within(request)
-        assert refused(request) == set()
+        assert refused_fields(request) == set()
 
 
-def test_rules_over_several_fields() -> None:
-    found = set()
+def test_server_applies_the_rules_over_several_fields() -> None:
+    rules = set()
     for name in {message.full_name for message in messages()}:
         kind = POOL.FindMessageTypeByName(name)
         options = OPTIONS["MessageOptions"].FromString(kind.GetOptions().SerializeToString())
         rule: Any = options.Extensions[EXTENSIONS["MessageOptions"]]
-        found |= {f"{name} {one.id}" for one in rule.cel}
-    assert found == ACROSS.keys()
-    for name, breaks, path in ACROSS.values():
+        rules |= {f"{name} {expression.id}" for expression in rule.cel}
+    assert rules == RULES_OVER_FIELDS.keys()
+    for name, breaks, path in RULES_OVER_FIELDS.values():
         request = filled(REQUESTS[name])
         breaks(request)
-        assert refused(request) == {path}
+        assert refused_fields(request) == {path}
 
 
 def messages() -> Iterator[Descriptor]:
@@ -312,7 +314,7 @@ def messages() -> Iterator[Descriptor]:
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("PublishActivity", 500), ("Follow", 1_000)])
-def test_batches_hold_as_many_as_the_rule_says(kind: str, limit: int) -> None:
+def test_batch_accepts_as_many_entries_as_its_rule(kind: str, limit: int) -> None:
     entry = REQUESTS[f"{kind}Request"]
     (batch,) = (
         message

@@ -1,4 +1,4 @@
-"""Answers put together from stored bytes are what serialising them field by field would give."""
+"""Answers put together from stored bytes equal answers that are serialised field by field."""
 
 import struct
 import zlib
@@ -37,7 +37,7 @@ EXTRA = st.recursive(
 
 @st.composite
 def activities(draw: st.DrawFn) -> Activity:
-    """Activities as they are stored: without an id."""
+    """Make activities as the store holds them: without an id."""
     activity = Activity(
         actor=draw(NAMES),
         external_id=draw(st.just("") | NAMES),
@@ -53,7 +53,7 @@ def activities(draw: st.DrawFn) -> Activity:
     )
     for name, value in draw(st.dictionaries(st.text(max_size=8), EXTRA, max_size=3)).items():
         activity.extra[name] = value
-    if draw(st.booleans()):  # sent by a client of a later version of the contract
+    if draw(st.booleans()):  # a field of a later version of the contract
         activity.MergeFromString(b"\xc2\x3e" + wire.varint(3) + b"new")
     return activity
 
@@ -67,24 +67,24 @@ NOW_MS = 1_700_000_000_123
 
 
 def framed(activity: Activity) -> bytes:
-    """The frame of an activity, which stays as it is."""
-    sent = Activity()
-    sent.CopyFrom(activity)
-    return wire.frame_activity(sent, NOW_MS).frame
+    """Return the frame of an activity, and leave the activity as it is."""
+    copy = Activity()
+    copy.CopyFrom(activity)
+    return wire.frame_activity(copy, NOW_MS).frame
 
 
-def shown(activity: Activity, activity_id: int) -> Activity:
-    """The activity that answers show, made field by field."""
-    made = Activity()
-    made.CopyFrom(activity)
-    made.id = str(activity_id)
-    made.etag = "v1"
-    if made.HasField("publish_time"):
-        made.create_time.FromMilliseconds(NOW_MS)
+def answered(activity: Activity, activity_id: int) -> Activity:
+    """Return the activity that answers hold, made field by field."""
+    answer = Activity()
+    answer.CopyFrom(activity)
+    answer.id = str(activity_id)
+    answer.etag = "v1"
+    if answer.HasField("publish_time"):
+        answer.create_time.FromMilliseconds(NOW_MS)
     else:
-        made.publish_time.FromMilliseconds(ids.ms_of(activity_id))
-        made.create_time.FromMilliseconds(ids.ms_of(activity_id))
-    return made
+        answer.publish_time.FromMilliseconds(ids.ms_of(activity_id))
+        answer.create_time.FromMilliseconds(ids.ms_of(activity_id))
+    return answer
 
 
 def item(activity: Activity, activity_id: int, via: list[str]) -> FeedItem:
@@ -92,34 +92,37 @@ def item(activity: Activity, activity_id: int, via: list[str]) -> FeedItem:
         item_id=str(activity_id),
         sort_key=activity_id.to_bytes(8),
         via=via,
-        activity=ViewedActivity(activity=shown(activity, activity_id)),
+        activity=ViewedActivity(activity=answered(activity, activity_id)),
     )
 
 
 @given(activities(), ACTIVITY_IDS)
-def test_a_stored_activity_is_shown_with_all_that_the_service_gives(
+def test_answer_has_every_field_that_the_service_gives(
     activity: Activity, activity_id: int
 ) -> None:
     frame = framed(activity)
     assert Activity.FromString(wire.body(frame)) == activity
-    expected = shown(activity, activity_id)
+    expected = answered(activity, activity_id)
     assert Activity.FromString(wire.activity(activity_id, frame)) == expected
     viewed = ViewedActivity.FromString(wire.viewed_activity(activity_id, frame))
     assert viewed == ViewedActivity(activity=expected)
 
 
 @given(activities(), ACTIVITY_IDS, st.integers(2, 65_535))
-def test_the_etag_is_another_one_after_each_change(
+def test_each_change_gives_another_etag(
     activity: Activity, activity_id: int, revision: int
 ) -> None:
     frame = framed(activity)
     changed = frame[:7] + revision.to_bytes(2) + frame[9:]
-    etags = {Activity.FromString(wire.activity(activity_id, one)).etag for one in (frame, changed)}
+    etags = {
+        Activity.FromString(wire.activity(activity_id, revised)).etag
+        for revised in (frame, changed)
+    }
     assert etags == {"v1", f"v{revision}"}
 
 
 @given(activities(), TIMES)
-def test_activities_are_the_same_whenever_they_were_done(
+def test_activities_that_differ_only_in_time_are_comparable_as_equal(
     activity: Activity, time: Timestamp
 ) -> None:
     other = Activity()
@@ -131,29 +134,31 @@ def test_activities_are_the_same_whenever_they_were_done(
 
 
 @given(st.lists(st.tuples(ACTIVITY_IDS, activities()), max_size=4))
-def test_items_are_put_together_as_messages_would_be(found: list[tuple[int, Activity]]) -> None:
-    for one, activity in found:
-        made = FeedItem.FromString(wire.feed_item(one, framed(activity)))
-        assert made == item(activity, one, [activity.actor])
+def test_item_of_one_route_equals_the_serialised_message(
+    published: list[tuple[int, Activity]],
+) -> None:
+    for activity_id, activity in published:
+        parsed = FeedItem.FromString(wire.feed_item(activity_id, framed(activity)))
+        assert parsed == item(activity, activity_id, [activity.actor])
 
 
 @given(activities(), ACTIVITY_IDS, st.lists(NAMES, min_size=1, max_size=4))
-def test_an_item_may_have_several_routes(
+def test_item_of_several_routes_equals_the_serialised_message(
     activity: Activity, activity_id: int, via: list[str]
 ) -> None:
-    made = FeedItem.FromString(wire.feed_item_via(activity_id, framed(activity), via))
-    assert made == item(activity, activity_id, via)
+    parsed = FeedItem.FromString(wire.feed_item_via(activity_id, framed(activity), via))
+    assert parsed == item(activity, activity_id, via)
 
 
 @given(activities())
-def test_the_header_says_what_scripts_and_readers_ask_for(activity: Activity) -> None:
+def test_header_has_the_offsets_hashes_and_flags_of_the_activity(activity: Activity) -> None:
     frame = framed(activity)
     head, *hashes = struct.unpack_from(">9s4I", frame)
     version, flags, header, begin, end, revision = struct.unpack(">BBBHHH", head)
     assert (version, revision) == (wire.VERSION, 1)
     assert header == 25 + 6 * activity.HasField("publish_time")
-    about = f"id\0{activity.object.id}" if activity.HasField("object") else ""
-    texts = (activity.verb, activity.actor, about, f"{activity.verb}\0{about}")
+    object_name = f"id\0{activity.object.id}" if activity.HasField("object") else ""
+    texts = (activity.verb, activity.actor, object_name, f"{activity.verb}\0{object_name}")
     assert hashes == [zlib.crc32(text.encode()) for text in texts]
     assert bool(flags & wire.HAS_TIME) == activity.HasField("publish_time")
     assert wire.has_to(frame) == bool(activity.to)
@@ -164,13 +169,13 @@ def test_the_header_says_what_scripts_and_readers_ask_for(activity: Activity) ->
 
 
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 2_047, 2_048, 16_383, 16_384, 1 << 35])
-def test_varints_are_those_of_the_wire(number: int) -> None:
-    bytes_ = wire.varint(number)
-    assert sum((byte & 0x7F) << 7 * place for place, byte in enumerate(bytes_)) == number
-    assert [bool(byte & 0x80) for byte in bytes_] == [True] * (len(bytes_) - 1) + [False]
+def test_varint_has_seven_bits_a_byte_and_a_continuation_bit(number: int) -> None:
+    varint = wire.varint(number)
+    assert sum((byte & 0x7F) << 7 * index for index, byte in enumerate(varint)) == number
+    assert [bool(byte & 0x80) for byte in varint] == [True] * (len(varint) - 1) + [False]
 
 
 @pytest.mark.parametrize("length", [1, 126, 127, 128, 129, 130, 256])
-def test_names_of_every_length_are_read_back(length: int) -> None:
+def test_actor_of_any_length_is_read_back(length: int) -> None:
     activity = Activity(actor="a" * length, external_id="e" * length)
     assert wire.actor(framed(activity)) == activity.actor

@@ -20,7 +20,7 @@ from tests.mutants.bugs.where import (
 BUGS = (
     Bug(
         "cursor-inclusive",
-        "a page token includes its item: the last of a page is the first of the next",
+        "a page token includes its item: the last item of a page also begins the next page",
         (
             (
                 "convert.py",
@@ -32,7 +32,7 @@ BUGS = (
     ),
     Bug(
         "secret-is-read-once",
-        "tokens go by the secret that the store had at the start",
+        "tokens are sealed with the secret that the store had when the server started",
         (
             (
                 "tokens.py",
@@ -45,7 +45,7 @@ BUGS = (
     ),
     Bug(
         "always-healthy",
-        "health says SERVING whatever becomes of the store",
+        "the health service answers SERVING in every state of the store",
         (
             (
                 "health_status.py",
@@ -57,7 +57,7 @@ BUGS = (
     ),
     Bug(
         "token-of-the-end",
-        "an answer carries the token of the log's end, not of the last event that it holds",
+        "a poll answers with the token of the log's end instead of that of its last event",
         (
             (
                 "services/subscriptions.py",
@@ -71,7 +71,7 @@ BUGS = (
     ),
     Bug(
         "checkpoint-before-the-log",
-        "a checkpoint says that nothing has happened while the log is still being read",
+        "a stream sends a heartbeat while its log is still being read",
         (
             (
                 "services/subscriptions.py",
@@ -83,7 +83,7 @@ BUGS = (
     ),
     Bug(
         "routes-of-another",
-        "of items that are told together, one is given the routes of another",
+        "an item gets the routes of another item in the same message",
         (
             (
                 "services/feed_pages.py",
@@ -95,15 +95,13 @@ BUGS = (
     ),
     Bug(
         "time-left-out",
-        "an activity that is published to others is answered without its time",
+        "the answer lacks the time of an activity that is published `to` other entities",
         (("wire.py", "if frame[1] & HAS_TIME:", "if frame[1] & (HAS_TIME | HAS_TO):"),),
-        (
-            "tests/unit/test_wire.py::test_a_stored_activity_is_shown_with_all_that_the_service_gives",
-        ),
+        ("tests/unit/test_wire.py::test_answer_has_every_field_that_the_service_gives",),
     ),
     Bug(
         "stops-without-a-word",
-        "a stopping server ends a stream without saying where it was",
+        "a stopping server ends a stream without a last message that has the token",
         (
             (
                 "services/subscriptions.py",
@@ -116,7 +114,7 @@ BUGS = (
     ),
     Bug(
         "page-before-the-log",
-        "a stream that begins with a page starts at the end of the log after it was read",
+        "a stream that begins with a page follows the log from its end after the page was read",
         (
             (
                 "services/event_sources.py",
@@ -128,7 +126,7 @@ BUGS = (
     ),
     Bug(
         "all-goes-on-by-one-shard",
-        "of several shards that are read at a time, the token of all goes on in one",
+        "when several shards are read at once, the position moves on in only one of them",
         (
             (
                 "services/event_sources.py",
@@ -141,7 +139,7 @@ BUGS = (
     ),
     Bug(
         "many-stop-without-a-word",
-        "a stopping server ends a stream of many users without saying where each was",
+        "a stopping server ends SubscribeFeeds without a last message for each subscription",
         (
             (
                 "services/feed_multiplexer.py",
@@ -153,7 +151,7 @@ BUGS = (
     ),
     Bug(
         "token-of-what-was-read",
-        "of many users, a message's token is how far the log was read while others were told",
+        "on SubscribeFeeds a message's token names what was read, not what the message holds",
         (
             (
                 "services/feed_multiplexer.py",
@@ -167,7 +165,7 @@ BUGS = (
     ),
     Bug(
         "one-user-ends-the-others",
-        "a user who cannot be added because of a defect ends the stream of all",
+        "a defect while one subscription begins ends the stream of all subscriptions",
         (
             (
                 "services/feed_multiplexer.py",
@@ -190,7 +188,7 @@ BUGS = (
     ),
     Bug(
         "request-about-nobody-ends-all",
-        "a request without a user ends the stream of all that are there",
+        "a request without a subscription_id ends the stream of all subscriptions",
         (
             (
                 "services/feed_multiplexer.py",
@@ -204,7 +202,7 @@ BUGS = (
     ),
     Bug(
         "lost-log-answered-with-its-token",
-        "who is added with a token is answered with it before the log was looked at",
+        "a request with a resume token is answered before the first read of the log",
         (
             (
                 "services/feed_multiplexer.py",
@@ -220,7 +218,7 @@ BUGS = (
     ),
     Bug(
         "message-as-long-as-it-comes",
-        "all that was read for a stream becomes one message, whatever its bytes",
+        "everything that was read for a stream becomes one message, however long",
         (
             (
                 "services/event_sources.py",
@@ -232,7 +230,7 @@ BUGS = (
     ),
     Bug(
         "letters-as-long-as-they-come",
-        "a page of dead letters is longer than clients take",
+        "a page of dead letters may be longer than clients accept",
         (
             (
                 "services/admin.py",
@@ -244,7 +242,7 @@ BUGS = (
     ),
     Bug(
         "batch-as-long-as-it-comes",
-        "the answer to a batch is longer than clients take",
+        "the answer to a batch may be longer than clients accept",
         (
             (
                 "validation/__init__.py",
@@ -256,7 +254,7 @@ BUGS = (
     ),
     Bug(
         "client-gone-is-a-defect",
-        "what fails because the client has gone is logged as a defect, with its traceback",
+        "a failure because the client has gone is logged as a defect, with its traceback",
         (
             (
                 "interceptors/errors.py",
@@ -276,7 +274,7 @@ BUGS = (
     ),
     Bug(
         "metadata-sent-twice",
-        "a stream whose first message is cut brings its metadata again and so never ends",
+        "a stream whose first message is cut sends its metadata twice and so never ends",
         (
             (
                 "services/message_writer.py",
@@ -288,13 +286,13 @@ BUGS = (
     ),
     Bug(
         "ends-while-the-client-writes",
-        "a stream ends as its last messages are answered by requests: its client is told INTERNAL",
+        "SubscribeFeeds ends while its client sends requests: the client gets INTERNAL",
         (("services/feed_multiplexer.py", "        await self._linger()\n", ""),),
         (ENDED,),
     ),
     Bug(
         "streams-without-bound",
-        "a server takes any number of streams",
+        "a server accepts any number of streams",
         (
             (
                 "services/subscriptions.py",
@@ -306,7 +304,7 @@ BUGS = (
     ),
     Bug(
         "batch-all-at-once",
-        "all entries of a batch are published at once",
+        "all entries of a batch are published at the same time",
         (
             (
                 "services/activities.py",
@@ -318,7 +316,7 @@ BUGS = (
     ),
     Bug(
         "batch-in-one-go",
-        "entries of batches are checked without the event loop going round between them",
+        "entries of batches are checked without a pause for other calls",
         (("batches.py", "            await asyncio.sleep(0)\n", "            pass\n"),),
         (f"{NEIGHBOURS}::test_entries_are_checked_between_other_work",),
     ),
@@ -336,13 +334,13 @@ BUGS = (
     ),
     Bug(
         "waiting-takes-places",
-        "a call that waits for a delivery keeps its place among its caller's",
+        "a call that waits for a delivery keeps its part of its caller's share",
         (("admission.py", "    if turn is not None:\n        turn.rest()", "    pass"),),
         (f"{NEIGHBOURS}::test_who_waits_for_deliveries_does_not_take_places",),
     ),
     Bug(
         "refused-without-pushback",
-        "gRPC's own retries are not told when to come again",
+        "the status does not say when gRPC itself may retry",
         (
             (
                 "error_mapping.py",
@@ -372,7 +370,7 @@ BUGS = (
     ),
     Bug(
         "not-a-number",
-        "extra may have numbers that JSON cannot write",
+        "`extra` may have numbers that JSON cannot write",
         (
             (
                 "validation/activity.py",
@@ -384,7 +382,7 @@ BUGS = (
     ),
     Bug(
         "time-makes-another-activity",
-        "who sends back what was answered is told that it is another activity",
+        "a caller that publishes an answered activity again is refused with a conflict",
         (
             (
                 "wire.py",
@@ -396,7 +394,7 @@ BUGS = (
     ),
     Bug(
         "unknown-view-shown-flat",
-        "a view that the server does not know is taken for the flat one",
+        "a view that the server does not know is answered as the flat view",
         (
             (
                 "validation/checks.py",
@@ -408,7 +406,7 @@ BUGS = (
     ),
     Bug(
         "request-without-rules-let-through",
-        "a new method's request is not checked, and nobody notices",
+        "a request without rules is accepted unchecked",
         (
             (
                 "validation/__init__.py",
@@ -432,7 +430,7 @@ BUGS = (
     ),
     Bug(
         "resumed-before-it-is-known",
-        "a stream says that nothing is missing before its log was read",
+        "a stream says RESUMED before the first read of its log",
         (
             (
                 "services/subscriptions.py",
