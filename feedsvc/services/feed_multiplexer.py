@@ -179,8 +179,8 @@ class FeedMultiplexer:
     def _read_again_later(self, subscription: _Subscription, log_cursor: LogCursor) -> None:
         """Read a log again after a while, from behind the last entry that was written.
 
-        The stream drops what it has read behind that entry with the old cursor, and reads
-        it again by a new one.
+        The stream drops the old cursor, and with it what it has read behind that entry. A new
+        cursor reads that again.
         """
         self._stream.leave(log_cursor)
 
