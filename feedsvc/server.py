@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from feedsvc.admission import Admission
-from feedsvc.batches import Slices
+from feedsvc.batch_requests import Slices
 from feedsvc.config import Config
 from feedsvc.core import background
 from feedsvc.core.engine import Engine

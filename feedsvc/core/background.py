@@ -23,22 +23,6 @@ def mark_retrieved(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-async def in_lanes(lane: Callable[[], Awaitable[None]], lanes: int) -> None:
-    """Run a lane several times at once, up to the first error, which ends the other lanes.
-
-    A cancelled caller takes its lanes along.
-    """
-    if lanes <= 1:
-        await lane()
-        return
-    tasks = [asyncio.ensure_future(lane()) for _ in range(lanes)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
 def supervised(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
     """Run work in the background. Work that dies is logged and started again; work may return."""
     return asyncio.create_task(_supervise(name, work), name=name)

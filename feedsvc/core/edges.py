@@ -15,7 +15,8 @@ from itertools import groupby
 from operator import itemgetter
 
 from feedsvc.core import keys
-from feedsvc.core.background import CommittedWork, in_lanes
+from feedsvc.core.background import CommittedWork
+from feedsvc.core.concurrency import run_concurrently
 from feedsvc.core.fanout import Fanout
 from feedsvc.core.flips import settle
 from feedsvc.core.following import Followings
@@ -334,7 +335,7 @@ class Edges:
                 )
                 followers.extend(zip(part, answers, strict=True))
 
-        await in_lanes(lane, min(READS_AT_ONCE, len(parts)))
+        await run_concurrently(lane, min(READS_AT_ONCE, len(parts)))
         return followers
 
 

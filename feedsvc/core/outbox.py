@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 
-from feedsvc.core.background import in_lanes, mark_retrieved
+from feedsvc.core.background import mark_retrieved
+from feedsvc.core.concurrency import run_concurrently
 from feedsvc.core.store import Arg, Store
 
 #: Most outboxes that one script call reads, and most ids of all of them: about a millisecond's work
@@ -153,7 +154,7 @@ class Outboxes:
             parts = _parts(unread, outboxes_a_call)
             calls = sum(math.ceil(len(cursors) / outboxes_a_call) for cursors in unread.values())
             reached: dict[int, dict[str, int]] = {}
-            await in_lanes(lane, min(CALLS_A_MERGE, calls))
+            await run_concurrently(lane, min(CALLS_A_MERGE, calls))
             keep_nearest()
             await _yield_if_wide(len(entities))
             complete_ids = merged_ids if len(merged_ids) == count else ()

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from feedsvc.admission import CURRENT, Admission
-from feedsvc.batches import ENTRIES
+from feedsvc.batch_requests import ENTRY_TYPES
 from feedsvc.contract_limits import REQUEST_BYTES
 from feedsvc.core.batching import CALLER
 from feedsvc.errors import InvalidRequest, Violation
@@ -47,7 +47,7 @@ class AdmissionInterceptor(WrappingInterceptor):
         if handler.request_streaming or handler.response_streaming:
             return super().wrap(method, handler)
         serve, admission = handler.unary_unary, self._admission
-        is_batch = method.rpartition("/")[2] in ENTRIES
+        is_batch = method.rpartition("/")[2] in ENTRY_TYPES
         weight = BATCH_WEIGHT if is_batch else 1
 
         async def admitted(_requests: Any, context: Any) -> Any:

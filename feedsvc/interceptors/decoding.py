@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from feedsvc import validation
-from feedsvc.batches import ENTRIES, Batch
+from feedsvc.batch_requests import ENTRY_TYPES, Batch
 from feedsvc.interceptors.wrapping import (
     Behaviour,
     Decoder,
@@ -34,7 +34,7 @@ class DecodingInterceptor(WrappingInterceptor):
     """
 
     def wrap(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
-        entry = ENTRIES.get(method.rpartition("/")[2])
+        entry = ENTRY_TYPES.get(method.rpartition("/")[2])
         if entry is not None:
             around = self.around(handler.unary_unary)
             return grpc.unary_unary_rpc_method_handler(

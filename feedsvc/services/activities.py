@@ -9,11 +9,12 @@ from activityfeed.v1 import activity_service_pb2 as pb
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceServicer
 
-from feedsvc import admission, batches, convert, paging, validation, wire
-from feedsvc.batches import Batch, Slices, in_turns
+from feedsvc import admission, batch_requests, convert, paging, validation, wire
+from feedsvc.batch_requests import Batch, Slices
 from feedsvc.contract_limits import BATCH_ENTRY_VIOLATIONS
 from feedsvc.core import ids
 from feedsvc.core.activities import Audience, NewActivity, Published, digest
+from feedsvc.core.concurrency import run_concurrently
 from feedsvc.core.engine import Engine
 from feedsvc.error_mapping import status_of
 from feedsvc.errors import ActivityNotFound, FeedError, InvalidRequest, NotTheActor
@@ -101,7 +102,7 @@ class ActivityService(ActivityServiceServicer):
                     status = status_of(error, BATCH_ENTRY_VIOLATIONS)
                     results[index] = _serialised_result(error=status)
 
-        await in_turns(publish_next, ENTRIES_AT_ONCE)
+        await run_concurrently(publish_next, ENTRIES_AT_ONCE)
         if open_deliveries:
             admission.rest()
             await asyncio.gather(
@@ -110,7 +111,7 @@ class ActivityService(ActivityServiceServicer):
                     for open_delivery in open_deliveries
                 )
             )
-        return batches.joined(results)
+        return batch_requests.join_results(results)
 
     async def _publish_entry(
         self,

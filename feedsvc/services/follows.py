@@ -8,7 +8,7 @@ from activityfeed.v1 import follow_service_pb2 as pb
 from activityfeed.v1.follow_service_pb2_grpc import FollowServiceServicer
 
 from feedsvc import convert, validation
-from feedsvc.batches import Batch, Slices
+from feedsvc.batch_requests import Batch, Slices
 from feedsvc.contract_limits import DEFAULT_PAGE_EDGES, MAX_PAGE_EDGES
 from feedsvc.core.activities import digest
 from feedsvc.core.edges import Edge, EdgeCursor, NewEdge

@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from feedsvc.batches import Batch
+from feedsvc.batch_requests import Batch
 from feedsvc.contract_limits import BATCH_BYTES
 from feedsvc.errors import InvalidRequest, Violation
 from feedsvc.validation.checks import FieldChecks

@@ -17,7 +17,7 @@ from activityfeed.v1.error_reason_pb2 import ErrorReason
 from google.protobuf.descriptor import MethodDescriptor
 
 from feedsvc import error_mapping, validation
-from feedsvc.batches import ENTRIES
+from feedsvc.batch_requests import ENTRY_TYPES
 from feedsvc.validation.rules import RULES
 from tests.contract.test_bad_input import BAD, NOTHING_REQUIRED, RPCS
 
@@ -59,7 +59,7 @@ def test_no_method_is_forgotten() -> None:
 def test_every_request_has_rules(name: str) -> None:
     method = METHODS[name]
     kind = method.input_type._concrete_class
-    assert kind in RULES or name in ENTRIES
+    assert kind in RULES or name in ENTRY_TYPES
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "SubscribeFeeds"])

@@ -18,7 +18,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from feedsvc import validation
-from feedsvc.batches import Batch
+from feedsvc.batch_requests import Batch
 from feedsvc.errors import InvalidRequest
 from feedsvc.validation.rules import RULES
 

@@ -115,8 +115,8 @@ BUGS = (
         (
             (
                 "core/outbox.py",
-                "in_lanes(lane, min(CALLS_A_MERGE, calls))",
-                "in_lanes(lane, calls)",
+                "run_concurrently(lane, min(CALLS_A_MERGE, calls))",
+                "run_concurrently(lane, calls)",
             ),
         ),
         (MERGE,),

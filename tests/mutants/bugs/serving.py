@@ -308,8 +308,8 @@ BUGS = (
         (
             (
                 "services/activities.py",
-                "await in_turns(publish_next, ENTRIES_AT_ONCE)",
-                "await in_turns(publish_next, len(batch.entries))",
+                "await run_concurrently(publish_next, ENTRIES_AT_ONCE)",
+                "await run_concurrently(publish_next, len(batch.entries))",
             ),
         ),
         (f"{NEIGHBOURS}::test_a_batch_is_published_a_few_entries_at_a_time",),
@@ -317,7 +317,7 @@ BUGS = (
     Bug(
         "batch-in-one-go",
         "entries of batches are checked without a pause for other calls",
-        (("batches.py", "            await asyncio.sleep(0)\n", "            pass\n"),),
+        (("batch_requests.py", "            await asyncio.sleep(0)\n", "            pass\n"),),
         (f"{NEIGHBOURS}::test_entries_are_checked_between_other_work",),
     ),
     Bug(
