@@ -6,12 +6,12 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What a terminal's encoding lacks must not end the command.
+            # A character that the terminal's encoding lacks must not end the command.
             stream.reconfigure(errors="replace")
-    # gRPC's own log repeats on stderr what its errors say; it is read when grpc is first imported.
+    # gRPC's own log repeats its errors on stderr. gRPC reads this variable at its first import.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from feedsvc.cli import cli  # noqa: PLC0415 - after the line above
 

@@ -1,9 +1,9 @@
-"""Admission: how many calls the server takes on, and whose turn it is.
+"""Admission: which calls the server takes on, and when each call begins.
 
-Each caller, which is a connection, has a share of work that may be under way at a time. Its
-further calls wait, in order, and are not even read: HTTP/2's flow control keeps them at the client.
-So calls wait for calls of the same caller only. A caller that lets too many wait is refused at
-once.
+A caller is a connection. Each caller has a share: the work that it may have under way at a time.
+Further calls of the caller wait, in order, and the server does not even read them: the flow control
+of HTTP/2 keeps them at the client. So a call waits for calls of its own caller only. The server
+refuses the calls of a caller that has too many of them waiting.
 """
 
 import asyncio
@@ -12,55 +12,55 @@ from contextvars import ContextVar
 
 from feedsvc.errors import Draining, ServerOverloaded
 
-#: Of all calls that the server has, the part that may be of one caller.
-SHARE = 2
+#: One caller may have at most this fraction of the server's calls: one half.
+CALLER_FRACTION = 2
 
 
 class Turn:
-    """A call's place among those of its caller."""
+    """A call's place in its caller's queue, and its part of the caller's share."""
 
-    __slots__ = ("_admission", "_begun", "_caller", "_held", "_left", "_weight", "begin")
+    __slots__ = ("_admission", "_begun", "_caller", "_ended", "_held_bytes", "_weight", "begin")
 
     def __init__(self, admission: "Admission", caller: "_Caller", weight: int) -> None:
         self._admission = admission
         self._caller = caller
         self._weight = weight
         self._begun = False
-        self._left = False
-        self._held = 0
+        self._ended = False
+        self._held_bytes = 0
         self.begin: asyncio.Future[None] | None = None
-        """Done when it is the call's turn; None: it is now."""
+        """Done when the call may begin; None if the call may begin at once."""
 
     def hold(self, size: int) -> None:
-        """Note the size of the request, in bytes, which the call holds in memory from here on."""
-        self._held = size
-        self._admission.held += size
+        """Count the request, of ``size`` bytes, as held in memory until the call ends."""
+        self._held_bytes = size
+        self._admission.held_bytes += size
 
-    def rest(self) -> None:
-        """Let the caller's next call begin: from here on this one only waits for others."""
+    def release(self) -> None:
+        """Let the caller's next call begin, because this call only waits for others from now on."""
         if self._begun:
             self._begun = False
             self._caller.end(self._weight)
 
     def leave(self, _context: object = None) -> None:
-        """End the call: its answer has left. Repeating it changes nothing."""
-        if self._left:
+        """End the call: its answer has left. A second call of this method changes nothing."""
+        if self._ended:
             return
-        self._left = True
-        self._admission.held -= self._held
+        self._ended = True
+        self._admission.held_bytes -= self._held_bytes
         if self._begun:
-            self.rest()
+            self.release()
         elif self.begin is not None and not self.begin.done():
             self.begin.cancel()
-        self._admission.left(self._caller)
+        self._admission.end_call(self._caller)
 
     def start(self) -> None:
-        """Begin: called by the caller's queue."""
+        """Note that the call has begun. Only the caller's queue calls this."""
         self._begun = True
 
     @property
     def weight(self) -> int:
-        """How much of its caller's share the call takes."""
+        """The part of its caller's share that the call takes."""
         return self._weight
 
 
@@ -73,13 +73,13 @@ class _Caller:
         self.name = name
         self.share = share
         self.calls = 0
-        """Calls that it has here, waiting ones included."""
+        """Number of the caller's calls that the server has, waiting ones included."""
         self.work = 0
-        """Work under way."""
+        """Sum of the weights of the calls under way."""
         self.waiting: deque[Turn] = deque()
 
     def begin(self, turn: Turn) -> None:
-        """Begin a call, or have it wait behind the others."""
+        """Begin a call, or queue it behind the calls that wait already."""
         if not self.waiting and self._fits(turn):
             self.work += turn.weight
             turn.start()
@@ -88,11 +88,11 @@ class _Caller:
         self.waiting.append(turn)
 
     def end(self, weight: int) -> None:
-        """End so much work, and begin what has waited for it."""
+        """End work of this ``weight``, and begin the waiting calls that now fit into the share."""
         self.work -= weight
         while self.waiting:
             turn = self.waiting[0]
-            if turn.begin is None or turn.begin.done():  # it has gone away
+            if turn.begin is None or turn.begin.done():  # the call was cancelled while it waited
                 self.waiting.popleft()
                 continue
             if not self._fits(turn):
@@ -110,85 +110,87 @@ class _Caller:
         self.waiting.clear()
 
     def _fits(self, turn: Turn) -> bool:
-        # Alone it may weigh more than the share: it would never begin otherwise.
+        # A call that weighs more than the share begins alone; otherwise it would never begin.
         return not self.work or self.work + turn.weight <= self.share
 
 
 def draining() -> Draining:
-    """The error of what a stopping server has not begun."""
-    return Draining("this server is stopping: another one, or its successor, will answer")
+    """Return the error for calls that a stopping server has not begun."""
+    return Draining("this server is stopping: call again to reach another server")
 
 
-CURRENT: ContextVar[Turn | None] = ContextVar("turn", default=None)
+CURRENT_TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
 """The turn of the call that the current task serves."""
 
 
-def rest() -> None:
-    """Say that the current call only waits for others from here on."""
-    turn = CURRENT.get()
+def release() -> None:
+    """Let the caller's next call begin, because the current call only waits from now on."""
+    turn = CURRENT_TURN.get()
     if turn is not None:
-        turn.rest()
+        turn.release()
 
 
 class Admission:
     """The calls that the server has, by caller."""
 
-    def __init__(self, *, calls: int, share: int, held: int) -> None:
-        """Admit so many ``calls``, and so much work of each caller at a time, its ``share``.
+    def __init__(self, *, max_calls: int, caller_share: int, max_held_bytes: int) -> None:
+        """Admit ``max_calls`` at a time, of which one caller may have one half.
 
-        A caller may have a part of the calls. Heavy calls are refused while requests take more
-        memory than ``held`` bytes.
+        ``caller_share`` is the work of one caller that may be under way at a time, as a sum of
+        weights. Calls heavier than 1 are refused while requests take ``max_held_bytes`` or more.
         """
-        self._most_calls = calls
-        self._share = share
-        self._most_held = held
+        self._max_calls = max_calls
+        self._caller_share = caller_share
+        self._max_held_bytes = max_held_bytes
         self._callers: dict[str, _Caller] = {}
         self.calls = 0
-        """Calls that are here, waiting ones included."""
-        self.held = 0
-        """Bytes of requests that have been read."""
+        """Number of calls that the server has, waiting ones included."""
+        self.held_bytes = 0
+        """Bytes of the requests that the server has read and not yet answered."""
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
 
     def drain(self) -> None:
-        """Refuse all calls that have not begun, and those to come: the server is stopping."""
+        """Refuse all calls that have not begun, and all later ones: the server is stopping."""
         self._draining = True
         for caller in self._callers.values():
             caller.refuse()
 
     async def idle(self) -> None:
-        """Wait until no call is here."""
+        """Wait until the server has no call."""
         await self._idle.wait()
 
-    def enter(self, caller: str, weight: int = 1) -> Turn:
-        """Admit a call. Raises ServerOverloaded, Draining."""
+    def enter(self, caller_name: str, weight: int = 1) -> Turn:
+        """Admit a call and return its turn. Raise ServerOverloaded or Draining if refused."""
         if self._draining:
             raise draining()
-        there = self._callers.get(caller)
-        if there is None:
-            there = self._callers[caller] = _Caller(caller, self._share)
-        if self.calls >= self._most_calls or there.calls * SHARE >= self._most_calls:
-            self._forget(there)
-            raise ServerOverloaded("the server has too many calls to do: try again in a while")
-        if weight > 1 and self.held >= self._most_held:
-            self._forget(there)
-            raise ServerOverloaded("the server has too much to read: try again in a while")
+        caller = self._callers.get(caller_name)
+        if caller is None:
+            caller = self._callers[caller_name] = _Caller(caller_name, self._caller_share)
+        if self.calls >= self._max_calls or caller.calls * CALLER_FRACTION >= self._max_calls:
+            self._forget_if_idle(caller)
+            raise ServerOverloaded("the server has too many calls under way: call again later")
+        if weight > 1 and self.held_bytes >= self._max_held_bytes:
+            self._forget_if_idle(caller)
+            raise ServerOverloaded(
+                "the requests that the server holds take too much memory: call again later"
+            )
         self.calls += 1
         self._idle.clear()
-        there.calls += 1
-        turn = Turn(self, there, weight)
-        there.begin(turn)
+        caller.calls += 1
+        turn = Turn(self, caller, weight)
+        caller.begin(turn)
         return turn
 
-    def left(self, caller: _Caller) -> None:
+    def end_call(self, caller: _Caller) -> None:
         """Note that a call has ended."""
         self.calls -= 1
         if not self.calls:
             self._idle.set()
         caller.calls -= 1
-        self._forget(caller)
+        self._forget_if_idle(caller)
 
-    def _forget(self, caller: _Caller) -> None:
+    def _forget_if_idle(self, caller: _Caller) -> None:
         if not caller.calls:
             self._callers.pop(caller.name, None)

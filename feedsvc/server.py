@@ -65,7 +65,9 @@ class Server:
         self.engine: Engine
         self._grpc: grpc.aio.Server
         self._admission = Admission(
-            calls=config.max_calls, share=config.caller_work, held=config.max_held_bytes
+            max_calls=config.max_calls,
+            caller_share=config.caller_work,
+            max_held_bytes=config.max_held_bytes,
         )
         self._heartbeat: Heartbeat
         self._embedded: EmbeddedStore | None = None

@@ -8,32 +8,36 @@ import uvloop
 
 from feedsvc import process
 from feedsvc.cli.settings import (
-    HELP,
-    OF_CONFIG,
-    OF_LIMITS,
-    config_of,
+    CONFIG_SETTINGS,
+    LIMITS_SETTINGS,
+    UNBOUNDED_HELP,
+    config_from_options,
     log_level_option,
     log_to_stderr,
-    options,
-    refusals,
+    settings_options,
+    start_errors_in_one_line,
 )
 
 log = logging.getLogger(__name__)
 
-EMBEDDED = f"{HELP['redis_url']}  [default: an embedded store in --data-dir]"
+#: Help text of ``feedsvc serve --redis-url``, which has a default that click cannot show.
+SERVE_REDIS_URL_HELP = f"{UNBOUNDED_HELP['redis_url']}  [default: an embedded store in --data-dir]"
 
 
 @click.command()
-@options(*OF_CONFIG, *OF_LIMITS, redis_url={"help": EMBEDDED})
+@settings_options(*CONFIG_SETTINGS, *LIMITS_SETTINGS, redis_url={"help": SERVE_REDIS_URL_HELP})
 @log_level_option
-def serve(*, log_level: str, **given: Any) -> None:
-    """Start the server. It drains on SIGTERM and Ctrl-C.
+def serve(*, log_level: str, **options: Any) -> None:
+    """Start the server. SIGTERM or Ctrl-C stops it after the calls under way.
 
-    Without --redis-url it starts a store of its own, which keeps everything in --data-dir.
+    Without --redis-url the server starts a store of its own, which keeps all data in --data-dir.
+
+    The settings from --shards to --log-lease must be the same for all servers and workers of a
+    store.
     """
     log_to_stderr(log_level)
-    with refusals():
-        config = config_of(given)
+    with start_errors_in_one_line():
+        config = config_from_options(options)
 
         def ready(port: int) -> None:
             log.info("serving on %s:%d", config.host, port)
@@ -42,27 +46,30 @@ def serve(*, log_level: str, **given: Any) -> None:
 
 
 @click.command(short_help="Start a process that only delivers.")
-@options(
+@settings_options(
     "redis_url",
     "workers",
-    *OF_LIMITS,
+    *LIMITS_SETTINGS,
     redis_url={"required": True},
-    workers={"help": "calls that it makes at a time; at least 1"},
+    workers={"help": "Calls to the store that this process makes at a time; at least 1."},
 )
 @log_level_option
-def worker(*, log_level: str, **given: Any) -> None:
-    """Deliver what servers on the same store have queued. It stops on SIGTERM and Ctrl-C.
+def worker(*, log_level: str, **options: Any) -> None:
+    """Deliver activities that servers of the same store have queued. SIGTERM or Ctrl-C stops it.
 
-    Servers have workers of their own (`feedsvc serve --workers`); this is for more of them, or for
-    servers without. Any number may run; what one leaves undone when it dies, another takes over.
-    The limits must be those of the servers.
+    A server has workers of its own (`feedsvc serve --workers`). Start this command to have more
+    workers, or to serve with `--workers 0`. Any number of worker processes may run; when one dies,
+    another takes over its deliveries.
+
+    The settings from --shards to --log-lease must be the same for all servers and workers of a
+    store.
     """
     log_to_stderr(log_level)
-    with refusals():
-        # Of streams, of which there are none here: it goes with any log_lease.
-        config = config_of(given, checkpoint_seconds=0.01)
+    with start_errors_in_one_line():
+        # A worker has no streams. This smallest value is valid with every log_lease.
+        config = config_from_options(options, checkpoint_seconds=0.01)
         if not config.workers:
-            raise click.UsageError("--workers must be at least 1: without any it does nothing")
+            raise click.UsageError("--workers must be at least 1: a worker process needs a worker")
 
         def ready() -> None:
             log.info("working, %d calls at a time", config.workers)

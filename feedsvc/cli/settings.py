@@ -1,4 +1,4 @@
-"""What commands that work on a store share: options made from the fields of Config and Limits."""
+"""Options of commands that work on a store, made from the fields of Config and Limits."""
 
 import dataclasses
 import logging
@@ -18,61 +18,76 @@ from feedsvc.server import PortBusy
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-#: What the settings without bounds are; the others say it themselves.
-HELP = {
-    "host": "address to listen on; there is no authentication, so mind who can reach it",
-    "redis_url": "the store: redis://, rediss:// or unix://, or "
-    "redis+sentinel://host,host/service for the primary that Sentinels name; better given by the "
-    "variable, which other users do not see",
-    "data_dir": "directory of the embedded store, made if absent",
+#: Help texts of the settings without bounds. The others have theirs in ``feedsvc.config``.
+UNBOUNDED_HELP = {
+    "host": "Address to listen on. The service has no authentication: choose an address that only "
+    "trusted programs can reach.",
+    "redis_url": "Address of the store: redis://, rediss:// or unix://, or "
+    "redis+sentinel://host,host/service for the primary that Sentinels name. Prefer the "
+    "environment variable for an address with a password: other users of the machine can read "
+    "command lines.",
+    "data_dir": "Directory of the embedded store. Created if it does not exist.",
+}
+
+CONFIG_SETTINGS = tuple(
+    setting.name for setting in dataclasses.fields(Config) if setting.name != "limits"
+)
+LIMITS_SETTINGS = tuple(setting.name for setting in dataclasses.fields(Limits))
+_FIELDS = {
+    setting.name: setting for kind in (Config, Limits) for setting in dataclasses.fields(kind)
 }
 
 
-def _store_url(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+def settings_options(*names: str, **overrides: dict[str, Any]) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds an option for each named setting to a command.
+
+    ``overrides`` are arguments of ``click.option`` for single settings, by the setting's name.
+    """
+
+    def decorate(command: _Command) -> _Command:
+        for name in reversed(names):
+            command = _option(_FIELDS[name], overrides.get(name, {}))(command)
+        return command
+
+    return decorate
+
+
+def _option(setting: "dataclasses.Field[Any]", overrides: dict[str, Any]) -> Any:
+    metadata = setting.metadata
+    if "low" in metadata:
+        range_type: Any = click.FloatRange if setting.type is float else click.IntRange
+        value_type = range_type(metadata["low"], metadata["high"])
+    else:
+        value_type = click.Path(path_type=Path) if setting.name == "data_dir" else click.STRING
+    arguments = {
+        "type": value_type,
+        "help": metadata.get("help") or UNBOUNDED_HELP[setting.name],
+        "show_default": True,
+        "envvar": f"FEEDSVC_{setting.name.upper()}",
+        "show_envvar": True,
+        "callback": _check_store_url if setting.name == "redis_url" else None,
+    }
+    if setting.default is not None:
+        arguments["default"] = setting.default
+    return click.option("--" + setting.name.replace("_", "-"), **(arguments | overrides))
+
+
+def _check_store_url(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> str | None:
     if option.required and not value:
         raise click.MissingParameter(ctx=context, param=option)
     if value:
         try:
             address.check(value)
         except ValueError:
-            # Not the error's own text, which may quote the password.
+            # Not the text of the error, which may quote the password.
             raise click.BadParameter(
                 "not an address such as redis://host:6379/0, rediss://…, unix:///path or "
                 "redis+sentinel://host1:26379,host2:26379/service "
-                "(special characters of a password are written %XX)"
+                "(write special characters of a password as %XX)"
             ) from None
     return value or None
-
-
-def options(*names: str, **special: dict[str, Any]) -> Callable[[_Command], _Command]:
-    """Options for these settings; ``special`` is what click is told otherwise of one, by name."""
-
-    def decorate(command: _Command) -> _Command:
-        for name in reversed(names):
-            command = _option(_SETTINGS[name], special.get(name, {}))(command)
-        return command
-
-    return decorate
-
-
-def _option(setting: "dataclasses.Field[Any]", special: dict[str, Any]) -> Any:
-    rules = setting.metadata
-    if "low" in rules:
-        bounded: Any = click.FloatRange if setting.type is float else click.IntRange
-        kind = bounded(rules["low"], rules["high"])
-    else:
-        kind = click.Path(path_type=Path) if setting.name == "data_dir" else click.STRING
-    how = {
-        "type": kind,
-        "help": rules.get("help") or HELP[setting.name],
-        "show_default": True,
-        "envvar": f"FEEDSVC_{setting.name.upper()}",
-        "show_envvar": True,
-        "callback": _store_url if setting.name == "redis_url" else None,
-    }
-    if setting.default is not None:
-        how["default"] = setting.default
-    return click.option("--" + setting.name.replace("_", "-"), **(how | special))
 
 
 log_level_option = click.option(
@@ -82,11 +97,12 @@ log_level_option = click.option(
     show_default=True,
     envvar="FEEDSVC_LOG_LEVEL",
     show_envvar=True,
-    help="what is logged, to stderr",
+    help="Least severe messages that the log on stderr has.",
 )
 
 
 def log_to_stderr(level: str) -> None:
+    """Send log messages of ``level`` and above to stderr."""
     logging.basicConfig(
         stream=sys.stderr,
         level=level.upper(),
@@ -94,25 +110,21 @@ def log_to_stderr(level: str) -> None:
     )
 
 
-def config_of(given: dict[str, Any], **more: Any) -> Config:
-    """The configuration that the options come to. Raises ConfigError."""
-    limits = Limits(**_of(Limits, given))
-    return Config(**_of(Config, given), limits=limits, **more)
+def config_from_options(options: dict[str, Any], **settings: Any) -> Config:
+    """Return the configuration that options and further settings make. Raise ConfigError."""
+    limits = Limits(**_settings_of(Limits, options))
+    return Config(**_settings_of(Config, options), limits=limits, **settings)
 
 
-def _of(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
-    return {f.name: given[f.name] for f in dataclasses.fields(kind) if f.name in given}
+def _settings_of(kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
+    names = (setting.name for setting in dataclasses.fields(kind))
+    return {name: options[name] for name in names if name in options}
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """What keeps a server or a worker from its work becomes one line."""
+def start_errors_in_one_line() -> Iterator[None]:
+    """Turn an error that keeps a server or a worker from starting into one line and status 1."""
     try:
         yield
     except (ConfigError, EmbeddedStoreError, PortBusy, StoreUnfit) as error:
         raise click.ClickException(str(error)) from None
-
-
-OF_CONFIG = tuple(one.name for one in dataclasses.fields(Config) if one.name != "limits")
-OF_LIMITS = tuple(one.name for one in dataclasses.fields(Limits))
-_SETTINGS = {one.name: one for kind in (Config, Limits) for one in dataclasses.fields(kind)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from feedsvc.admission import CURRENT, Admission
+from feedsvc.admission import CURRENT_TURN, Admission
 from feedsvc.batch_requests import ENTRY_TYPES
 from feedsvc.contract_limits import REQUEST_BYTES
 from feedsvc.core.batching import CALLER
@@ -59,7 +59,7 @@ class AdmissionInterceptor(WrappingInterceptor):
                 if turn.begin is not None:
                     await turn.begin
                 CALLER.set(caller)
-                CURRENT.set(turn)
+                CURRENT_TURN.set(turn)
                 request = await context.read()
                 if request is grpc.aio.EOF:
                     raise InvalidRequest([Violation("", "is required")])
@@ -70,7 +70,7 @@ class AdmissionInterceptor(WrappingInterceptor):
                 turn.hold(size)
                 return await serve(request, context)
             finally:
-                turn.rest()
+                turn.release()
 
         return grpc.stream_unary_rpc_method_handler(
             admitted, handler.request_deserializer, handler.response_serializer

@@ -67,7 +67,7 @@ class ActivityService(ActivityServiceServicer):
         new = convert.new_activity(request, self._engine.store.clock.now_ms())
         published = await self._engine.activities.publish(new, request.request_id)
         if request.wait_for_delivery:
-            admission.rest()
+            admission.release()
             published = await self._engine.activities.delivered(new, published, deadline)
         return await self._publish_response(new, published)
 
@@ -104,7 +104,7 @@ class ActivityService(ActivityServiceServicer):
 
         await run_concurrently(publish_next, ENTRIES_AT_ONCE)
         if open_deliveries:
-            admission.rest()
+            admission.release()
             await asyncio.gather(
                 *(
                     self._wait_for_delivery(open_delivery, deadline, results)

@@ -258,7 +258,9 @@ async def test_refused_calls_say_when_to_come_again(serve: Serve) -> None:
         return await pages(*arguments)
 
     engine.feeds.page = held  # type: ignore[method-assign]
-    calls = [asyncio.ensure_future(service.page("bob")) for _ in range(8 // admission.SHARE)]
+    calls = [
+        asyncio.ensure_future(service.page("bob")) for _ in range(8 // admission.CALLER_FRACTION)
+    ]
 
     async def full() -> bool:
         return service.server._admission.calls == len(calls)

@@ -1,8 +1,8 @@
-"""Admission: whose call begins when, and which are refused."""
+"""Admission: when a call begins, and which calls are refused."""
 
 import pytest
 
-from feedsvc.admission import SHARE, Admission, Turn
+from feedsvc.admission import CALLER_FRACTION, Admission, Turn
 from feedsvc.errors import Draining, ServerOverloaded
 
 
@@ -12,14 +12,14 @@ def begun(turn: Turn) -> bool:
 
 @pytest.fixture
 async def admission() -> Admission:
-    return Admission(calls=40, share=4, held=1_000)
+    return Admission(max_calls=40, caller_share=4, max_held_bytes=1_000)
 
 
 async def test_calls_within_the_share_begin_at_once(admission: Admission) -> None:
     assert all(begun(admission.enter("a")) for _ in range(4))
 
 
-async def test_calls_beyond_it_begin_in_their_order_as_others_end(admission: Admission) -> None:
+async def test_calls_beyond_the_share_begin_in_order_as_others_end(admission: Admission) -> None:
     turns = [admission.enter("a") for _ in range(10)]
     assert [begun(turn) for turn in turns] == [True] * 4 + [False] * 6
     turns[2].leave()
@@ -51,7 +51,7 @@ async def test_a_call_heavier_than_the_share_begins_alone(admission: Admission) 
 
 async def test_a_call_that_only_waits_lets_others_begin(admission: Admission) -> None:
     turns = [admission.enter("a") for _ in range(5)]
-    turns[0].rest()
+    turns[0].release()
     assert begun(turns[4])
     turns[0].leave()
     assert admission.calls == 4
@@ -59,7 +59,7 @@ async def test_a_call_that_only_waits_lets_others_begin(admission: Admission) ->
     assert not begun(sixth)
 
 
-async def test_a_call_that_goes_away_leaves_the_queue(admission: Admission) -> None:
+async def test_a_cancelled_call_leaves_the_queue(admission: Admission) -> None:
     turns = [admission.enter("a") for _ in range(7)]
     turns[4].leave()
     turns[5].leave()
@@ -69,14 +69,14 @@ async def test_a_call_that_goes_away_leaves_the_queue(admission: Admission) -> N
 
 
 async def test_too_many_calls_are_refused(admission: Admission) -> None:
-    """A caller is refused before it has taken the places of all others."""
-    there = [admission.enter("greedy") for _ in range(40 // SHARE)]
+    """A caller is refused before it has used up the calls of all others."""
+    greedy = [admission.enter("greedy") for _ in range(40 // CALLER_FRACTION)]
     with pytest.raises(ServerOverloaded):
         admission.enter("greedy")
-    others = [admission.enter(f"other {n}") for n in range(40 - len(there))]
+    others = [admission.enter(f"other {n}") for n in range(40 - len(greedy))]
     with pytest.raises(ServerOverloaded):
         admission.enter("last")
-    for turn in (*there, *others):
+    for turn in (*greedy, *others):
         turn.leave()
     assert begun(admission.enter("last"))
 
@@ -95,16 +95,16 @@ async def test_heavy_calls_are_refused_while_requests_take_too_much_memory(
     assert begun(admission.enter("c", 2))
 
 
-async def test_nothing_is_remembered_of_callers_that_left(admission: Admission) -> None:
+async def test_callers_without_calls_are_forgotten(admission: Admission) -> None:
     turns = [admission.enter(f"caller {n % 5}", 1 + n % 3) for n in range(20)]
     for turn in turns:
         turn.hold(10)
         turn.leave()
         turn.leave()
-    assert (admission.calls, admission.held, admission._callers) == (0, 0, {})
+    assert (admission.calls, admission.held_bytes, admission._callers) == (0, 0, {})
 
 
-async def test_a_stopping_server_refuses_what_waits_and_what_comes(admission: Admission) -> None:
+async def test_a_stopping_server_refuses_waiting_and_later_calls(admission: Admission) -> None:
     turns = [admission.enter("a") for _ in range(6)]
     admission.drain()
     for turn in turns[4:]:

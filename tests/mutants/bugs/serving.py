@@ -335,7 +335,7 @@ BUGS = (
     Bug(
         "waiting-takes-places",
         "a call that waits for a delivery keeps its part of its caller's share",
-        (("admission.py", "    if turn is not None:\n        turn.rest()", "    pass"),),
+        (("admission.py", "    if turn is not None:\n        turn.release()", "    pass"),),
         (f"{NEIGHBOURS}::test_who_waits_for_deliveries_does_not_take_places",),
     ),
     Bug(
