@@ -1,29 +1,30 @@
-"""The command line: one file a command, or a small group of them."""
+"""The command line: one file for each command, or for a few that belong together."""
 
 from importlib import import_module
 
 import click
 
-#: Where each command is, in the order in which a newcomer meets them. A command is imported when it
-#: is asked for: the server's parts take half a second, for which no client has to wait.
+#: Module and function of each command, in the order in which a newcomer meets the commands. A
+#: command is imported when it is used: importing the server takes half a second, for which no
+#: client command should wait.
 _COMMANDS = {
     "demo": "demo.demo",
     "serve": "serve.serve",
     "worker": "serve.worker",
-    "publish": "write.publish",
-    "follow": "write.follow",
-    "unfollow": "write.unfollow",
-    "feed": "read.feed",
-    "tail": "read.tail",
-    "import": "load.load",
-    "fanout": "fanout.fanout",
-    "dead-letters": "fanout.dead_letters",
+    "publish": "publish.publish",
+    "follow": "follow.follow",
+    "unfollow": "follow.unfollow",
+    "feed": "feed_pages.feed",
+    "tail": "tail.tail",
+    "import": "import_command.import_command",
+    "fanout": "fanout_status.fanout",
+    "dead-letters": "dead_letters.dead_letters",
     "bench": "bench.bench",
 }
 
 
 class _Group(click.Group):
-    """The commands, imported one by one."""
+    """The group of all commands, which imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -44,8 +45,8 @@ class _Group(click.Group):
 )
 @click.version_option(package_name="feedsvc")
 def cli() -> None:
-    """An activity-feed service: gRPC in front, Redis behind.
+    """Run and use an activity-feed service: gRPC in front, Redis behind.
 
-    Begin with `feedsvc demo`. `feedsvc serve` starts a server; the commands below it are clients,
-    but for `worker`, which helps servers to deliver.
+    Begin with `feedsvc demo`. `feedsvc serve` starts a server, and `feedsvc worker` a process that
+    helps servers to deliver. The other commands call a running server.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from feedsvc.cli.connection import INTERRUPTED, json_option, server_option, talk
+from feedsvc.cli.connection import INTERRUPTED, call_server, json_option, server_option
 from feedsvc.cli.load_test.plan import BadPlan, Kind, Plan, mix_of
 
 #: Calls in flight of a closed loop, and at most of an open one.
@@ -226,7 +226,7 @@ def bench(  # noqa: PLR0913 - a load has that many sides
         ) from None
     try:
         with run.Progress(quiet=as_json) as progress:
-            results = talk(
+            results = call_server(
                 plan.server,
                 lambda client: run.run(client, plan, progress, keep=keep),
                 timeout=PREPARING_SECONDS,

@@ -1,4 +1,4 @@
-"""What all client commands share: where the server is, and what becomes of its errors."""
+"""Connections of client commands: their options, their calls and the errors of calls in words."""
 
 import asyncio
 import sys
@@ -9,19 +9,22 @@ import click
 import grpc
 import grpc.aio
 from activityfeed import FeedClient, reason, violations
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
 
-from feedsvc.cli.show import plain
+from feedsvc.cli.rendering import plain
 
 _T = TypeVar("_T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-#: What a shell reports for a program that Ctrl-C ended.
+#: Exit status after Ctrl-C, as shells report it.
 INTERRUPTED = 130
 
 
 def server_option(command: _Command) -> _Command:
+    """Add the option ``--server`` to a command."""
     return click.option(
         "--server",
         envvar="FEEDSVC_SERVER",
@@ -29,26 +32,37 @@ def server_option(command: _Command) -> _Command:
         show_default=True,
         show_envvar=True,
         metavar="HOST:PORT",
-        help="The server to call.",
+        help="Address of the server to call.",
     )(command)
 
 
 def json_option(help_text: str) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds the option ``--json`` to a command."""
     return click.option("--json", "as_json", is_flag=True, help=help_text)
 
 
-def talk(server: str, work: Callable[[FeedClient], Awaitable[_T]], **how: Any) -> _T:
-    """Runs ``work`` with a client; ``how`` is for its ``connect``.
+def echo_json(message: Message, *, with_defaults: bool = False) -> None:
+    """Print a message as one line of JSON; ``with_defaults`` prints zeros and empty fields too."""
+    click.echo(
+        MessageToJson(message, indent=None, always_print_fields_with_no_presence=with_defaults)
+    )
 
-    A failed call becomes one line, and Ctrl-C is quiet.
+
+def call_server(
+    server: str, work: Callable[[FeedClient], Awaitable[_T]], **connect_options: Any
+) -> _T:
+    """Run ``work`` with a client of the server and return its result.
+
+    ``connect_options`` are arguments of ``FeedClient.connect``. A failed call ends the command with
+    one line and status 1, Ctrl-C without a word and with status 130.
     """
 
-    async def connected() -> _T:
-        async with FeedClient.connect(server, **how) as client:
+    async def work_with_client() -> _T:
+        async with FeedClient.connect(server, **connect_options) as client:
             return await work(client)
 
     try:
-        return asyncio.run(connected())
+        return asyncio.run(work_with_client())
     except grpc.aio.AioRpcError as error:
         raise click.ClickException(explain(error, server)) from None
     except KeyboardInterrupt:
@@ -56,7 +70,7 @@ def talk(server: str, work: Callable[[FeedClient], Awaitable[_T]], **how: Any) -
 
 
 def explain(error: grpc.aio.AioRpcError, server: str) -> str:
-    """One helpful line about a failed call."""
+    """Return one line that says why a call failed and what to do."""
     if not reason(error):
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             return (
@@ -64,20 +78,23 @@ def explain(error: grpc.aio.AioRpcError, server: str) -> str:
                 "or name another with --server"
             )
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"the server at {server} did not answer in time"
-    return told(error)
+            return f"the server at {server} did not answer in time: try again"
+    return error_text(error)
 
 
-def told(error: grpc.aio.AioRpcError | Status) -> str:
-    """What the service says of a refused call, or of a refused entry of a batch, in one line."""
+def error_text(error: grpc.aio.AioRpcError | Status) -> str:
+    """Return one line with the service's message about a refused call or entry of a batch."""
     message = error.message if isinstance(error, Status) else error.details()
-    if bad := violations(error):
-        message = "; ".join(f"{v.field or 'the request'}: {v.description}" for v in bad)
+    if field_violations := violations(error):
+        message = "; ".join(
+            f"{violation.field or 'the request'}: {violation.description}"
+            for violation in field_violations
+        )
     return f"{plain(message or 'no message')} ({label(error)})"
 
 
 def label(error: grpc.aio.AioRpcError | Status) -> str:
-    """The error's reason, or the name of its code if it has none."""
+    """Return the error's reason, or the name of its status code if it has no reason."""
     if name := reason(error):
         return name
     code: str = Code.Name(error.code) if isinstance(error, Status) else error.code().name

@@ -29,48 +29,53 @@ from rich.console import Console
 from rich.text import Text
 
 from feedsvc.cli.connection import INTERRUPTED, explain
-from feedsvc.cli.read import event_line
-from feedsvc.cli.rows import Pending, canonical
-from feedsvc.cli.show import activity_line, console, entity, item_line
+from feedsvc.cli.importing.formats import ActivityRow, canonical
+from feedsvc.cli.rendering import activity_line, console, entity, item_line
+from feedsvc.cli.tail import event_line
 from feedsvc.config import Config
 from feedsvc.embedded import EmbeddedStoreError
 from feedsvc.server import Server
 
-#: Whose feed is shown.
+#: The user whose feed the demo shows.
 USER = "ada"
-#: The last activities of the sample are published while one looks; those before lie in the past.
+#: Number of activities, the last ones of the sample, that are published while the user looks on.
 LIVE = 14
-#: Seconds since the sample's first activity, and how much younger each is than the one before.
-OLDEST, YOUNGER = 3.0 * 86_400, 0.75
-#: What else happens meanwhile: this activity is taken back after that one ...
+#: Age in seconds of the sample's first activity.
+OLDEST_AGE = 3.0 * 86_400
+#: Age of each further activity, as a part of the age of the activity before it.
+AGE_RATIO = 0.75
+#: External ids of the activity that is deleted, and of the activity after which that happens.
 DELETED, DELETED_AFTER = "demo-31", "demo-33"
-#: ... and this is followed after that one.
+#: Entity that the user follows, and the external id of the activity after which that happens.
 FOLLOWED, FOLLOWED_AFTER = "repo:moth", "demo-36"
 #: Items of the page that is shown at the end.
-PAGE = 12
+PAGE_SIZE = 12
 
-#: Seconds between two live activities, and between two parts.
-BEAT, PART = 0.7, 1.2
-#: Seconds until an activity must have come through the stream.
-ARRIVES = 10.0
+#: Seconds between two live activities.
+LIVE_PAUSE = 0.7
+#: Seconds between two parts of the demo.
+PART_PAUSE = 1.2
+#: Seconds within which an activity must come through the stream.
+ARRIVAL_SECONDS = 10.0
 
-NEXT = (
+#: Commands to try next, and what they are for.
+NEXT_COMMANDS = (
     ("feedsvc serve", "a server that stays, with its data in ./data"),
     ("feedsvc follow me repo:kettle", ""),
     ("feedsvc tail me", "in another terminal"),
     ("feedsvc publish you push repo:kettle --to repo:kettle", ""),
     ("feedsvc import --help", "bring your own follows and activities"),
 )
-#: Where the words after a command begin.
-NEXT_WIDTH = 36
+#: Column in which the explanations of commands begin.
+EXPLANATION_COLUMN = 36
 
 
-@click.command(short_help="Show what it does, in 20 seconds.")
-@click.option("--fast", is_flag=True, help="Without pauses, for tests.")
+@click.command(short_help="Show the service at work, in 20 seconds.")
+@click.option("--fast", is_flag=True, help="Show all without pauses, for tests.")
 def demo(*, fast: bool) -> None:
-    """Show what this is: a server, its store and some traffic, on this machine.
+    """Show the service at work: a server, its store and some traffic, on this machine.
 
-    It needs no network and leaves nothing behind.
+    The demo needs no network and leaves nothing behind.
     """
     try:
         asyncio.run(_Demo(fast=fast).run())
@@ -79,7 +84,9 @@ def demo(*, fast: bool) -> None:
     except grpc.aio.AioRpcError as error:
         raise click.ClickException(explain(error, "the demo's own address")) from None
     except TimeoutError:
-        raise click.ClickException(f"nothing came through the stream for {ARRIVES:g} s") from None
+        raise click.ClickException(
+            f"nothing came through the stream for {ARRIVAL_SECONDS:g} s: is this machine very busy?"
+        ) from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
@@ -89,99 +96,101 @@ class _Demo:
         self._fast = fast
         self._out: Console = console()
         self._shown: dict[str, Activity] = {}
-        """What the stream has brought, by id."""
+        """Activities that the stream has brought, by id."""
 
     async def run(self) -> None:
         self._out.print("An activity feed: what those you follow did, newest first, and live.\n")
         follows, activities = _sample()
-        begun = time.monotonic()
+        start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="feedsvc-demo-") as folder:
             config = Config(port=0, data_dir=Path(folder), drain_seconds=1)
             async with (
                 Server(config) as server,
                 FeedClient.connect(f"{config.host}:{server.port}") as client,
             ):
-                self._did(
+                self._print_step(
                     "server",
                     f"on {config.host}:{server.port}, with a store of its own, "
-                    f"up in {time.monotonic() - begun:.1f} s",
+                    f"up in {time.monotonic() - start:.1f} s",
                 )
-                await self._history(client, follows, activities[:-LIVE])
-                await self._live(client, follows, activities[-LIVE:])
-                await self._page(client)
-        await self._pause(PART)
-        self._goodbye()
+                await self._make_history(client, follows, activities[:-LIVE])
+                await self._show_live_feed(client, follows, activities[-LIVE:])
+                await self._show_page(client)
+        await self._pause(PART_PAUSE)
+        self._print_next_commands()
 
-    async def _history(
+    async def _make_history(
         self, client: FeedClient, follows: list[FollowRequest], activities: list[Activity]
     ) -> None:
-        people = {one.follower for one in follows}
-        others = {one.followee for one in follows} - people
+        people = {follow.follower for follow in follows}
+        repos = {follow.followee for follow in follows} - people
         await client.follows.BatchFollow(BatchFollowRequest(requests=follows))
-        self._did(
-            "follows", f"{len(follows)} edges between {len(people)} people and {len(others)} repos"
+        self._print_step(
+            "follows", f"{len(follows)} edges between {len(people)} people and {len(repos)} repos"
         )
-        age, now = OLDEST, time.time()
+        age, now = OLDEST_AGE, time.time()
         for activity in activities:
             activity.publish_time.FromMicroseconds(int((now - age) * 1e6))
-            age *= YOUNGER
-        requests = [PublishActivityRequest(activity=one) for one in activities]
+            age *= AGE_RATIO
+        requests = [PublishActivityRequest(activity=activity) for activity in activities]
         batch = BatchPublishActivitiesRequest(requests=requests)
         await client.activities.BatchPublishActivities(batch)
-        self._did("history", f"{len(activities)} activities of the last three days")
-        await self._pause(PART)
+        self._print_step("history", f"{len(activities)} activities of the last three days")
+        await self._pause(PART_PAUSE)
 
-    async def _live(
+    async def _show_live_feed(
         self, client: FeedClient, follows: list[FollowRequest], activities: list[Activity]
     ) -> None:
-        followed = {one.followee for one in follows if one.follower == USER}
-        self._head(f"{USER}'s feed, live", "SubscribeFeed")
-        took = []
+        followees = {follow.followee for follow in follows if follow.follower == USER}
+        self._print_heading(f"{USER}'s feed, live", "SubscribeFeed")
+        latencies = []
         async with aclosing(client.subscribe(USER)) as messages:
-            await anext(messages)  # it has started
+            await anext(messages)  # the stream has started
             for activity in activities:
-                await self._pause(BEAT)
-                begun = time.monotonic()
+                await self._pause(LIVE_PAUSE)
+                start = time.monotonic()
                 request = PublishActivityRequest(activity=activity)
                 published = (await client.activities.PublishActivity(request)).activity
-                if followed.isdisjoint({activity.actor, *activity.to}):
+                if followees.isdisjoint({activity.actor, *activity.to}):
                     line = activity_line(published)
                     self._out.print(Text(f"{line.plain}   (not for {USER})", style="dim"))
                 else:
-                    await self._until(messages, "added", published.id)
-                    took.append(time.monotonic() - begun)
+                    await self._show_events_until(messages, "added", published.id)
+                    latencies.append(time.monotonic() - start)
                 if activity.external_id == DELETED_AFTER:
-                    await self._take_back(client, messages)
+                    await self._delete_one(client, messages)
                 if activity.external_id == FOLLOWED_AFTER:
-                    await self._pause(BEAT)
-                    followed.add(FOLLOWED)
+                    await self._pause(LIVE_PAUSE)
+                    followees.add(FOLLOWED)
                     await client.follows.Follow(FollowRequest(follower=USER, followee=FOLLOWED))
-                    await self._until(messages, "source_changed")
+                    await self._show_events_until(messages, "source_changed")
         self._out.print(
-            f"\n{len(took)} activities; from publish to screen {median(took) * 1000:.1f} ms "
-            "(median)",
+            f"\n{len(latencies)} activities; from publish to screen "
+            f"{median(latencies) * 1000:.1f} ms (median)",
             style="dim",
         )
-        await self._pause(PART)
+        await self._pause(PART_PAUSE)
 
-    async def _take_back(
+    async def _delete_one(
         self, client: FeedClient, messages: AsyncIterator[SubscribeFeedResponse]
     ) -> None:
-        await self._pause(BEAT)
-        (regretted,) = (one for one in self._shown.values() if one.external_id == DELETED)
-        await client.activities.DeleteActivity(
-            DeleteActivityRequest(id=regretted.id, actor=regretted.actor)
+        await self._pause(LIVE_PAUSE)
+        (deleted,) = (
+            activity for activity in self._shown.values() if activity.external_id == DELETED
         )
-        await self._until(messages, "removed", regretted.id)
+        await client.activities.DeleteActivity(
+            DeleteActivityRequest(id=deleted.id, actor=deleted.actor)
+        )
+        await self._show_events_until(messages, "removed", deleted.id)
 
-    async def _until(
+    async def _show_events_until(
         self, messages: AsyncIterator[SubscribeFeedResponse], kind: str, activity_id: str = ""
     ) -> None:
-        """Shows what the stream brings, until it has brought this."""
-        async with asyncio.timeout(ARRIVES):
+        """Show events up to the one of this kind and activity. Raise TimeoutError if none comes."""
+        async with asyncio.timeout(ARRIVAL_SECONDS):
             async for message in messages:
                 for event in message.events.events:
-                    self._show(event)
+                    self._show_event(event)
                     if event.WhichOneof("event") != kind:
                         continue
                     if activity_id in {
@@ -190,48 +199,45 @@ class _Demo:
                     }:
                         return
 
-    def _show(self, event: FeedEvent) -> None:
+    def _show_event(self, event: FeedEvent) -> None:
         if event.HasField("added"):
             self._shown[event.added.item_id] = event.added.activity.activity
         if event.HasField("removed"):
-            regretted = self._shown.pop(event.removed.item_id)
-            line = Text(" " * 14).append_text(entity(regretted.actor))
-            self._out.print(line.append(f" took back “{regretted.content}”"))
+            deleted = self._shown.pop(event.removed.item_id)
+            line = Text(" " * 14).append_text(entity(deleted.actor))
+            self._out.print(line.append(f" took back “{deleted.content}”"))
         else:
             self._out.print(event_line(USER, event))
 
-    async def _page(self, client: FeedClient) -> None:
-        self._head(f"{USER}'s feed, the page below", "GetFeed")
+    async def _show_page(self, client: FeedClient) -> None:
+        self._print_heading(f"{USER}'s feed, the page below", "GetFeed")
         request = GetFeedRequest(user=USER, page_size=len(self._shown))
         newest = (await client.feeds.GetFeed(request)).page
-        request = GetFeedRequest(user=USER, page_size=PAGE, page_token=newest.next_page_token)
+        request = GetFeedRequest(user=USER, page_size=PAGE_SIZE, page_token=newest.next_page_token)
         page = (await client.feeds.GetFeed(request)).page
         for item in page.items:
             self._out.print(item_line(item))
 
-    def _goodbye(self) -> None:
-        self._head("Your turn", "")
+    def _print_next_commands(self) -> None:
+        self._print_heading("Your turn", "")
         activate = Path(sys.argv[0]).with_name("activate")
-        first: tuple[tuple[str, str], ...] = ()
+        first_commands: tuple[tuple[str, str], ...] = ()
         if not shutil.which("feedsvc") and activate.exists():
-            first = ((f". {os.path.relpath(activate)}", "so that feedsvc is found"),)
-        for command, why in (*first, *NEXT):
-            self._out.print(
-                Text(f"  {command:<{NEXT_WIDTH}}" if why else f"  {command}").append(
-                    why, style="dim"
-                )
-            )
+            first_commands = ((f". {os.path.relpath(activate)}", "so that feedsvc is found"),)
+        for command, explanation in (*first_commands, *NEXT_COMMANDS):
+            line = f"  {command:<{EXPLANATION_COLUMN}}" if explanation else f"  {command}"
+            self._out.print(Text(line).append(explanation, style="dim"))
         self._out.print(
             "\nThe README has the rest. What you saw is gone: it lived in a temporary directory.",
             style="dim",
         )
 
-    def _did(self, what: str, result: str) -> None:
-        self._out.print(Text(f"{what:>12}  ", style="green").append(result, style="default"))
+    def _print_step(self, name: str, result: str) -> None:
+        self._out.print(Text(f"{name:>12}  ", style="green").append(result, style="default"))
 
-    def _head(self, title: str, call: str) -> None:
+    def _print_heading(self, title: str, rpc: str) -> None:
         line = Text("\n").append(title, style="bold")
-        self._out.print(line.append(f"  {call}", style="dim") if call else line)
+        self._out.print(line.append(f"  {rpc}", style="dim") if rpc else line)
 
     async def _pause(self, seconds: float) -> None:
         if not self._fast:
@@ -243,7 +249,7 @@ def _sample() -> tuple[list[FollowRequest], list[Activity]]:
     activities: list[Activity] = []
     for line in files("feedsvc.cli").joinpath("demo.jsonl").read_bytes().splitlines():
         match canonical(line):
-            case Pending(build=build):
+            case ActivityRow(build=build):
                 activities.append(build())
             case FollowRequest() as follow:
                 follows.append(follow)

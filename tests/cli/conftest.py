@@ -1,4 +1,4 @@
-"""The command line as a shell runs it: `feedsvc(...)` beside the test's own server."""
+"""The command line as a shell runs it, `feedsvc(...)`, with the test's own server."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.serving import SECONDS, Service
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command came to."""
+    """The exit status and output of a command."""
 
     code: int
     out: str
@@ -24,17 +24,18 @@ class Ran:
 
     @property
     def json(self) -> list[Any]:
-        """What it printed, line by line."""
+        """The values that the command printed, one a line."""
         return [json.loads(line) for line in self.out.splitlines()]
 
 
 class Feedsvc:
-    """Runs commands against one server."""
+    """A runner of commands that call one server."""
 
     def __init__(self, server: str) -> None:
         self.server = server
 
     async def start(self, *arguments: object) -> asyncio.subprocess.Process:
+        """Start a command."""
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -47,12 +48,13 @@ class Feedsvc:
         )
 
     async def __call__(self, *arguments: object, stdin: bytes = b"") -> Ran:
-        """Runs a command to its end."""
+        """Run a command to its end."""
         process = await self.start(*arguments)
         return await ended(process, stdin)
 
 
 async def ended(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ran:
+    """Wait for the end of a command. Kill it and raise TimeoutError if it takes too long."""
     try:
         async with asyncio.timeout(2 * SECONDS):
             out, err = await process.communicate(stdin)

@@ -19,7 +19,7 @@ from feedsvc.config import Limits
 from tests.serving import Serve, Service, said
 
 
-async def test_reason_and_violations_of_a_call(client: FeedClient) -> None:
+async def test_a_refused_call_has_a_reason_and_violations(client: FeedClient) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await client.activities.PublishActivity(
             PublishActivityRequest(activity=Activity(actor="a\n"))
@@ -31,7 +31,7 @@ async def test_reason_and_violations_of_a_call(client: FeedClient) -> None:
     ]
 
 
-async def test_reason_and_violations_of_an_entry(client: FeedClient) -> None:
+async def test_a_refused_entry_of_a_batch_has_a_reason_and_violations(client: FeedClient) -> None:
     answer = await client.follows.BatchFollow(
         BatchFollowRequest(requests=[FollowRequest(follower="a", followee="a")])
     )
@@ -40,7 +40,7 @@ async def test_reason_and_violations_of_an_entry(client: FeedClient) -> None:
     assert [v.field for v in violations(error)] == ["followee"]
 
 
-async def test_other_errors_have_no_reason() -> None:
+async def test_errors_of_grpc_itself_have_no_reason() -> None:
     async with FeedClient.connect("127.0.0.1:1", timeout=5) as client:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await client.activities.GetActivity(GetActivityRequest(id="1"))
@@ -50,7 +50,7 @@ async def test_other_errors_have_no_reason() -> None:
     assert (retry_after(caught.value), retry_after(Status(code=5))) == (None, None)
 
 
-async def test_when_to_come_again(serve: Serve) -> None:
+async def test_retry_after_is_the_delay_that_the_service_asks_for(serve: Serve) -> None:
     service = await serve(limits=Limits(inline_audience=1, push_chunk=1, max_jobs=1), workers=0)
     await service.follow_all([("bob", "alice"), ("carol", "alice")])
     request = PublishActivityRequest(activity=Activity(actor="alice", verb="post"))
@@ -60,34 +60,34 @@ async def test_when_to_come_again(serve: Serve) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await client.activities.PublishActivity(request)
         assert (reason(caught.value), retry_after(caught.value)) == ("FANOUT_OVERLOADED", 1)
-        assert time.monotonic() - begun < 1, "the client leaves that to its caller"
+        assert time.monotonic() - begun < 1, "the client leaves the retry to its caller"
         batch = BatchPublishActivitiesRequest(requests=[request])
         (result,) = (await client.activities.BatchPublishActivities(batch)).results
         assert retry_after(result.error) == 1
 
 
-async def test_a_call_ends_in_time() -> None:
+async def test_a_call_ends_at_the_timeout_of_the_client() -> None:
     async with FeedClient.connect("127.0.0.1:1", timeout=0.05) as client:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await client.activities.GetActivity(GetActivityRequest(id="1"), wait_for_ready=True)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def test_mutations_get_request_ids_of_their_own() -> None:
+def test_each_mutation_gets_a_request_id_of_its_own() -> None:
     for request in (PublishActivityRequest(), DeleteActivityRequest(), FollowRequest()):
         first, second = layer._identified(request), layer._identified(request)
         assert len(first.request_id) == 32
         assert first.request_id != second.request_id
-        # It may be sent again, and mean a second call.
+        # The caller may send the same message again and mean a second activity.
         assert request.request_id == ""
     batch = BatchPublishActivitiesRequest(
         requests=[PublishActivityRequest(), PublishActivityRequest()]
     )
-    one, two = layer._identified(batch).requests
-    assert len({one.request_id, two.request_id, ""}) == 3
+    first, second = layer._identified(batch).requests
+    assert len({first.request_id, second.request_id, ""}) == 3
 
 
-def test_what_is_given_is_kept() -> None:
+def test_request_ids_of_the_caller_are_kept() -> None:
     request = PublishActivityRequest(request_id="mine")
     assert layer._identified(request).request_id == "mine"
     batch = BatchFollowRequest(requests=[FollowRequest(request_id="mine"), FollowRequest()])
@@ -96,7 +96,7 @@ def test_what_is_given_is_kept() -> None:
     assert layer._identified(read) is read
 
 
-async def test_the_same_message_twice_is_two_activities(
+async def test_publishing_the_same_message_twice_makes_two_activities(
     service: Service, client: FeedClient
 ) -> None:
     request = PublishActivityRequest(activity=Activity(actor="alice", verb="post"))
@@ -113,7 +113,9 @@ async def test_pages_walk_the_whole_feed(service: Service, client: FeedClient) -
     assert len(pages) >= 3
 
 
-async def test_subscribe_begins_and_goes_on(service: Service, client: FeedClient) -> None:
+async def test_subscribe_begins_now_or_resumes_from_a_token(
+    service: Service, client: FeedClient
+) -> None:
     messages = client.subscribe("alice")
     message = await anext(messages)
     assert said(message) == [("started", "")]

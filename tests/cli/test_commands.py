@@ -8,14 +8,16 @@ import pytest
 from activityfeed.v1.activity_pb2 import Activity, Ref
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from feedsvc.cli.show import activity_line, age, plain
+from feedsvc.cli.rendering import activity_line, age, plain
 from feedsvc.config import Limits
 from tests.serving import Serve, Service
 
 from .conftest import Feedsvc, ended
 
 
-async def test_a_person_can_read_it(service: Service, feedsvc: Feedsvc) -> None:
+async def test_follow_publish_feed_and_unfollow_print_sentences(
+    service: Service, feedsvc: Feedsvc
+) -> None:
     assert (await feedsvc("follow", "bob", "repo:kettle")).out == "bob now follows repo:kettle\n"
     assert (await feedsvc("follow", "bob", "repo:kettle")).out == (
         "bob already follows repo:kettle\n"
@@ -36,7 +38,9 @@ async def test_a_person_can_read_it(service: Service, feedsvc: Feedsvc) -> None:
     assert "Nothing yet" in (await feedsvc("feed", "bob")).out
 
 
-async def test_all_of_an_activity_can_be_given(service: Service, feedsvc: Feedsvc) -> None:
+async def test_publish_has_an_option_for_every_field_of_an_activity(
+    service: Service, feedsvc: Feedsvc
+) -> None:
     ran = await feedsvc(
         "publish", "alice", "review", "pull:1", "--object-name", "pull request 1",
         "--to", "repo:a", "--to", "repo:b", "--to-only", "--mention", "bob",
@@ -61,7 +65,7 @@ async def test_all_of_an_activity_can_be_given(service: Service, feedsvc: Feedsv
     }
 
 
-async def test_publish_says_how_far_the_delivery_has_come(serve: Serve) -> None:
+async def test_publish_prints_the_state_of_the_delivery(serve: Serve) -> None:
     limits = Limits(inline_audience=1, push_chunk=1)
     idle = await serve(limits=limits, workers=0)
     feedsvc = Feedsvc(f"127.0.0.1:{idle.server.port}")
@@ -83,7 +87,7 @@ async def test_publish_says_how_far_the_delivery_has_come(serve: Serve) -> None:
     assert ran.out.endswith("; delivered\n")
 
 
-async def test_scripts_get_json_lines(service: Service, feedsvc: Feedsvc) -> None:
+async def test_json_prints_one_message_a_line(service: Service, feedsvc: Feedsvc) -> None:
     (edge,) = (await feedsvc("follow", "bob", "alice", "--json")).json
     assert edge["edge"]["followee"] == "alice"
     ids = await service.posts("alice", 45)
@@ -95,23 +99,23 @@ async def test_scripts_get_json_lines(service: Service, feedsvc: Feedsvc) -> Non
     assert ended == {"wasFollowing": True}
 
 
-async def test_a_feed_says_that_there_is_more(service: Service, feedsvc: Feedsvc) -> None:
+async def test_feed_says_that_older_pages_may_exist(service: Service, feedsvc: Feedsvc) -> None:
     await service.posts("alice", 25)
-    some = (await feedsvc("feed", "alice")).out.splitlines()
-    assert (len(some), some[-1]) == (21, "There may be more: --all")
+    lines = (await feedsvc("feed", "alice")).out.splitlines()
+    assert (len(lines), lines[-1]) == (21, "There may be more: --all")
     assert len((await feedsvc("feed", "alice", "--all")).out.splitlines()) == 25
 
 
-async def test_tail_shows_what_happens(service: Service, feedsvc: Feedsvc) -> None:
+async def test_tail_prints_events_as_they_happen(service: Service, feedsvc: Feedsvc) -> None:
     process = await feedsvc.start("tail", "bob", "--count", 4)
     assert process.stdout is not None
     assert b"Live" in await process.stdout.readline()
     await service.follow("bob", "alice")
     assert await process.stdout.readline() == b"              bob now follows alice\n"
     posted = await service.post("alice", content="hello")
-    # What is deleted before it was told is never told.
-    shown = (await process.stdout.readline()).decode()
-    assert shown == "    just now  alice posted “hello”\n"
+    # Read the line before the delete: an activity deleted before its event is sent has no event.
+    line = (await process.stdout.readline()).decode()
+    assert line == "    just now  alice posted “hello”\n"
     await service.delete(posted, "alice")
     await service.unfollow("bob", "alice")
     ran = await ended(process)
@@ -122,7 +126,7 @@ async def test_tail_shows_what_happens(service: Service, feedsvc: Feedsvc) -> No
     ]
 
 
-async def test_tail_goes_on_from_a_token(service: Service, feedsvc: Feedsvc) -> None:
+async def test_tail_resumes_from_a_token(service: Service, feedsvc: Feedsvc) -> None:
     process = await feedsvc.start("tail", "alice", "--json")
     assert process.stdout is not None
     token = json.loads(await process.stdout.readline())["resumeToken"]
@@ -130,14 +134,14 @@ async def test_tail_goes_on_from_a_token(service: Service, feedsvc: Feedsvc) -> 
     process.send_signal(signal.SIGINT)
     assert (await ended(process)).code == 130
     ran = await feedsvc("tail", "alice", "--json", "--count", 2, "--resume-token", token)
-    started, *told = ran.json
+    started, *messages = ran.json
     assert started["started"] == {"start": "SUBSCRIPTION_START_RESUMED"}
-    events = [event for message in told for event in message["events"]["events"]]
+    events = [event for message in messages for event in message["events"]["events"]]
     assert [event["added"]["itemId"] for event in events] == [first, second]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (
             ["follow", "bob", "bob"],
@@ -148,16 +152,18 @@ async def test_tail_goes_on_from_a_token(service: Service, feedsvc: Feedsvc) -> 
         (["feed", "bob", "--server", "127.0.0.1:1"], "no server answers at 127.0.0.1:1"),
     ],
 )
-async def test_an_error_is_one_line(feedsvc: Feedsvc, arguments: list[str], says: str) -> None:
+async def test_a_failed_call_prints_one_line(
+    feedsvc: Feedsvc, arguments: list[str], message: str
+) -> None:
     ran = await feedsvc(*arguments)
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("Error: ")
-    assert says in ran.err
+    assert message in ran.err
     assert ran.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["publish", "a", "b", "--time", "soon"], "'soon' is no time"),
         (["publish", "a", "b", "--extra", "[1]"], "not a JSON object"),
@@ -169,16 +175,16 @@ async def test_an_error_is_one_line(feedsvc: Feedsvc, arguments: list[str], says
         (["dead-letters", "--discard", "0-1-1", "--replay-all"], "exclude each other"),
     ],
 )
-async def test_a_wrong_option_is_told_before_anything_is_called(
-    feedsvc: Feedsvc, arguments: list[str], says: str
+async def test_a_wrong_option_is_reported_before_any_call(
+    feedsvc: Feedsvc, arguments: list[str], message: str
 ) -> None:
     ran = await feedsvc(*arguments, "--server", "127.0.0.1:1")
     assert ran.code == 2
-    assert says in ran.err
+    assert message in ran.err
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-async def test_a_reader_that_goes_is_no_error(
+async def test_a_closed_pipe_is_no_error(
     service: Service, feedsvc: Feedsvc, form: list[str]
 ) -> None:
     await service.posts("alice", 1_000, content="x" * 1_000)
@@ -195,7 +201,7 @@ async def test_a_reader_that_goes_is_no_error(
     assert ran.err == ""
 
 
-async def test_ctrl_c_is_quiet(feedsvc: Feedsvc) -> None:
+async def test_ctrl_c_ends_a_command_without_a_word(feedsvc: Feedsvc) -> None:
     process = await feedsvc.start("tail", "bob")
     assert process.stdout is not None
     await process.stdout.readline()
@@ -215,13 +221,13 @@ async def test_every_command_has_help(feedsvc: Feedsvc, command: str) -> None:
     ran = await feedsvc(*command.split(), "--help")
     assert ran.code == 0
     assert ran.out.startswith(f"Usage: feedsvc {command}".rstrip())
-    assert "\\b" not in ran.out  # click's mark for lines to be kept
+    assert "\\b" not in ran.out  # click's mark for lines that it must not wrap
     if not command:
-        assert ran.out.count("...") == 1, "a command's line is cut"
+        assert ran.out.count("...") == 1, "the line of a command is cut"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "says"),
+    ("seconds", "words"),
     [
         (-3600, "in the future"),
         (-1, "just now"),
@@ -235,21 +241,21 @@ async def test_every_command_has_help(feedsvc: Feedsvc, command: str) -> None:
         (29 * 86_400, "29 d ago"),
     ],
 )
-def test_age(seconds: float, says: str) -> None:
-    assert age(seconds) == says
+def test_age_is_in_words(seconds: float, words: str) -> None:
+    assert age(seconds) == words
 
 
-def test_nothing_in_an_activity_can_reach_the_terminal() -> None:
-    bad = "a\x1b[2J\x9b1m\r\n\x07"
+def test_control_characters_of_an_activity_do_not_reach_the_terminal() -> None:
+    dangerous = "a\x1b[2J\x9b1m\r\n\x07"
     line = activity_line(
         Activity(
-            actor=bad,
-            verb=bad,
-            object=Ref(id=bad),
-            target=Ref(id="x", name=bad),
-            content=bad,
+            actor=dangerous,
+            verb=dangerous,
+            object=Ref(id=dangerous),
+            target=Ref(id="x", name=dangerous),
+            content=dangerous,
             publish_time=Timestamp(seconds=1),
         ),
-        [bad],
+        [dangerous],
     )
     assert line.plain == plain(line.plain)

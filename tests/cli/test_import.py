@@ -27,7 +27,7 @@ def lines(*rows: dict[str, Any] | str) -> bytes:
     return "".join(f"{text}\n" for text in texts).encode()
 
 
-#: Activities stand before the follows, and two lines are identical.
+#: Lines with activities before the follows, two of them identical.
 MIXED = lines(
     activity("alice", "first"),
     activity("alice", "again"),
@@ -51,7 +51,9 @@ def mixed(tmp_path: Path) -> Path:
     return path
 
 
-async def test_everything_arrives(service: Service, feedsvc: Feedsvc, mixed: Path) -> None:
+async def test_all_follows_and_activities_arrive(
+    service: Service, feedsvc: Feedsvc, mixed: Path
+) -> None:
     ran = await feedsvc("import", mixed, "--json")
     (report,) = ran.json
     seconds = report.pop("seconds")
@@ -68,13 +70,13 @@ async def test_everything_arrives(service: Service, feedsvc: Feedsvc, mixed: Pat
         "malformed": 0,
     }
     assert (ran.code, ran.err) == (0, "")
-    # Of two actors, whose order among each other is not kept.
+    # The import keeps the order of each actor, not the order between two actors.
     assert sorted(await contents(service, "bob")) == ["again", "again", "first", "to a repo"]
     assert await contents(service, "dave") == ["again", "again", "first"]
 
 
-async def lasting(service: Service) -> dict[bytes, bytes]:
-    """What the store holds, but for records of requests, which are kept for a while."""
+async def lasting_data(service: Service) -> dict[bytes, bytes]:
+    """Return the store without the records of requests, which it keeps for a while."""
     return {name: value for name, value in (await service.dump()).items() if b"}q:" not in name}
 
 
@@ -82,14 +84,14 @@ async def test_importing_again_changes_nothing(
     service: Service, feedsvc: Feedsvc, mixed: Path
 ) -> None:
     await feedsvc("import", mixed)
-    before = await lasting(service)
+    before = await lasting_data(service)
     (report,) = (await feedsvc("import", mixed, "--json")).json
     assert (report["follows"], report["activities"]) == (0, 0)
     assert (report["deliveries"], report["duplicates"]) == (0, 7)
-    assert await lasting(service) == before
+    assert await lasting_data(service) == before
 
 
-async def test_a_file_that_grew_adds_what_is_new(
+async def test_importing_a_file_that_grew_adds_its_new_lines(
     service: Service, feedsvc: Feedsvc, mixed: Path
 ) -> None:
     await feedsvc("import", mixed)
@@ -99,7 +101,9 @@ async def test_a_file_that_grew_adds_what_is_new(
     assert (await contents(service, "dave")).count("again") == 3
 
 
-async def test_warm_feeds_are_delivered_to(service: Service, feedsvc: Feedsvc, mixed: Path) -> None:
+async def test_warm_makes_feeds_warm_before_activities_are_delivered(
+    service: Service, feedsvc: Feedsvc, mixed: Path
+) -> None:
     (report,) = (await feedsvc("import", mixed, "--json", "--warm")).json
     assert report["warmed"] == len({"alice", "bob", "carol", "dave", "repo:kettle"})
     assert (report["deliveries"], report["skipped_cold"]) == (7, 0)
@@ -110,29 +114,32 @@ async def test_warm_feeds_are_delivered_to(service: Service, feedsvc: Feedsvc, m
 NARROW = Limits(inline_audience=1, push_chunk=1)
 
 
-async def test_what_was_only_queued_is_counted_so(serve: Serve, mixed: Path) -> None:
+async def test_queued_activities_are_counted_as_queued(serve: Serve, mixed: Path) -> None:
     service = await serve(limits=NARROW, workers=0)
     feedsvc = Feedsvc(f"127.0.0.1:{service.server.port}")
     (report,) = (await feedsvc("import", mixed, "--json")).json
-    assert (report["activities"], report["queued"]) == (4, 3)  # one has a single follower
+    assert (report["activities"], report["queued"]) == (
+        4,
+        3,
+    )  # the fourth activity has one follower
     assert (report["deliveries"], report["skipped_cold"]) == (0, 1)
     ran = await feedsvc("import", mixed)
     assert ["queued", "3"] in [line.split()[:2] for line in ran.out.splitlines()]
 
 
-async def test_it_may_wait_for_deliveries(serve: Serve, mixed: Path) -> None:
+async def test_wait_for_delivery_counts_all_deliveries(serve: Serve, mixed: Path) -> None:
     service = await serve(limits=NARROW, workers=2)
     feedsvc = Feedsvc(f"127.0.0.1:{service.server.port}")
     arguments = ("import", mixed, "--warm", "--wait-for-delivery", "--json")
     (report,) = (await feedsvc(*arguments)).json
     assert (report["deliveries"], report["skipped_cold"], report["queued"]) == (7, 0, 0)
     assert len(await contents(service, "bob")) == 4
-    # What was delivered before is not counted again.
+    # Earlier deliveries are not counted again.
     (report,) = (await feedsvc(*arguments)).json
     assert (report["deliveries"], report["duplicates"], report["queued"]) == (0, 7, 0)
 
 
-async def test_it_waits_while_too_much_is_waiting(serve: Serve) -> None:
+async def test_the_import_waits_while_too_many_deliveries_wait(serve: Serve) -> None:
     limits = Limits(inline_audience=1, push_chunk=1, max_jobs=2)
     service = await serve(limits=limits, workers=0)
     await service.follow_all([("bob", "alice"), ("carol", "alice")])
@@ -150,21 +157,27 @@ async def test_it_waits_while_too_much_is_waiting(serve: Serve) -> None:
     assert len(await service.outbox("alice")) == 12
 
 
-async def test_an_actor_keeps_its_order(service: Service, feedsvc: Feedsvc, tmp_path: Path) -> None:
+async def test_the_activities_of_an_actor_keep_their_order(
+    service: Service, feedsvc: Feedsvc, tmp_path: Path
+) -> None:
     path = tmp_path / "rows"
-    said = {actor: [f"{actor} {number}" for number in range(700)] for actor in ("a", "b", "c")}
+    contents_of = {
+        actor: [f"{actor} {number}" for number in range(700)] for actor in ("a", "b", "c")
+    }
     path.write_bytes(
-        lines(*(activity(actor, said[actor][n]) for n in range(700) for actor in said))
+        lines(
+            *(activity(actor, contents_of[actor][n]) for n in range(700) for actor in contents_of)
+        )
     )
     (report,) = (await feedsvc("import", path, "--json")).json
     assert report["activities"] == 2_100
-    for actor, expected in said.items():
+    for actor, expected in contents_of.items():
         pages = [page async for page in service.walk(actor, size=100)]
-        found = [item.activity.activity.content for page in pages for item in page.items]
-        assert found == expected[::-1]
+        imported = [item.activity.activity.content for page in pages for item in page.items]
+        assert imported == expected[::-1]
 
 
-async def test_bad_lines_are_told_by_number_and_stop_nothing(
+async def test_bad_lines_are_reported_by_number_and_the_import_goes_on(
     service: Service, feedsvc: Feedsvc, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows"
@@ -184,25 +197,25 @@ async def test_bad_lines_are_told_by_number_and_stop_nothing(
     assert ran.code == 0
     assert (report["malformed"], report["refused"]) == (2, {"INVALID_FIELD": 2})
     assert (report["follows"], report["activities"]) == (1, 1)
-    told = {line.split(": ")[0]: line for line in ran.err.splitlines()}
-    assert set(told) == {f"{path}:{number}" for number in (1, 4, 6, 7)}
-    assert "malformed: not JSON" in told[f"{path}:1"]
-    assert "refused: activity.publish_time: must not be before 1985" in told[f"{path}:4"]
-    assert "(INVALID_FIELD)" in told[f"{path}:6"]
-    assert "colour" in told[f"{path}:7"]
+    reports = {line.split(": ")[0]: line for line in ran.err.splitlines()}
+    assert set(reports) == {f"{path}:{number}" for number in (1, 4, 6, 7)}
+    assert "malformed: not JSON" in reports[f"{path}:1"]
+    assert "refused: activity.publish_time: must not be before 1985" in reports[f"{path}:4"]
+    assert "(INVALID_FIELD)" in reports[f"{path}:6"]
+    assert "colour" in reports[f"{path}:7"]
     assert await contents(service, "bob") == ["fine"]
 
 
-async def test_only_the_first_complaints_are_told(feedsvc: Feedsvc) -> None:
+async def test_only_the_first_bad_lines_are_reported_one_by_one(feedsvc: Feedsvc) -> None:
     ran = await feedsvc("import", "-", stdin=b"rubbish\n" * 1_234)
-    told = ran.err.splitlines()
-    assert len(told) == 21
-    assert told[19].startswith("<stdin>:20: malformed")
-    assert told[20] == "... and 1,214 more lines"
+    reports = ran.err.splitlines()
+    assert len(reports) == 21
+    assert reports[19].startswith("<stdin>:20: malformed")
+    assert reports[20] == "... and 1,214 more lines"
     assert "1,234" in ran.out
 
 
-async def test_what_is_in_a_line_cannot_reach_the_terminal(feedsvc: Feedsvc) -> None:
+async def test_control_characters_of_a_line_do_not_reach_the_terminal(feedsvc: Feedsvc) -> None:
     line = lines(activity("alice", "x", **{"\x1b[31m": 1}))
     ran = await feedsvc("import", "-", stdin=line)
     assert "malformed" in ran.err
@@ -210,7 +223,7 @@ async def test_what_is_in_a_line_cannot_reach_the_terminal(feedsvc: Feedsvc) -> 
 
 
 @pytest.mark.parametrize("content", [MIXED, gzip.compress(MIXED)], ids=["plain", "gzip"])
-async def test_standard_input_may_mix_both(
+async def test_standard_input_may_be_plain_or_gzip(
     service: Service, feedsvc: Feedsvc, content: bytes
 ) -> None:
     (report,) = (await feedsvc("import", "-", "--json", stdin=content)).json
@@ -218,7 +231,7 @@ async def test_standard_input_may_mix_both(
     assert await contents(service, "dave") == ["again", "again", "first"]
 
 
-async def test_several_files_are_one_import(
+async def test_follows_of_all_files_come_before_activities_of_any(
     service: Service, feedsvc: Feedsvc, tmp_path: Path
 ) -> None:
     activities, follows = tmp_path / "activities.gz", tmp_path / "follows.gz"
@@ -259,15 +272,15 @@ async def test_github_events_reach_the_followers_of_the_repository(
     assert list(item.via) == ["repo:kettle"]
 
 
-async def test_large_activities_fit_into_batches(service: Service, feedsvc: Feedsvc) -> None:
+async def test_batches_of_large_activities_are_not_refused(
+    service: Service, feedsvc: Feedsvc
+) -> None:
     rows = lines(*(activity("alice", f"{n} " + "x" * 16_000) for n in range(600)))
     (report,) = (await feedsvc("import", "-", "--json", stdin=rows)).json
     assert (report["activities"], report["refused"]) == (600, {})
 
 
-async def test_a_server_that_goes_and_comes_back_loses_nothing(
-    serve: Serve, tmp_path: Path
-) -> None:
+async def test_a_restart_of_the_server_loses_no_activity(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "rows"
     path.write_bytes(lines(*(activity(f"user {n % 50}", str(n)) for n in range(6_000))))
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -276,34 +289,30 @@ async def test_a_server_that_goes_and_comes_back_loses_nothing(
     process = await Feedsvc(f"127.0.0.1:{port}").start("import", path, "--json")
     importing = asyncio.create_task(ended(process))
 
-    async def begun() -> bool:
+    async def has_begun() -> bool:
         return bool((await first.page("user 0", size=1)).items)
 
-    await until(begun)
+    await until(has_begun)
     await first.stop()
     second = await serve(port=port)
     ran = await importing
     assert (ran.code, ran.err) == (0, "")
     (report,) = ran.json
     assert report["refused"] == {}
-    # What was published, but not answered, is a duplicate when it is sent again.
+    # An activity that was published without an answer is a duplicate when it is sent again.
     assert report["activities"] + report["duplicates"] == 6_000
-    found = [len(await service_outbox(second, f"user {number}")) for number in range(50)]
-    assert found == [120] * 50
+    lengths = [len(await second.outbox(f"user {number}", page_size=100)) for number in range(50)]
+    assert lengths == [120] * 50
 
 
-async def service_outbox(service: Service, entity: str) -> list[str]:
-    return await service.outbox(entity, page_size=100)
-
-
-async def test_no_server_is_found_out_at_once(feedsvc: Feedsvc, mixed: Path) -> None:
+async def test_a_missing_server_is_reported_at_once(feedsvc: Feedsvc, mixed: Path) -> None:
     ran = await feedsvc("import", mixed, "--server", "127.0.0.1:1")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("Error: no server answers at 127.0.0.1:1")
     assert ran.err.count("\n") == 1
 
 
-async def test_the_result_is_readable(feedsvc: Feedsvc, mixed: Path) -> None:
+async def test_the_result_is_printed_as_a_table(feedsvc: Feedsvc, mixed: Path) -> None:
     ran = await feedsvc("import", mixed)
     assert [line.split()[:2] for line in ran.out.splitlines()[:2]] == [
         ["follows", "3"],

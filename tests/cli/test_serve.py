@@ -24,13 +24,13 @@ def feedsvc() -> Feedsvc:
 async def running(
     feedsvc: Feedsvc, tmp_path: Path
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    """A server with a store of its own, and its port."""
+    """Start a server with a store of its own; yield the process and its port."""
     process = await feedsvc.start("serve", "--port", 0, "--data-dir", tmp_path / "data")
     try:
         assert process.stderr is not None
         async with asyncio.timeout(SECONDS):
-            said = await process.stderr.readline()
-        yield process, int(said.rpartition(b":")[2])
+            line = await process.stderr.readline()
+        yield process, int(line.rpartition(b":")[2])
     finally:
         if process.returncode is None:
             process.kill()
@@ -38,7 +38,7 @@ async def running(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_serves_until_it_is_told_to_stop(
+async def test_the_server_serves_until_a_signal_stops_it(
     running: tuple[asyncio.subprocess.Process, int], number: signal.Signals
 ) -> None:
     process, port = running
@@ -50,7 +50,7 @@ async def test_it_serves_until_it_is_told_to_stop(
     assert "stopping" in ran.err
 
 
-async def test_a_busy_port_is_one_line(
+async def test_a_busy_port_is_reported_in_one_line(
     feedsvc: Feedsvc, tmp_path: Path, running: tuple[asyncio.subprocess.Process, int]
 ) -> None:
     _, port = running
@@ -61,7 +61,7 @@ async def test_a_busy_port_is_one_line(
     )
 
 
-async def test_a_busy_directory_is_one_line(
+async def test_a_busy_directory_is_reported_in_one_line(
     feedsvc: Feedsvc, tmp_path: Path, running: tuple[asyncio.subprocess.Process, int]
 ) -> None:
     ran = await feedsvc("serve", "--port", 0, "--data-dir", tmp_path / "data")
@@ -71,7 +71,7 @@ async def test_a_busy_directory_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
         (["--redis-url", "redis://:s3cret@127.0.0.1:1"], 1, "the store cannot be reached"),
         (["--redis-url", "redis://:s3cret/x@host"], 2, "not an address such as redis://"),
@@ -82,15 +82,15 @@ async def test_a_busy_directory_is_one_line(
         (["--workers", 17], 2, "0<=x<=16"),
     ],
 )
-async def test_a_wrong_setting_is_told_without_secrets(
-    feedsvc: Feedsvc, arguments: list[object], code: int, says: str
+async def test_a_wrong_setting_of_a_server_is_reported_without_secrets(
+    feedsvc: Feedsvc, arguments: list[object], code: int, message: str
 ) -> None:
     ran = await feedsvc("serve", *arguments)
-    check_told(ran, code, says)
+    check_report(ran, code, message)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
         ([], 2, "Missing option '--redis-url'"),
         (["--redis-url", ""], 2, "Missing option '--redis-url'"),
@@ -100,22 +100,22 @@ async def test_a_wrong_setting_is_told_without_secrets(
         (["--redis-url", "redis://h", "--shards", 3], 1, "shards must be a power of two, not 3"),
     ],
 )
-async def test_a_wrong_setting_of_a_worker_is_told_without_secrets(
-    feedsvc: Feedsvc, arguments: list[object], code: int, says: str
+async def test_a_wrong_setting_of_a_worker_is_reported_without_secrets(
+    feedsvc: Feedsvc, arguments: list[object], code: int, message: str
 ) -> None:
     ran = await feedsvc("worker", *arguments)
-    check_told(ran, code, says)
+    check_report(ran, code, message)
 
 
-def check_told(ran: Ran, code: int, says: str) -> None:
+def check_report(ran: Ran, code: int, message: str) -> None:
     assert ran.code == code
-    assert says in ran.err.replace("\n", " ")
+    assert message in ran.err.replace("\n", " ")
     assert "s3cret" not in ran.err
     assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize("command", [["serve", "--port", 0], ["worker"]])
-async def test_a_store_of_another_make_is_told(
+async def test_a_store_with_another_number_of_shards_is_refused(
     feedsvc: Feedsvc, service: Service, command: list[object]
 ) -> None:
     url = service.server.config.redis_url
@@ -138,10 +138,11 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_worker_delivers_until_it_is_told_to_stop(
+async def test_a_worker_delivers_until_a_signal_stops_it(
     feedsvc: Feedsvc, serve: Serve, number: signal.Signals
 ) -> None:
-    # A short lease of logs must not trouble it, though it has no streams to keep them with.
+    # A worker has no streams, so it takes a log_lease that is short for a server's default
+    # checkpoint_seconds.
     limits = Limits(inline_audience=1, push_chunk=1, log_lease=30)
     service = await serve(limits=limits, workers=0, checkpoint_seconds=10)
     await service.follow_all([("bob", "alice"), ("carol", "alice")])
@@ -172,7 +173,7 @@ async def test_a_worker_delivers_until_it_is_told_to_stop(
     assert "Traceback" not in ran.err
 
 
-async def test_nobody_answers_after_it_has_stopped(
+async def test_a_stopped_server_does_not_answer(
     running: tuple[asyncio.subprocess.Process, int],
 ) -> None:
     process, port = running

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: It interrupts a command that it has started.
-INTERRUPTING = "tests/cli/test_fanout.py::test_watching_ends_with_ctrl_c"
+INTERRUPTING = "tests/cli/test_fanout_status.py::test_ctrl_c_ends_watching"
 IGNORING = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)

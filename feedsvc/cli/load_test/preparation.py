@@ -25,7 +25,7 @@ from activityfeed.v1.follow_service_pb2 import (
     UnfollowRequest,
 )
 
-from feedsvc.cli.connection import told
+from feedsvc.cli.connection import error_text
 from feedsvc.cli.load_test.plan import Kind, Plan
 from feedsvc.cli.load_test.population import Population
 from feedsvc.cli.load_test.progress import Progress
@@ -180,4 +180,4 @@ def _batches(entries: Sequence[_Job], size: int) -> list[Sequence[_Job]]:
 def _check(results: Iterable[FollowResult | PublishActivityResult]) -> None:
     for one in results:
         if one.HasField("error"):
-            raise PreparationRefused(told(one.error))
+            raise PreparationRefused(error_text(one.error))

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from feedsvc.cli.show import plain
+from feedsvc.cli.rendering import plain
 
 
 class Progress:

@@ -9,7 +9,7 @@ from rich.table import Table
 from feedsvc.cli.load_test.latencies import PERCENTILES
 from feedsvc.cli.load_test.plan import EVENTS
 from feedsvc.cli.load_test.results import Results
-from feedsvc.cli.show import console
+from feedsvc.cli.rendering import console
 
 #: How much of a core a process may use before its figures are its own limit.
 BUSY = 0.9

@@ -6,18 +6,25 @@ from activityfeed.v1.follow_service_pb2 import FollowRequest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from feedsvc.cli.rows import Malformed, Pending, Preset, canonical, gharchive, higgs
+from feedsvc.cli.importing.formats import (
+    ActivityRow,
+    Format,
+    MalformedLine,
+    canonical,
+    gharchive,
+    higgs,
+)
 
 
-def built(preset: Preset, line: bytes) -> Activity:
-    row = preset(line)
-    assert isinstance(row, Pending)
+def built(line_format: Format, line: bytes) -> Activity:
+    row = line_format(line)
+    assert isinstance(row, ActivityRow)
     activity = row.build()
     assert activity.actor == row.actor
     return activity
 
 
-def test_canonical_activity_is_proto_json() -> None:
+def test_canonical_reads_an_activity_in_proto_json() -> None:
     activity = Activity(
         actor="alice",
         verb="star",
@@ -31,15 +38,15 @@ def test_canonical_activity_is_proto_json() -> None:
     assert built(canonical, line) == activity
 
 
-def test_canonical_follow() -> None:
+def test_canonical_reads_a_follow() -> None:
     row = canonical(b'{"follow": {"follower": "alice", "followee": "repo:linux"}}')
     assert row == FollowRequest(follower="alice", followee="repo:linux")
 
 
-@pytest.mark.parametrize("preset", [canonical, higgs, gharchive])
+@pytest.mark.parametrize("line_format", [canonical, higgs, gharchive])
 @pytest.mark.parametrize("line", [b"", b"  \t"])
-def test_empty_lines_hold_nothing(preset: Preset, line: bytes) -> None:
-    assert preset(line) is None
+def test_an_empty_line_has_no_row(line_format: Format, line: bytes) -> None:
+    assert line_format(line) is None
 
 
 @pytest.mark.parametrize(
@@ -61,8 +68,8 @@ def test_empty_lines_hold_nothing(preset: Preset, line: bytes) -> None:
         b"[" * 100_000,
     ],
 )
-def test_canonical_refuses_other_things(line: bytes) -> None:
-    with pytest.raises(Malformed):
+def test_canonical_refuses_other_lines(line: bytes) -> None:
+    with pytest.raises(MalformedLine):
         canonical(line)
 
 
@@ -78,17 +85,17 @@ def test_canonical_refuses_other_things(line: bytes) -> None:
         {"extra": [1]},
     ],
 )
-def test_a_malformed_activity_is_found_when_it_is_built(fields: dict[str, object]) -> None:
+def test_a_malformed_activity_is_refused_when_it_is_built(fields: dict[str, object]) -> None:
     row = canonical(json.dumps({"activity": {"actor": "a", "verb": "b"} | fields}).encode())
-    assert isinstance(row, Pending)
-    with pytest.raises(Malformed):
+    assert isinstance(row, ActivityRow)
+    with pytest.raises(MalformedLine):
         row.build()
 
 
 @pytest.mark.parametrize(("kind", "verb"), [(b"RT", "share"), (b"MT", "mention"), (b"RE", "reply")])
-@pytest.mark.parametrize("between", [b"\t", b" "])
-def test_higgs_activity(kind: bytes, verb: str, between: bytes) -> None:
-    line = between.join([b"223789", b"213163", b"1341100972", kind])
+@pytest.mark.parametrize("separator", [b"\t", b" "])
+def test_higgs_reads_an_activity(kind: bytes, verb: str, separator: bytes) -> None:
+    line = separator.join([b"223789", b"213163", b"1341100972", kind])
     assert built(higgs, line) == Activity(
         actor="223789",
         verb=verb,
@@ -98,25 +105,25 @@ def test_higgs_activity(kind: bytes, verb: str, between: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", [b"1\t4\ts", b"1\t4\t1341100972", b"1 4"])
-def test_higgs_follow(line: bytes) -> None:
+def test_higgs_reads_a_follow(line: bytes) -> None:
     assert higgs(line) == FollowRequest(follower="1", followee="4")
 
 
-def test_higgs_comment() -> None:
+def test_higgs_skips_a_comment() -> None:
     assert higgs(b"# Nodes: 82168 Edges: 948464") is None
 
 
 @pytest.mark.parametrize("line", [b"1", b"1 2 3 RT 5"])
-def test_higgs_refuses_other_columns(line: bytes) -> None:
-    with pytest.raises(Malformed):
+def test_higgs_refuses_other_numbers_of_columns(line: bytes) -> None:
+    with pytest.raises(MalformedLine):
         higgs(line)
 
 
 @pytest.mark.parametrize("line", [b"1 2 3 XX", b"1 2 now RT", b"1 2 99999999999999999999 RT"])
 def test_higgs_refuses_other_kinds_and_times(line: bytes) -> None:
     row = higgs(line)
-    assert isinstance(row, Pending)
-    with pytest.raises(Malformed):
+    assert isinstance(row, ActivityRow)
+    with pytest.raises(MalformedLine):
         row.build()
 
 
@@ -132,7 +139,7 @@ EVENT = {
 }
 
 
-def test_gharchive_event() -> None:
+def test_gharchive_reads_an_event() -> None:
     expected = Activity(
         external_id="2489368389",
         actor="tategakibunko",
@@ -147,6 +154,6 @@ def test_gharchive_event() -> None:
 
 
 @pytest.mark.parametrize("field", ["id", "actor", "verb", "object", "target", "time"])
-def test_gharchive_needs_its_fields(field: str) -> None:
-    with pytest.raises(Malformed):
+def test_gharchive_refuses_an_event_without_a_field(field: str) -> None:
+    with pytest.raises(MalformedLine):
         gharchive(json.dumps(EVENT | {field: None}).encode())

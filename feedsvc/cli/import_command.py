@@ -18,17 +18,16 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
-from feedsvc.cli.connection import json_option, server_option, talk
-from feedsvc.cli.importing import CALL_SECONDS, Import, Report, Unavailable
-from feedsvc.cli.rows import PRESETS
-from feedsvc.cli.show import console, plain
-from feedsvc.cli.sources import Source
+from feedsvc.cli.connection import call_server, json_option, server_option
+from feedsvc.cli.importing.files import ImportFile
+from feedsvc.cli.importing.formats import FORMATS
+from feedsvc.cli.importing.importer import CALL_SECONDS, Importer, Report, ServerUnavailable
+from feedsvc.cli.rendering import borderless_table, console, plain
 
-#: Malformed and refused lines that are told one by one; the others are counted.
-COMPLAINTS = 20
+#: Malformed and refused lines that are reported one by one. Further ones are only counted.
+MAX_COMPLAINTS = 20
 
 
 @click.command("import", short_help="Import follows and activities from files.")
@@ -37,38 +36,43 @@ COMPLAINTS = 20
 )
 @click.option(
     "--preset",
-    type=click.Choice(sorted(PRESETS)),
+    type=click.Choice(sorted(FORMATS)),
     default="canonical",
     show_default=True,
-    help="What the lines are; see above.",
+    help="Format of the lines; see above.",
 )
 @click.option(
     "--warm",
     is_flag=True,
-    help="Materialise the feed of every user that appears, after the follows.",
+    help="After the follows, warm the feed of every entity in FILES: its first read is fast then.",
 )
 @click.option(
     "--wait-for-delivery",
-    "wait",
     is_flag=True,
-    help="Wait until each batch is delivered: slower, but the totals are whole.",
+    help="Wait until each batch is delivered. Slower, but the totals include all deliveries.",
 )
 @json_option("Print the result as one JSON object, and no progress.")
 @server_option
-def load(  # noqa: PLR0913 - an import has that many sides
-    *, files: Sequence[str], preset: str, warm: bool, wait: bool, as_json: bool, server: str
+def import_command(  # noqa: PLR0913 - an import has that many sides
+    *,
+    files: Sequence[str],
+    preset: str,
+    warm: bool,
+    wait_for_delivery: bool,
+    as_json: bool,
+    server: str,
 ) -> None:
-    """Import follows and activities from FILES, of which - is standard input.
+    """Import follows and activities from FILES, plain or gzip; - is standard input.
 
-    Plain or gzip. All follows are made before the first activity is published. A line that is
-    malformed or refused is reported, and the import goes on.
+    All follows are made before the first activity is published. A line that is malformed or refused
+    is reported, and the import goes on.
 
     Importing a file again changes nothing. An activity without an external id gets one that is
-    made from its line; identical lines of one file are told apart by counting them, and an
-    identical line of another file is the same activity.
+    made from its line. Identical lines of one file are different activities; identical lines of two
+    files are the same activity.
 
-    What goes to many followers is queued on the server, and delivered by its workers. When too much
-    is waiting there, the import waits too.
+    Activities for many followers are queued on the server, and its workers deliver them. When too
+    many deliveries wait there, the import waits too.
 
     \b
     canonical  each line {"activity": {...}}, an Activity as JSON, or
@@ -78,44 +82,52 @@ def load(  # noqa: PLR0913 - an import has that many sides
     gharchive  GitHub events, reduced: {"id", "actor", "verb", "object", "target", "time", ...}
 
     \b
-    With --json: follows and activities that were new; deliveries to warm feeds and followers
-    skipped_cold, of what was delivered when the server answered; followers pulled, whose reads
-    fetch it themselves; queued activities, which were not yet delivered; duplicates (was there
-    before), refused by reason, malformed, seconds, and with --warm the feeds warmed.
+    With --json the result has
+    follows, activities   new ones
+    duplicates            follows and activities that were there before
+    deliveries            deliveries to warm feeds that had ended when the server answered
+    skipped_cold          followers with cold feeds, whose next read finds the activity
+    pulled                followers of celebrities, whose reads fetch the activity
+    queued                activities whose delivery had not ended when the server answered
+    refused, malformed    lines: refused ones by reason, malformed ones in all
+    warmed                feeds made warm, with --warm
+    seconds               duration of the import
     """  # noqa: D301 (click's mark: keep these lines)
     with ExitStack() as resources:
         try:
-            sources = [Source(path, resources) for path in files]
+            import_files = [ImportFile(path, resources) for path in files]
         except OSError as error:
-            raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+            raise click.ClickException(f"cannot open {error.filename}: {error.strerror}") from None
         watcher = resources.enter_context(_Progress(quiet=as_json))
 
         async def work(client: FeedClient) -> Report:
-            importing = Import(client, PRESETS[preset], watcher, wait=wait)
-            return await importing.run(sources, warm=warm)
+            importer = Importer(
+                client, FORMATS[preset], watcher, wait_for_delivery=wait_for_delivery
+            )
+            return await importer.run(import_files, warm=warm)
 
         try:
-            report = talk(server, work, timeout=CALL_SECONDS, request_ids=False)
-        except Unavailable as error:
+            report = call_server(server, work, timeout=CALL_SECONDS, request_ids=False)
+        except ServerUnavailable as error:
             raise click.ClickException(
-                f"gave up, because the server at {server} takes no more: {error}; importing again "
-                "goes on from here"
+                f"gave up, because the server at {server} took nothing for a minute: {error}; "
+                "import the same files again to go on from here"
             ) from None
     if as_json:
         click.echo(json.dumps(report.as_dict()))
     else:
-        _print(report)
+        _print_report(report)
 
 
 class _Progress:
-    """A bar a step on stderr, if that is a terminal, and complaints."""
+    """A progress bar for each step, if stderr is a terminal, and complaints, both on stderr."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._out = Console(stderr=True, soft_wrap=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(),
-            _Rate(),
+            _CountAndRate(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self._out,
             disable=quiet or not self._out.is_terminal,
@@ -134,8 +146,8 @@ class _Progress:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
-        if (more := self._complaints - COMPLAINTS) > 0:
-            self._out.print(f"... and {more:,} more lines")
+        if (unreported := self._complaints - MAX_COMPLAINTS) > 0:
+            self._out.print(f"... and {unreported:,} more lines")
 
     def begin(self, step: str, total: int) -> None:
         self._step = self._progress.add_task(step, total=total, count=0)
@@ -144,14 +156,14 @@ class _Progress:
         if self._step is not None:
             self._progress.update(self._step, completed=done, count=count)
 
-    def complain(self, place: str, text: str) -> None:
+    def complain(self, location: str, text: str) -> None:
         self._complaints += 1
-        if self._complaints <= COMPLAINTS:
-            self._out.print(Text(plain(f"{place}: {text}")))
+        if self._complaints <= MAX_COMPLAINTS:
+            self._out.print(Text(plain(f"{location}: {text}")))
 
 
-class _Rate(ProgressColumn):
-    """How many rows or feeds, and how many a second."""
+class _CountAndRate(ProgressColumn):
+    """The number of rows or feeds, in all and each second."""
 
     def render(self, task: Task) -> Text:
         count = int(task.fields["count"])
@@ -160,8 +172,8 @@ class _Rate(ProgressColumn):
         return Text(f"{count:>11,}{rate}")
 
 
-def _print(report: Report) -> None:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+def _print_report(report: Report) -> None:
+    table = borderless_table()
     table.add_column()
     table.add_column(justify="right")
     table.add_column(style="dim")
@@ -170,10 +182,10 @@ def _print(report: Report) -> None:
         ("activities", report.activities, ""),
         ("deliveries", report.deliveries, "to warm feeds"),
         ("skipped cold", report.skipped_cold, "followers, whose next read finds the activity"),
-        ("pulled", report.pulled, "followers, whose reads fetch it themselves"),
+        ("pulled", report.pulled, "followers of celebrities, whose reads fetch the activity"),
         ("queued", report.queued, "activities, being delivered: see feedsvc fanout"),
         ("duplicates", report.duplicates, "were there before"),
-        *(("refused", count, why) for why, count in report.refused.most_common()),
+        *(("refused", count, reason) for reason, count in report.refused.most_common()),
         ("malformed", report.malformed, ""),
     ]
     if report.warmed is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from feedsvc.cli.sources import Damaged, Source
+from feedsvc.cli.importing.files import DamagedFile, ImportFile
 
 TEXT = b"one\ntwo\r\n\nfour"
 LINES = [(1, b"one"), (2, b"two"), (3, b""), (4, b"four")]
@@ -21,19 +21,19 @@ def resources() -> Iterator[ExitStack]:
 
 @pytest.mark.parametrize("content", [TEXT, gzip.compress(TEXT)], ids=["plain", "gzip"])
 def test_lines_can_be_read_again(tmp_path: Path, resources: ExitStack, content: bytes) -> None:
-    # The name says nothing: gzip is known by its first bytes.
+    # The name has no suffix: a gzip file is recognised by its first bytes.
     path = tmp_path / "rows"
     path.write_bytes(content)
-    source = Source(str(path), resources)
-    assert list(source.lines()) == LINES
-    assert source.position == source.size == len(content)
-    assert list(source.lines()) == LINES
+    file = ImportFile(str(path), resources)
+    assert list(file.lines()) == LINES
+    assert file.position == file.size == len(content)
+    assert list(file.lines()) == LINES
 
 
 def test_several_gzip_members_are_one_file(tmp_path: Path, resources: ExitStack) -> None:
     path = tmp_path / "rows.gz"
     path.write_bytes(gzip.compress(b"one\ntw") + gzip.compress(b"o\r\n\nfour"))
-    assert list(Source(str(path), resources).lines()) == LINES
+    assert list(ImportFile(str(path), resources).lines()) == LINES
 
 
 def test_a_pipe_can_be_read_again(tmp_path: Path, resources: ExitStack) -> None:
@@ -41,29 +41,29 @@ def test_a_pipe_can_be_read_again(tmp_path: Path, resources: ExitStack) -> None:
     os.mkfifo(path)
     writer = threading.Thread(target=path.write_bytes, args=[TEXT])
     writer.start()
-    source = Source(str(path), resources)
+    file = ImportFile(str(path), resources)
     writer.join()
-    assert list(source.lines()) == LINES
-    assert list(source.lines()) == LINES
+    assert list(file.lines()) == LINES
+    assert list(file.lines()) == LINES
 
 
 def test_an_empty_file_has_no_lines(tmp_path: Path, resources: ExitStack) -> None:
     path = tmp_path / "rows"
     path.touch()
-    assert list(Source(str(path), resources).lines()) == []
+    assert list(ImportFile(str(path), resources).lines()) == []
 
 
-def test_a_damaged_file_is_read_as_far_as_it_can_be(tmp_path: Path, resources: ExitStack) -> None:
+def test_a_damaged_file_is_read_up_to_the_damage(tmp_path: Path, resources: ExitStack) -> None:
     path = tmp_path / "rows.gz"
     path.write_bytes(gzip.compress(b"".join(b"%d\n" % n for n in range(1_000_000)))[:-1000])
-    lines = Source(str(path), resources).lines()
+    lines = ImportFile(str(path), resources).lines()
     assert next(lines) == (1, b"0")
-    with pytest.raises(Damaged, match=r"cannot be read after line \d{3,}"):
+    with pytest.raises(DamagedFile, match=r"cannot be read after line \d{3,}"):
         list(lines)
 
 
-def test_what_is_no_gzip_after_all(tmp_path: Path, resources: ExitStack) -> None:
+def test_a_file_that_only_begins_like_gzip_is_damaged(tmp_path: Path, resources: ExitStack) -> None:
     path = tmp_path / "rows.gz"
     path.write_bytes(b"\x1f\x8bno")
-    with pytest.raises(Damaged):
-        list(Source(str(path), resources).lines())
+    with pytest.raises(DamagedFile):
+        list(ImportFile(str(path), resources).lines())

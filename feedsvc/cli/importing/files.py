@@ -1,4 +1,4 @@
-"""The files of an import: plain or gzip, standard input, read line by line and more than once."""
+"""Files to import: plain or gzip, or standard input, read line by line and more than once."""
 
 import gzip
 import io
@@ -16,18 +16,18 @@ from typing import IO
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-class Damaged(Exception):
-    """A file cannot be read to its end; the message says why. Expected: it is reported."""
+class DamagedFile(Exception):
+    """A file cannot be read to its end; the message says why. Expected: the import reports it."""
 
 
-class Source:
-    """A file to import. ``-`` is standard input.
+class ImportFile:
+    """A file to import. The path ``-`` is standard input.
 
-    What cannot be read twice, a pipe for example, is copied to a temporary file first.
+    A file that cannot be read twice, such as a pipe, is copied to a temporary file first.
     """
 
     def __init__(self, path: str, resources: ExitStack) -> None:
-        """Opens the file until ``resources`` is closed. Raises OSError."""
+        """Open the file until ``resources`` is closed. Raise OSError if it cannot be opened."""
         self.name = "<stdin>" if path == "-" else path
         raw: IO[bytes] = sys.stdin.buffer
         if path != "-":
@@ -38,24 +38,27 @@ class Source:
             raw = copy
         self._raw = raw
         self.size = os.fstat(raw.fileno()).st_size
-        """Bytes, as they are in the file."""
+        """Bytes of the file as it is, compressed if it is a gzip file."""
 
     @property
     def position(self) -> int:
-        """How many of the file's bytes have been read."""
+        """Bytes of the file that have been read."""
         return self._raw.tell()
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Each line's number, from 1, and its content without the line's end. Raises Damaged."""
+        """Yield each line's number, from 1, and the line without its end.
+
+        Raise DamagedFile if the file cannot be read to its end.
+        """
         self._raw.seek(0)
-        packed = self._raw.read(2) == GZIP_MAGIC
+        compressed = self._raw.read(2) == GZIP_MAGIC
         self._raw.seek(0)
         number = 0
         try:
-            for number, line in enumerate(self._unpacked() if packed else self._raw, 1):
+            for number, line in enumerate(self._decompressed() if compressed else self._raw, 1):
                 yield number, line.rstrip(b"\r\n")
         except (OSError, EOFError, zlib.error) as error:
-            raise Damaged(f"cannot be read after line {number}: {error}") from None
+            raise DamagedFile(f"cannot be read after line {number}: {error}") from None
 
-    def _unpacked(self) -> IO[bytes]:
+    def _decompressed(self) -> IO[bytes]:
         return io.BufferedReader(gzip.GzipFile(fileobj=self._raw, mode="rb"), 1 << 17)

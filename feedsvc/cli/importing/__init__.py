@@ -1,0 +1,1 @@
+"""The parts of ``feedsvc import``: files, their formats, batches of requests, and the import."""

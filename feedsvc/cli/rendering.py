@@ -1,0 +1,158 @@
+"""Output on a terminal: activities, feed items, delivery jobs and tables."""
+
+import sys
+import time
+import zlib
+from collections.abc import Collection
+
+from activityfeed.admin.v1.admin_service_pb2 import (
+    JOB_KIND_DELIVER,
+    JOB_KIND_FLIP,
+    JOB_KIND_RETRACT,
+    FanoutJob,
+)
+from activityfeed.v1.activity_pb2 import Activity, Ref
+from activityfeed.v1.feed_pb2 import FeedItem
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+#: Past tenses of common verbs. Other verbs are shown as they are.
+PAST_TENSES = {
+    "accept": "accepted",
+    "add": "added",
+    "announce": "announced",
+    "answer": "answered",
+    "approve": "approved",
+    "ask": "asked",
+    "close": "closed",
+    "comment": "commented on",
+    "create": "created",
+    "delete": "deleted",
+    "deploy": "deployed",
+    "follow": "followed",
+    "fork": "forked",
+    "invite": "invited",
+    "join": "joined",
+    "leave": "left",
+    "like": "liked",
+    "mention": "mentioned",
+    "merge": "merged",
+    "open": "opened",
+    "post": "posted",
+    "publish": "published",
+    "push": "pushed to",
+    "release": "released",
+    "remove": "removed",
+    "reopen": "reopened",
+    "reply": "replied to",
+    "review": "reviewed",
+    "share": "shared",
+    "star": "starred",
+    "update": "updated",
+    "watch": "watched",
+    "welcome": "welcomed",
+    "write": "wrote",
+}
+
+#: Colours of entities. An entity always has the same colour, so that readers recognise it.
+COLOURS = (
+    "cyan",
+    "green",
+    "yellow",
+    "magenta",
+    "blue",
+    "bright_red",
+    "bright_cyan",
+    "bright_green",
+)
+
+#: Units of ages: the unit's seconds, its name, and the age in seconds from which it is used.
+AGE_UNITS = ((86_400, "d", 86_400), (3_600, "h", 3_600), (60, "min", 60), (1, "s", 2))
+#: Age in seconds from which a date is shown instead.
+DATE_AGE = 30 * 86_400
+
+#: Names of the kinds of delivery jobs.
+JOB_KINDS = {JOB_KIND_DELIVER: "deliver", JOB_KIND_RETRACT: "retract", JOB_KIND_FLIP: "flip"}
+
+#: Spaces for control characters, which a terminal would obey.
+_SPACES_FOR_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
+
+
+def console() -> Console:
+    """Return a console for stdout. It never cuts or wraps lines, so that scripts can read them."""
+    return Console(file=sys.stdout, soft_wrap=True, highlight=False)
+
+
+def borderless_table() -> Table:
+    """Return an empty table without header and borders."""
+    return Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+
+
+def plain(text: str) -> str:
+    """Return the text with a space for each control character and line end."""
+    return text.translate(_SPACES_FOR_CONTROLS)
+
+
+def age(seconds: float) -> str:
+    """Return how long ago something happened, in words, or its date if it is old."""
+    if seconds >= DATE_AGE:
+        return time.strftime("%Y-%m-%d", time.gmtime(time.time() - seconds))
+    for unit_seconds, name, min_seconds in AGE_UNITS:
+        if seconds >= min_seconds:
+            return f"{seconds // unit_seconds:.0f} {name} ago"
+    # The clocks of this machine and the server differ a little.
+    return "just now" if seconds > -60 else "in the future"  # noqa: PLR2004
+
+
+def age_since(timestamp: Timestamp) -> str:
+    """Return how long ago ``timestamp`` was, in words."""
+    return age(time.time() - timestamp.seconds - timestamp.nanos / 1e9)
+
+
+def entity(name: str) -> Text:
+    """Return an entity's id in the colour of that entity."""
+    return Text(plain(name), style=f"bold {COLOURS[zlib.crc32(name.encode()) % len(COLOURS)]}")
+
+
+def activity_line(activity: Activity, via: Collection[str] = ()) -> Text:
+    """Return an activity as one line.
+
+    The line names ``via``, the entities whose outboxes brought the activity, unless the actor is
+    one of them.
+    """
+    line = Text()
+    line.append(f"{age_since(activity.publish_time):>12}  ", style="dim")
+    line.append_text(entity(activity.actor))
+    line.append(f" {PAST_TENSES.get(activity.verb.lower(), plain(activity.verb))}")
+    if activity.HasField("object"):
+        line.append(" ").append(_ref_name(activity.object), style="bold")
+    if activity.HasField("target") and _ref_id(activity.target) != _ref_id(activity.object):
+        line.append(" in ").append(_ref_name(activity.target), style="bold")
+    if activity.content:
+        line.append(f" “{plain(activity.content)}”", style="italic")
+    if via and activity.actor not in via:
+        line.append(f"  via {', '.join(map(plain, via))}", style="dim")
+    return line
+
+
+def item_line(item: FeedItem) -> Text:
+    """Return an item of a feed as one line."""
+    return activity_line(item.activity.activity, item.via)
+
+
+def job_summary(job: FanoutJob) -> str:
+    """Return the activity that a job delivers, and the authors whose followers it addresses."""
+    authors = ", ".join(map(plain, filter(None, (job.actor, *job.to))))
+    return f"{job.activity_id} to followers of {authors}".lstrip()
+
+
+def _ref_name(ref: Ref) -> str:
+    return plain(ref.name or _ref_id(ref))
+
+
+def _ref_id(ref: Ref) -> str:
+    """Return the id in a Ref, whichever of its fields has the id."""
+    field = ref.WhichOneof("subject")
+    return getattr(ref, field) if field else ""
