@@ -3,7 +3,7 @@ import time
 import grpc
 import pytest
 from activityfeed import FeedClient, reason, retry_after, violations
-from activityfeed import client as layer
+from activityfeed._request_ids import with_request_ids
 from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.activity_service_pb2 import (
     BatchPublishActivitiesRequest,
@@ -75,7 +75,7 @@ async def test_a_call_ends_at_the_timeout_of_the_client() -> None:
 
 def test_each_mutation_gets_a_request_id_of_its_own() -> None:
     for request in (PublishActivityRequest(), DeleteActivityRequest(), FollowRequest()):
-        first, second = layer._identified(request), layer._identified(request)
+        first, second = with_request_ids(request), with_request_ids(request)
         assert len(first.request_id) == 32
         assert first.request_id != second.request_id
         # The caller may send the same message again and mean a second activity.
@@ -83,17 +83,17 @@ def test_each_mutation_gets_a_request_id_of_its_own() -> None:
     batch = BatchPublishActivitiesRequest(
         requests=[PublishActivityRequest(), PublishActivityRequest()]
     )
-    first, second = layer._identified(batch).requests
+    first, second = with_request_ids(batch).requests
     assert len({first.request_id, second.request_id, ""}) == 3
 
 
 def test_request_ids_of_the_caller_are_kept() -> None:
     request = PublishActivityRequest(request_id="mine")
-    assert layer._identified(request).request_id == "mine"
+    assert with_request_ids(request).request_id == "mine"
     batch = BatchFollowRequest(requests=[FollowRequest(request_id="mine"), FollowRequest()])
-    assert layer._identified(batch).requests[0].request_id == "mine"
+    assert with_request_ids(batch).requests[0].request_id == "mine"
     read = GetActivityRequest(id="1")
-    assert layer._identified(read) is read
+    assert with_request_ids(read) is read
 
 
 async def test_publishing_the_same_message_twice_makes_two_activities(

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from activityfeed import _resuming as layer
+from activityfeed import fresh_token, retry_after
 from activityfeed.v1.subscription_service_pb2 import (
     SUBSCRIPTION_START_RESET,
     SubscribeAllRequest,
@@ -53,9 +54,9 @@ def longest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pauses(
-    resuming: "layer.Resuming[Any, Any]", *errors: grpc.aio.AioRpcError | None
+    resuming: "layer.ResumableSubscription[Any, Any]", *errors: grpc.aio.AioRpcError | None
 ) -> list[float]:
-    return [round(resuming.broken(error)[1], 3) for error in errors]
+    return [round(resuming.note_break(error)[1], 3) for error in errors]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def pauses(
 )
 def test_tried_again(error: grpc.aio.AioRpcError | None) -> None:
     told: list[grpc.RpcError | None] = []
-    message, _ = layer.of_feed("bob", "", "", 0, told.append).broken(error)
+    message, _ = layer.feed_subscription("bob", "", "", 0, told.append).note_break(error)
     assert message is None
     assert told == [error]
 
@@ -96,22 +97,22 @@ def test_tried_again(error: grpc.aio.AioRpcError | None) -> None:
 def test_not_tried_again(error: grpc.aio.AioRpcError) -> None:
     told: list[grpc.RpcError | None] = []
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        layer.of_feed("bob", "", "", 0, told.append).broken(error)
+        layer.feed_subscription("bob", "", "", 0, told.append).note_break(error)
     assert caught.value is error
     assert not told
 
 
 def test_what_is_asked_next() -> None:
     """A page only as long as there is no token."""
-    resuming = layer.of_feed("bob", "", "carol", 7, None)
+    resuming = layer.feed_subscription("bob", "", "carol", 7, None)
     first = SubscribeFeedRequest(user="bob", viewer="carol", initial_page_size=7)
     assert resuming.request == first
-    resuming.broken(None)
+    resuming.note_break(None)
     assert resuming.request == first
-    resuming.received(SubscribeFeedResponse(resume_token=FIRST))
+    resuming.note_message(SubscribeFeedResponse(resume_token=FIRST))
     then = SubscribeFeedRequest(user="bob", viewer="carol", resume_token=FIRST)
     assert resuming.request == then
-    reset, _ = resuming.broken(of(ResumeTokenExpired("", SECOND)))
+    reset, _ = resuming.note_break(of(ResumeTokenExpired("", SECOND)))
     assert reset is not None
     assert reset.resume_token == SECOND
     assert reset.started.start == SUBSCRIPTION_START_RESET
@@ -120,29 +121,32 @@ def test_what_is_asked_next() -> None:
 
 def test_what_has_no_reset() -> None:
     expired = of(ResumeTokenExpired("", SECOND))
-    for resuming in (layer.of_all(FIRST, None), layer.of_activities("alice", FIRST, "", None)):
+    for resuming in (
+        layer.all_subscription(FIRST, None),
+        layer.activities_subscription("alice", FIRST, "", None),
+    ):
         with pytest.raises(grpc.aio.AioRpcError):
-            resuming.broken(expired)
+            resuming.note_break(expired)
         assert resuming.request.resume_token == FIRST
-    assert layer.of_all(FIRST, None).request == SubscribeAllRequest(resume_token=FIRST)
-    assert layer.fresh_token(expired) == SECOND
-    assert layer.fresh_token(status_of(ResumeTokenExpired("", SECOND))) == SECOND
-    assert layer.fresh_token(of(StreamExpired(""))) is None
+    assert layer.all_subscription(FIRST, None).request == SubscribeAllRequest(resume_token=FIRST)
+    assert fresh_token(expired) == SECOND
+    assert fresh_token(status_of(ResumeTokenExpired("", SECOND))) == SECOND
+    assert fresh_token(of(StreamExpired(""))) is None
 
 
 @pytest.mark.usefixtures("longest")
 def test_backoff_grows_until_a_message_comes() -> None:
-    resuming = layer.of_feed("bob", "", "", 0, None)
+    resuming = layer.feed_subscription("bob", "", "", 0, None)
     away = plain(grpc.StatusCode.UNAVAILABLE)
     assert pauses(resuming, *[away] * 8) == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
     assert pauses(resuming, *[None] * 5_000)[-1] == 10
-    resuming.received(SubscribeFeedResponse(resume_token=FIRST))
+    resuming.note_message(SubscribeFeedResponse(resume_token=FIRST))
     assert pauses(resuming, None, away) == [0.2, 0.4]
 
 
 @pytest.mark.usefixtures("longest")
 def test_backoff_after_what_the_service_says() -> None:
-    resuming = layer.of_feed("bob", "", "", 0, None)
+    resuming = layer.feed_subscription("bob", "", "", 0, None)
     assert pauses(resuming, of(Draining("")), of(StoreUnavailable(""))) == [0.4, 0.6]
 
 
@@ -150,10 +154,10 @@ def test_backoff_after_what_the_service_says() -> None:
 @pytest.mark.parametrize("error", [of(StreamExpired("")), of(ResumeTokenExpired("", SECOND))])
 def test_no_backoff(error: grpc.aio.AioRpcError) -> None:
     """But if nothing comes in between, it is no endless loop either."""
-    resuming = layer.of_feed("bob", "", "", 0, None)
-    told = layer.retry_after(error) or 0.0
+    resuming = layer.feed_subscription("bob", "", "", 0, None)
+    told = retry_after(error) or 0.0
     assert pauses(resuming, error, error, error) == pytest.approx([0, 0.4 + told, 0.8 + told])
-    resuming.received(SubscribeFeedResponse(resume_token=FIRST))
+    resuming.note_message(SubscribeFeedResponse(resume_token=FIRST))
     assert pauses(resuming, error) == [0]
 
 

@@ -1,4 +1,4 @@
-"""The activity feed's client: a thin layer over the messages and stubs of ``activityfeed.v1``."""
+"""The client of the activity feed: a thin layer over the stubs of ``activityfeed.v1``."""
 
 from activityfeed.blocking import BlockingFeedClient
 from activityfeed.client import FeedClient, fresh_token, reason, retry_after, violations

@@ -1,14 +1,12 @@
-"""What the asyncio and the blocking client share: what errors say, and how subscriptions go on."""
+"""Resumable subscriptions, which the asyncio and the blocking client share."""
 
 import random
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import grpc
-from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status
 
+from activityfeed._errors import fresh_token, reason, retry_after
 from activityfeed.v1.subscription_service_pb2 import (
     SUBSCRIPTION_START_RESET,
     FeedSubscriptionStarted,
@@ -20,106 +18,68 @@ from activityfeed.v1.subscription_service_pb2 import (
     SubscribeFeedResponse,
 )
 
-#: Seconds without a message after which a connection is taken for dead: four times the 15 seconds
+#: Seconds without a message after which a connection counts as dead: four times the 15 seconds
 #: between the heartbeats of a server.
 MAX_SILENCE = 60.0
-#: Seconds of backoff: at most the first after the first break, twice as much after each that
-#: follows without a message in between, at most the second.
+#: Seconds of backoff: at most the first value after the first break, twice as much after each break
+#: that follows without a message in between, and never more than the second value.
 FIRST_BACKOFF, MAX_BACKOFF = 0.2, 10.0
 #: Breaks after which the backoff grows no more, well beyond MAX_BACKOFF.
 MAX_DOUBLINGS = 16
 
-#: Is told of each break: the error, or None if the stream ended without one or was silent.
+#: Function that is called at each break with the error, or with None if the stream was silent or
+#: ended without an error.
 OnBreak = Callable[[grpc.RpcError | None], None]
 
-Asked = TypeVar("Asked", SubscribeFeedRequest, SubscribeActivitiesRequest, SubscribeAllRequest)
-Told = TypeVar("Told", SubscribeFeedResponse, SubscribeActivitiesResponse, SubscribeAllResponse)
-_Detail = TypeVar("_Detail", bound=Message)
+SubscribeRequest = TypeVar(
+    "SubscribeRequest", SubscribeFeedRequest, SubscribeActivitiesRequest, SubscribeAllRequest
+)
+SubscribeResponse = TypeVar(
+    "SubscribeResponse", SubscribeFeedResponse, SubscribeActivitiesResponse, SubscribeAllResponse
+)
 
 
-def reason(error: grpc.RpcError | Status) -> str:
-    """Why a call, or an entry of a batch, failed: a name of ErrorReason without its prefix.
-
-    Such as ``ACTIVITY_NOT_FOUND``. Empty if the error does not come from the service: when there is
-    no connection, for example.
-    """
-    return next((info.reason for info in _details(error, ErrorInfo)), "")
-
-
-def violations(error: grpc.RpcError | Status) -> list[BadRequest.FieldViolation]:
-    """The bad fields of a request: ``field`` is the path, ``description`` the broken rule."""
-    return [v for bad in _details(error, BadRequest) for v in bad.field_violations]
-
-
-def retry_after(error: grpc.RpcError | Status) -> float | None:
-    """In how many seconds the service would be asked again; None if it does not say."""
-    found = _details(error, RetryInfo)
-    return found[0].retry_delay.ToNanoseconds() / 1e9 if found else None
-
-
-def fresh_token(error: grpc.RpcError | Status) -> str | None:
-    """Where a log goes on that no longer reaches back to a resume token: the token for there.
-
-    What happened in between is missing: read what it was about again, and subscribe with this one.
-    None if the error is not RESUME_TOKEN_EXPIRED.
-    """
-    for info in _details(error, ErrorInfo):
-        if info.reason == "RESUME_TOKEN_EXPIRED":
-            return info.metadata.get("resume_token")
-    return None
-
-
-def _details(error: grpc.RpcError | Status, kind: type[_Detail]) -> list[_Detail]:
-    if not isinstance(error, Status):
-        metadata: Any = getattr(error, "trailing_metadata", tuple)() or ()
-        raw = next((value for key, value in metadata if key == "grpc-status-details-bin"), b"")
-        error = Status.FromString(raw)
-    found = []
-    for packed in error.details:
-        detail = kind()
-        if packed.Unpack(detail):
-            found.append(detail)
-    return found
-
-
-class Resuming(Generic[Asked, Told]):
-    """A subscription: what to ask for next, and what becomes of it when its stream breaks."""
+class ResumableSubscription(Generic[SubscribeRequest, SubscribeResponse]):
+    """The state of a subscription: its next request, and how to go on when its stream breaks."""
 
     def __init__(
         self,
         method: str,
-        request: Asked,
+        request: SubscribeRequest,
         on_break: OnBreak | None,
-        reset: Callable[[str], Told] | None = None,
+        make_reset: Callable[[str], SubscribeResponse] | None = None,
     ) -> None:
-        """``reset`` makes the message that events are missing, with a fresh token."""
+        """Begin with ``request`` to the RPC ``method``.
+
+        ``make_reset`` makes, of a fresh token, the message that events are missing.
+        """
         self.method = method
-        self.request: Asked = request
+        self.request: SubscribeRequest = request
         self._on_break = on_break
-        self._reset: Callable[[str], Told] | None = reset
+        self._make_reset: Callable[[str], SubscribeResponse] | None = make_reset
         self._breaks = 0
-        """Since the last message."""
+        """Number of breaks since the last message."""
 
-    def received(self, message: Told) -> None:
-        """A message is there, and is yielded."""
-        self._go_on_from(message.resume_token)
+    def note_message(self, message: SubscribeResponse) -> None:
+        """Take note of a message that is about to be yielded."""
+        self._resume_from(message.resume_token)
         self._breaks = 0
 
-    def broken(self, error: grpc.RpcError | None) -> tuple[Told | None, float]:
-        """The stream broke: what to yield, if anything, and in how many seconds to ask again.
+    def note_break(self, error: grpc.RpcError | None) -> tuple[SubscribeResponse | None, float]:
+        """Return a message to yield, if any, and the seconds to wait before the next attempt.
 
-        ``error`` is None if the stream ended without one or was silent. It is raised if asking
-        again does not help.
+        ``error`` is None if the stream was silent or ended without an error. Raise ``error`` if
+        another attempt does not help.
         """
         token = fresh_token(error) if error is not None else None
-        message = self._reset(token) if token and self._reset is not None else None
-        if error is not None and message is None and not _passes(error):
+        reset = self._make_reset(token) if token and self._make_reset is not None else None
+        if error is not None and reset is None and not _is_transient(error):
             raise error
         if self._on_break is not None:
             self._on_break(error)
-        if message is not None:
-            self._go_on_from(message.resume_token)
-        return message, self._pause(error, at_once=message is not None)
+        if reset is not None:
+            self._resume_from(reset.resume_token)
+        return reset, self._pause(error, at_once=reset is not None)
 
     def _pause(self, error: grpc.RpcError | None, *, at_once: bool) -> float:
         breaks, self._breaks = self._breaks, self._breaks + 1
@@ -127,54 +87,55 @@ class Resuming(Generic[Asked, Told]):
             at_once = at_once or reason(error) == "STREAM_EXPIRED"
         if at_once and not breaks:
             return 0.0
-        longest = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(breaks, MAX_DOUBLINGS))
-        told = retry_after(error) if error is not None else None
-        return (told or 0.0) + random.uniform(0, longest)
+        max_backoff = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(breaks, MAX_DOUBLINGS))
+        requested_pause = retry_after(error) if error is not None else None
+        return (requested_pause or 0.0) + random.uniform(0, max_backoff)
 
-    def _go_on_from(self, token: str) -> None:
+    def _resume_from(self, token: str) -> None:
         self.request.resume_token = token
         if isinstance(self.request, SubscribeFeedRequest):
-            self.request.initial_page_size = 0  # with a token there is no page
+            self.request.initial_page_size = 0  # the service refuses a page with a token
 
 
-def _passes(error: grpc.RpcError) -> bool:
-    """Whether it helps to ask again."""
+def _is_transient(error: grpc.RpcError) -> bool:
+    """Return whether another attempt may succeed."""
     match error.code():
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return True
         case grpc.StatusCode.ABORTED:
             return reason(error) == "STREAM_NOT_READ"
         case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN:
-            return not reason(error)  # the connection's, not the service's
+            return not reason(error)  # an error of the connection, not of the service
         case _:
             return False
 
 
-def of_feed(
+def feed_subscription(
     user: str, resume_token: str, viewer: str, initial_page_size: int, on_break: OnBreak | None
-) -> Resuming[SubscribeFeedRequest, SubscribeFeedResponse]:
-    """A subscription to a feed."""
+) -> ResumableSubscription[SubscribeFeedRequest, SubscribeFeedResponse]:
+    """Return a subscription to a feed."""
     request = SubscribeFeedRequest(
         user=user, viewer=viewer, resume_token=resume_token, initial_page_size=initial_page_size
     )
 
-    def reset(token: str) -> SubscribeFeedResponse:
+    def make_reset(token: str) -> SubscribeFeedResponse:
         started = FeedSubscriptionStarted(start=SUBSCRIPTION_START_RESET)
         return SubscribeFeedResponse(resume_token=token, started=started)
 
-    return Resuming("SubscribeFeed", request, on_break, reset)
+    return ResumableSubscription("SubscribeFeed", request, on_break, make_reset)
 
 
-def of_activities(
+def activities_subscription(
     entity: str, resume_token: str, viewer: str, on_break: OnBreak | None
-) -> Resuming[SubscribeActivitiesRequest, SubscribeActivitiesResponse]:
-    """A subscription to an outbox."""
+) -> ResumableSubscription[SubscribeActivitiesRequest, SubscribeActivitiesResponse]:
+    """Return a subscription to an outbox."""
     request = SubscribeActivitiesRequest(entity=entity, viewer=viewer, resume_token=resume_token)
-    return Resuming("SubscribeActivities", request, on_break)
+    return ResumableSubscription("SubscribeActivities", request, on_break)
 
 
-def of_all(
+def all_subscription(
     resume_token: str, on_break: OnBreak | None
-) -> Resuming[SubscribeAllRequest, SubscribeAllResponse]:
-    """A subscription to all activities."""
-    return Resuming("SubscribeAll", SubscribeAllRequest(resume_token=resume_token), on_break)
+) -> ResumableSubscription[SubscribeAllRequest, SubscribeAllResponse]:
+    """Return a subscription to all activities."""
+    request = SubscribeAllRequest(resume_token=resume_token)
+    return ResumableSubscription("SubscribeAll", request, on_break)

@@ -1,4 +1,4 @@
-"""The client for programs without an event loop: as ``FeedClient``, but its calls block.
+"""The client for programs without an event loop: like ``FeedClient``, but its calls block.
 
     with BlockingFeedClient.connect("127.0.0.1:50051") as client:
         request = PublishActivityRequest(activity=Activity(actor="alice", verb="push"))
@@ -19,17 +19,18 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from activityfeed._request_ids import with_request_ids
 from activityfeed._resuming import (
     MAX_SILENCE,
     OnBreak,
-    Resuming,
-    Told,
-    of_activities,
-    of_all,
-    of_feed,
+    ResumableSubscription,
+    SubscribeResponse,
+    activities_subscription,
+    all_subscription,
+    feed_subscription,
 )
 from activityfeed.admin.v1.admin_service_pb2_grpc import AdminServiceStub
-from activityfeed.client import DEFAULT_SECONDS, OPTIONS, OWN_CONNECTION, _identified
+from activityfeed.client import DEFAULT_SECONDS, OPTIONS, OWN_CONNECTION
 from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
 from activityfeed.v1.feed_pb2 import FeedPage
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
@@ -49,13 +50,13 @@ class BlockingFeedClient:
     """A connection to the service. Make it with ``connect``; threads may share it."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        """For a channel of one's own, which then lacks the deadlines, request ids and retries.
+        """Use a channel of the caller's own, without this client's deadlines, request ids, retries.
 
-        Nor can subscriptions that were silent leave its connection for another one.
+        Subscriptions on such a channel cannot leave a silent connection for a new one.
         """
         self._channel = channel
-        self._another: Callable[[], grpc.Channel] | None = None
-        self._others: set[grpc.Channel] = set()
+        self._new_channel: Callable[[], grpc.Channel] | None = None
+        self._extra_channels: set[grpc.Channel] = set()
         self._closed = threading.Event()
         self.activities = ActivityServiceStub(channel)
         self.follows = FollowServiceStub(channel)
@@ -72,23 +73,23 @@ class BlockingFeedClient:
         timeout: float = DEFAULT_SECONDS,
         request_ids: bool = True,
     ) -> Self:
-        """A client for the server at ``target``, ``host:port``. Connects with the first call.
+        """Return a client for the server at ``target``, ``host:port``. The first call connects.
 
-        ``timeout`` is the seconds that a unary call may take if it names no ``timeout`` itself;
-        streams have none. With ``request_ids`` each mutation without a ``request_id`` is sent with
-        a new one, so that gRPC's retries, which happen inside one call, never do a thing twice.
+        ``timeout`` is the seconds that a unary call may take if the call names no ``timeout``;
+        streams have none. With ``request_ids``, each mutation without a ``request_id`` gets a new
+        one, so that gRPC's retries within one call change nothing.
         """
 
-        def channel(*more: tuple[str, Any]) -> grpc.Channel:
-            options = [*OPTIONS, *more]
+        def new_channel(*extra_options: tuple[str, Any]) -> grpc.Channel:
+            options = [*OPTIONS, *extra_options]
             if credentials is None:
-                plain = grpc.insecure_channel(target, options)
+                channel = grpc.insecure_channel(target, options)
             else:
-                plain = grpc.secure_channel(target, credentials, options)
-            return grpc.intercept_channel(plain, _Defaults(timeout, request_ids=request_ids))
+                channel = grpc.secure_channel(target, credentials, options)
+            return grpc.intercept_channel(channel, _Defaults(timeout, request_ids=request_ids))
 
-        client = cls(channel())
-        client._another = lambda: channel(OWN_CONNECTION)
+        client = cls(new_channel())
+        client._new_channel = lambda: new_channel(OWN_CONNECTION)
         return client
 
     def __enter__(self) -> Self:
@@ -103,18 +104,18 @@ class BlockingFeedClient:
         self.close()
 
     def close(self) -> None:
-        """Ends all calls, of other threads too, and the connection.
+        """End all calls, those of other threads too, and the connection.
 
         Subscriptions end without an error.
         """
         self._closed.set()
-        for channel in (self._channel, *self._others):
+        for channel in (self._channel, *self._extra_channels):
             channel.close()
 
     def pages(
         self, user: str, *, viewer: str = "", page_size: int = 0
     ) -> Generator[FeedPage, None, None]:
-        """Walks a feed from its newest page to its end. Pages may be empty before the last one."""
+        """Yield a feed's pages from the newest to the last. Pages before the last may be empty."""
         request = GetFeedRequest(user=user, viewer=viewer, page_size=page_size)
         while True:
             page = self.feeds.GetFeed(request).page
@@ -123,7 +124,7 @@ class BlockingFeedClient:
                 return
             request.page_token = page.next_page_token
 
-    def subscribe(  # noqa: PLR0913 - most are seldom given
+    def subscribe(  # noqa: PLR0913 - callers seldom give most of them
         self,
         user: str,
         resume_token: str = "",
@@ -133,14 +134,14 @@ class BlockingFeedClient:
         max_silence: float | None = MAX_SILENCE,
         on_break: OnBreak | None = None,
     ) -> Generator[SubscribeFeedResponse, None, None]:
-        """The messages of SubscribeFeed, resumed whenever the stream breaks.
+        """Yield the messages of SubscribeFeed, and resume the stream whenever it breaks.
 
-        All is as ``FeedClient.subscribe`` says; it raises RpcError. ``close`` of the generator, and
-        an exception while it waits, end the call; closing the client, from any thread, ends the
-        iteration.
+        All is as for ``FeedClient.subscribe``, but errors are RpcError. Closing the generator ends
+        the call, and so does an exception while the caller waits. Closing the client, from any
+        thread, ends the iteration.
         """
-        return self._follow(
-            of_feed(user, resume_token, viewer, initial_page_size, on_break), max_silence
+        return self._messages(
+            feed_subscription(user, resume_token, viewer, initial_page_size, on_break), max_silence
         )
 
     def subscribe_activities(
@@ -152,12 +153,15 @@ class BlockingFeedClient:
         max_silence: float | None = MAX_SILENCE,
         on_break: OnBreak | None = None,
     ) -> Generator[SubscribeActivitiesResponse, None, None]:
-        """The messages of SubscribeActivities: what is published to ``entity``. As ``subscribe``.
+        """Yield the messages of SubscribeActivities: activities in the outbox of ``entity``.
 
-        But there is no reset: if the log no longer reaches back, it raises OUT_OF_RANGE with
-        RESUME_TOKEN_EXPIRED, and ``fresh_token`` tells where to go on.
+        All is as for ``subscribe``, but this subscription has no reset. If the log no longer
+        reaches back to the token, raise OUT_OF_RANGE with RESUME_TOKEN_EXPIRED; ``fresh_token``
+        returns the token to go on from.
         """
-        return self._follow(of_activities(entity, resume_token, viewer, on_break), max_silence)
+        return self._messages(
+            activities_subscription(entity, resume_token, viewer, on_break), max_silence
+        )
 
     def subscribe_all(
         self,
@@ -166,87 +170,90 @@ class BlockingFeedClient:
         max_silence: float | None = MAX_SILENCE,
         on_break: OnBreak | None = None,
     ) -> Generator[SubscribeAllResponse, None, None]:
-        """The messages of SubscribeAll: what anybody publishes. As ``subscribe_activities``."""
-        return self._follow(of_all(resume_token, on_break), max_silence)
+        """Yield the messages of SubscribeAll: all activities. As ``subscribe_activities``."""
+        return self._messages(all_subscription(resume_token, on_break), max_silence)
 
-    def _follow(
-        self, resuming: Resuming[Any, Told], max_silence: float | None
-    ) -> Generator[Told, None, None]:
+    def _messages(
+        self,
+        subscription: ResumableSubscription[Any, SubscribeResponse],
+        max_silence: float | None,
+    ) -> Generator[SubscribeResponse, None, None]:
         silent = False
         while not self._closed.is_set():
             error: grpc.RpcError | None = None
-            with self._connected(alone=silent) as stub:
+            with self._stub(own_connection=silent) as stub:
                 try:
-                    call = getattr(stub, resuming.method)(resuming.request)
+                    call = getattr(stub, subscription.method)(subscription.request)
                 except ValueError:
                     if self._closed.is_set():
                         return
                     raise
-                messages = _Listened(call, max_silence)
+                messages = _WatchedMessages(call, max_silence)
                 try:
                     for message in messages:
-                        resuming.received(message)
+                        subscription.note_message(message)
                         yield message
-                except grpc.RpcError as broke:
-                    error = broke
+                except grpc.RpcError as call_error:
+                    error = call_error
                 finally:
                     messages.close()
             if self._closed.is_set():
                 return
             silent = messages.silent
-            reset, seconds = resuming.broken(None if silent else error)
+            reset, seconds = subscription.note_break(None if silent else error)
             if reset is not None:
                 yield reset
             self._closed.wait(seconds)
 
     @contextmanager
-    def _connected(self, *, alone: bool) -> Iterator[Any]:
-        """A stub to subscribe with; ``alone``: on a connection of its own, if one can be made."""
-        if not alone or self._another is None:
+    def _stub(self, *, own_connection: bool) -> Iterator[Any]:
+        """Yield a stub to subscribe with, on a connection of its own if asked for and possible."""
+        if not own_connection or self._new_channel is None:
             yield self.subscriptions
             return
-        channel = self._another()
-        self._others.add(channel)
-        if self._closed.is_set():  # just now, by another thread
+        channel = self._new_channel()
+        self._extra_channels.add(channel)
+        if self._closed.is_set():  # by another thread, which may have missed this channel
             channel.close()
         try:
             yield SubscriptionServiceStub(channel)
         finally:
-            self._others.discard(channel)
+            self._extra_channels.discard(channel)
             channel.close()
 
 
-class _Listened(Iterator[Any]):
-    """The messages of a call, which a thread cancels if one is too long in coming."""
+class _WatchedMessages(Iterator[Any]):
+    """The messages of a call, which a thread cancels if a message takes too long to come."""
 
     def __init__(self, call: Any, max_silence: float | None) -> None:
         self.silent = False
-        """Whether it has been cancelled for that."""
+        """True if the thread has cancelled the call."""
         self._call = call
         self._max_silence = max_silence
-        self._asked: float | None = None
-        """Since when a message is waited for."""
-        self._over = threading.Event()
+        self._waiting_since: float | None = None
+        """Monotonic time at which the caller began to wait; None while the caller does not wait."""
+        self._ended = threading.Event()
         if max_silence is not None:
             threading.Thread(target=self._watch, args=(max_silence,), daemon=True).start()
 
     def __next__(self) -> Any:
-        self._asked = time.monotonic()
+        self._waiting_since = time.monotonic()
         try:
             return next(self._call)
         finally:
-            self._asked = None
+            self._waiting_since = None
 
     def close(self) -> None:
-        self._over.set()
+        """End the call and the thread."""
+        self._ended.set()
         self._call.cancel()
 
     def _watch(self, max_silence: float) -> None:
-        left = max_silence
-        while not self._over.wait(left):
-            asked = self._asked
-            left = max_silence if asked is None else asked + max_silence - time.monotonic()
-            if left <= 0:
+        remaining = max_silence
+        while not self._ended.wait(remaining):
+            since = self._waiting_since
+            remaining = max_silence if since is None else since + max_silence - time.monotonic()
+            if remaining <= 0:
                 self.silent = True
                 self._call.cancel()
                 return
@@ -254,7 +261,7 @@ class _Listened(Iterator[Any]):
 
 @dataclass(frozen=True)
 class _Details(grpc.ClientCallDetails):
-    """How a call is made."""
+    """The parameters of a call."""
 
     method: str
     timeout: float | None
@@ -265,7 +272,7 @@ class _Details(grpc.ClientCallDetails):
 
 
 class _Defaults(grpc.UnaryUnaryClientInterceptor):
-    """Gives calls a deadline and mutations request ids, where the caller has not."""
+    """An interceptor that adds deadlines to calls and request ids to mutations without them."""
 
     def __init__(self, timeout: float, *, request_ids: bool) -> None:
         self._timeout = timeout
@@ -279,6 +286,8 @@ class _Defaults(grpc.UnaryUnaryClientInterceptor):
     ) -> Any:
         details = client_call_details
         if details.timeout is None:
-            given = {one.name: getattr(details, one.name) for one in fields(_Details)}
-            details = _Details(**given | {"timeout": self._timeout})
-        return continuation(details, _identified(request) if self._request_ids else request)
+            parameters = {
+                parameter.name: getattr(details, parameter.name) for parameter in fields(_Details)
+            }
+            details = _Details(**parameters | {"timeout": self._timeout})
+        return continuation(details, with_request_ids(request) if self._request_ids else request)
