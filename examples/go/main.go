@@ -1,7 +1,7 @@
-// A client of feedsvc that was written from protos/ and docs/contract.md alone.
+// A client of feedsvc, written from protos/ and docs/contract.md alone.
 //
-// It publishes with retries, walks a feed, and keeps a live copy of it over restarts of the server. At the end it
-// compares the copy with a walk, and exits with 1 if they differ.
+// The client publishes with retries, walks a feed, and keeps a live copy of the feed over restarts of the server. At the
+// end it compares the copy with a walk, and exits with 1 if they differ.
 package main
 
 import (
@@ -27,8 +27,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A stream that was silent for so long is dead: the server sends a heartbeat every 15 seconds.
-const silence = 45 * time.Second
+// Time without a message after which a stream counts as dead: the server sends a heartbeat every 15 seconds.
+const maxSilence = 45 * time.Second
 
 func main() {
 	server := flag.String("server", "127.0.0.1:50051", "host:port of the service")
@@ -58,7 +58,7 @@ func run(server, configFile string, publishing time.Duration) error {
 	follows := activityfeedv1.NewFollowServiceClient(connection)
 	subscriptions := activityfeedv1.NewSubscriptionServiceClient(connection)
 
-	// Entities need not be created. Names of their own, so that the example can run again.
+	// Entities need not be created. New names in each run, so that the example can run again.
 	name := fmt.Sprintf("%x", time.Now().UnixNano())
 	author, reader := "author:"+name, "reader:"+name
 	ctx := context.Background()
@@ -78,14 +78,14 @@ func run(server, configFile string, publishing time.Duration) error {
 	}
 	fmt.Printf("walked %d activities\n", len(walked))
 
-	feed := newKept()
-	following, stop := context.WithCancel(ctx)
+	feed := newFeedCopy()
+	keeping, stop := context.WithCancel(ctx)
 	defer stop()
 	var done sync.WaitGroup
 	done.Add(1)
 	go func() {
 		defer done.Done()
-		if err := keep(following, subscriptions, feeds, reader, feed); err != nil {
+		if err := keep(keeping, subscriptions, feeds, reader, feed); err != nil {
 			log.Fatal(err)
 		}
 	}()
@@ -105,21 +105,21 @@ func run(server, configFile string, publishing time.Duration) error {
 	}
 	stop()
 	done.Wait()
-	found := feed.items()
-	fmt.Printf("published %d, kept %d, resumed %d times\n", published, len(found), feed.resumed)
-	if len(walked) != published || len(found) != len(walked) {
-		return fmt.Errorf("the feed has %d activities, its copy %d, published were %d",
-			len(walked), len(found), published)
+	copied := feed.items()
+	fmt.Printf("published %d, kept %d, resumed %d times\n", published, len(copied), feed.resumed)
+	if len(walked) != published || len(copied) != len(walked) {
+		return fmt.Errorf("%d activities were published, the feed has %d and its copy %d",
+			published, len(walked), len(copied))
 	}
-	for place, item := range found {
-		if item.GetItemId() != walked[place].GetItemId() {
-			return fmt.Errorf("the copy differs at place %d", place)
+	for index, item := range copied {
+		if item.GetItemId() != walked[index].GetItemId() {
+			return fmt.Errorf("the copy differs from the feed at item %d", index)
 		}
 	}
 	return nil
 }
 
-// publish publishes an activity once, however often it has to ask.
+// publish publishes an activity exactly once, however many attempts it takes.
 func publish(ctx context.Context, client activityfeedv1.ActivityServiceClient, author, name string, number int) error {
 	request := &activityfeedv1.PublishActivityRequest{
 		Activity: &activityfeedv1.Activity{
@@ -136,15 +136,15 @@ func publish(ctx context.Context, client activityfeedv1.ActivityServiceClient, a
 		if err == nil {
 			return nil
 		}
-		if attempt == 20 || !passes(err) {
+		if attempt == 20 || !isTransient(err) {
 			return fmt.Errorf("publish: %s: %w", reason(err), err)
 		}
 		time.Sleep(pause(err, attempt))
 	}
 }
 
-// passes says whether the same request, with the same request id, may succeed later.
-func passes(err error) bool {
+// isTransient returns whether the same request, with the same request id, may succeed later.
+func isTransient(err error) bool {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		return true
@@ -160,64 +160,64 @@ func walk(ctx context.Context, client activityfeedv1.FeedServiceClient, user str
 	var items []*activityfeedv1.FeedItem
 	request := &activityfeedv1.GetFeedRequest{User: user, PageSize: 3}
 	for {
-		answer, err := client.GetFeed(ctx, request)
+		response, err := client.GetFeed(ctx, request)
 		if err != nil {
 			return nil, err
 		}
-		items = append(items, answer.GetPage().GetItems()...)
-		// Only an empty token is the end: a page may be empty and have one.
-		if request.PageToken = answer.GetPage().GetNextPageToken(); request.PageToken == "" {
+		items = append(items, response.GetPage().GetItems()...)
+		// Only an empty token is the end: an empty page may have a token.
+		if request.PageToken = response.GetPage().GetNextPageToken(); request.PageToken == "" {
 			return items, nil
 		}
 	}
 }
 
-// kept is a copy of a feed: items by their id, in the order of their keys.
-type kept struct {
+// feedCopy is a copy of a feed. Its items are found by id and listed in the order of their keys, newest first.
+type feedCopy struct {
 	lock    sync.Mutex
 	byID    map[string]*activityfeedv1.FeedItem
 	resumed int
 }
 
-func newKept() *kept { return &kept{byID: map[string]*activityfeedv1.FeedItem{}} }
+func newFeedCopy() *feedCopy { return &feedCopy{byID: map[string]*activityfeedv1.FeedItem{}} }
 
-func (k *kept) put(items ...*activityfeedv1.FeedItem) {
-	k.lock.Lock()
-	defer k.lock.Unlock()
+func (c *feedCopy) put(items ...*activityfeedv1.FeedItem) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
 	for _, item := range items {
-		k.byID[item.GetItemId()] = item
+		c.byID[item.GetItemId()] = item
 	}
 }
 
-func (k *kept) remove(itemID string) {
-	k.lock.Lock()
-	defer k.lock.Unlock()
-	delete(k.byID, itemID)
+func (c *feedCopy) remove(itemID string) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	delete(c.byID, itemID)
 }
 
-func (k *kept) replace(items []*activityfeedv1.FeedItem) {
-	k.lock.Lock()
-	clear(k.byID)
-	k.lock.Unlock()
-	k.put(items...)
+func (c *feedCopy) replace(items []*activityfeedv1.FeedItem) {
+	c.lock.Lock()
+	clear(c.byID)
+	c.lock.Unlock()
+	c.put(items...)
 }
 
-func (k *kept) items() []*activityfeedv1.FeedItem {
-	k.lock.Lock()
-	defer k.lock.Unlock()
-	items := make([]*activityfeedv1.FeedItem, 0, len(k.byID))
-	for _, item := range k.byID {
+func (c *feedCopy) items() []*activityfeedv1.FeedItem {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	items := make([]*activityfeedv1.FeedItem, 0, len(c.byID))
+	for _, item := range c.byID {
 		items = append(items, item)
 	}
-	sort.Slice(items, func(one, other int) bool {
-		return bytes.Compare(items[one].GetSortKey(), items[other].GetSortKey()) > 0
+	sort.Slice(items, func(i, j int) bool {
+		return bytes.Compare(items[i].GetSortKey(), items[j].GetSortKey()) > 0
 	})
 	return items
 }
 
 // keep keeps a copy of a feed until the context ends.
 func keep(ctx context.Context, client activityfeedv1.SubscriptionServiceClient,
-	feeds activityfeedv1.FeedServiceClient, user string, feed *kept) error {
+	feeds activityfeedv1.FeedServiceClient, user string, feed *feedCopy) error {
 	token := ""
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		before := token
@@ -230,12 +230,12 @@ func keep(ctx context.Context, client activityfeedv1.SubscriptionServiceClient,
 		}
 		switch {
 		case status.Code(err) == codes.OutOfRange && reason(err) == "RESUME_TOKEN_EXPIRED":
-			// Events are missing. Begin where the log goes on, then read all that was missed.
+			// Events are missing. Resume where the log goes on, then read the whole feed again.
 			token = metadata(err)["resume_token"]
 			if err := reread(ctx, feeds, user, feed); err != nil {
 				return err
 			}
-		case passes(err), errors.Is(err, context.Canceled), errors.Is(err, io.EOF),
+		case isTransient(err), errors.Is(err, context.Canceled), errors.Is(err, io.EOF),
 			status.Code(err) == codes.Canceled,
 			status.Code(err) == codes.Aborted && reason(err) == "STREAM_NOT_READ":
 			time.Sleep(pause(err, attempt))
@@ -246,9 +246,9 @@ func keep(ctx context.Context, client activityfeedv1.SubscriptionServiceClient,
 	return nil
 }
 
-// follow applies the messages of one stream; token is that of the last one that was applied.
+// follow applies the messages of one stream. token becomes the token of the last message that was applied.
 func follow(ctx context.Context, client activityfeedv1.SubscriptionServiceClient,
-	feeds activityfeedv1.FeedServiceClient, user string, feed *kept, token *string) error {
+	feeds activityfeedv1.FeedServiceClient, user string, feed *feedCopy, token *string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	request := &activityfeedv1.SubscribeFeedRequest{User: user, ResumeToken: *token}
@@ -259,34 +259,34 @@ func follow(ctx context.Context, client activityfeedv1.SubscriptionServiceClient
 	if err != nil {
 		return err
 	}
-	alive := time.AfterFunc(silence, cancel)
-	defer alive.Stop()
+	watchdog := time.AfterFunc(maxSilence, cancel)
+	defer watchdog.Stop()
 	for {
 		message, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		alive.Reset(silence)
-		switch said := message.GetMessage().(type) {
+		watchdog.Reset(maxSilence)
+		switch body := message.GetMessage().(type) {
 		case *activityfeedv1.SubscribeFeedResponse_Started:
-			if said.Started.GetStart() == activityfeedv1.SubscriptionStart_SUBSCRIPTION_START_RESUMED {
+			if body.Started.GetStart() == activityfeedv1.SubscriptionStart_SUBSCRIPTION_START_RESUMED {
 				feed.resumed++
 			} else {
-				feed.replace(said.Started.GetPage().GetItems())
+				feed.replace(body.Started.GetPage().GetItems())
 			}
 		case *activityfeedv1.SubscribeFeedResponse_Events:
-			changed := false
-			for _, event := range said.Events.GetEvents() {
-				switch what := event.GetEvent().(type) {
+			sourceChanged := false
+			for _, event := range body.Events.GetEvents() {
+				switch change := event.GetEvent().(type) {
 				case *activityfeedv1.FeedEvent_Added:
-					feed.put(what.Added)
+					feed.put(change.Added)
 				case *activityfeedv1.FeedEvent_Removed:
-					feed.remove(what.Removed.GetItemId())
+					feed.remove(change.Removed.GetItemId())
 				case *activityfeedv1.FeedEvent_SourceChanged:
-					changed = true
+					sourceChanged = true
 				}
 			}
-			if changed {
+			if sourceChanged {
 				if err := reread(ctx, feeds, user, feed); err != nil {
 					return err
 				}
@@ -296,8 +296,8 @@ func follow(ctx context.Context, client activityfeedv1.SubscriptionServiceClient
 	}
 }
 
-// reread takes over what the feed holds now.
-func reread(ctx context.Context, feeds activityfeedv1.FeedServiceClient, user string, feed *kept) error {
+// reread replaces the copy by the items that the feed has now.
+func reread(ctx context.Context, feeds activityfeedv1.FeedServiceClient, user string, feed *feedCopy) error {
 	items, err := walk(ctx, feeds, user)
 	if err != nil {
 		return err
@@ -306,13 +306,15 @@ func reread(ctx context.Context, feeds activityfeedv1.FeedServiceClient, user st
 	return nil
 }
 
-// pause is how long to wait before the next attempt: as long as the service says, and a random time more, which grows.
+// pause returns the time to wait before the next attempt: the time that the service demands, and a random time, which
+// grows with the attempts.
 func pause(err error, attempt int) time.Duration {
-	longest := min(10*time.Second, 200*time.Millisecond<<min(attempt, 10))
-	return retryAfter(err) + rand.N(longest)
+	maxBackoff := min(10*time.Second, 200*time.Millisecond<<min(attempt, 10))
+	return retryAfter(err) + rand.N(maxBackoff)
 }
 
-// reason is why the service refused: a name of ErrorReason without its prefix; empty if gRPC itself did.
+// reason returns why the service refused a call: a name of ErrorReason without its prefix. It is empty if the error comes
+// from gRPC itself.
 func reason(err error) string {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
@@ -322,6 +324,7 @@ func reason(err error) string {
 	return ""
 }
 
+// metadata returns the metadata of the service's error, for example the fresh resume_token.
 func metadata(err error) map[string]string {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
@@ -331,6 +334,7 @@ func metadata(err error) map[string]string {
 	return nil
 }
 
+// retryAfter returns the time that the service demands before the next attempt; 0 if it demands none.
 func retryAfter(err error) time.Duration {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
