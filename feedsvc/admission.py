@@ -12,8 +12,8 @@ from contextvars import ContextVar
 
 from feedsvc.errors import Draining, ServerOverloaded
 
-#: One caller may have at most this fraction of the server's calls: one half.
-CALLER_FRACTION = 2
+#: One caller may have at most the number of the server's calls divided by this.
+CALLER_DIVISOR = 2
 
 
 class Turn:
@@ -168,7 +168,7 @@ class Admission:
         caller = self._callers.get(caller_name)
         if caller is None:
             caller = self._callers[caller_name] = _Caller(caller_name, self._caller_share)
-        if self.calls >= self._max_calls or caller.calls * CALLER_FRACTION >= self._max_calls:
+        if self.calls >= self._max_calls or caller.calls * CALLER_DIVISOR >= self._max_calls:
             self._forget_if_idle(caller)
             raise ServerOverloaded("the server has too many calls under way: call again later")
         if weight > 1 and self.held_bytes >= self._max_held_bytes:

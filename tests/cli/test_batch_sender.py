@@ -1,3 +1,5 @@
+"""Batches of the import: their order, their size, and their errors."""
+
 import asyncio
 
 import pytest

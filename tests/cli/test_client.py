@@ -1,3 +1,5 @@
+"""Calls of the Python client: errors, deadlines, request ids, pages and subscriptions."""
+
 import time
 
 import grpc
@@ -56,11 +58,11 @@ async def test_retry_after_is_the_delay_that_the_service_asks_for(serve: Serve) 
     request = PublishActivityRequest(activity=Activity(actor="alice", verb="post"))
     async with FeedClient.connect(f"127.0.0.1:{service.server.port}") as client:
         await client.activities.PublishActivity(request)
-        begun = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await client.activities.PublishActivity(request)
         assert (reason(caught.value), retry_after(caught.value)) == ("FANOUT_OVERLOADED", 1)
-        assert time.monotonic() - begun < 1, "the client leaves the retry to its caller"
+        assert time.monotonic() - start < 1, "the client leaves the retry to its caller"
         batch = BatchPublishActivitiesRequest(requests=[request])
         (result,) = (await client.activities.BatchPublishActivities(batch)).results
         assert retry_after(result.error) == 1

@@ -1,3 +1,5 @@
+"""Commands that publish, follow, read and tail, and the behaviour that all commands share."""
+
 import asyncio
 import json
 import os

@@ -1,3 +1,5 @@
+"""``feedsvc dead-letters``."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""``feedsvc demo`` and its sample."""
+
 import os
 import re
 import time

@@ -1,3 +1,5 @@
+"""External ids that the import derives from rows."""
+
 from feedsvc.cli.importing.derived_ids import DerivedIds
 
 

@@ -1,3 +1,5 @@
+"""``feedsvc fanout``."""
+
 import asyncio
 import json
 import signal

@@ -1,3 +1,5 @@
+"""Formats of imported lines."""
+
 import json
 
 import pytest

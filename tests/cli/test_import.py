@@ -1,4 +1,6 @@
 # ruff: noqa: ASYNC240 - a test may wait for the file system
+"""``feedsvc import`` with a server."""
+
 import asyncio
 import gzip
 import json
@@ -118,10 +120,8 @@ async def test_queued_activities_are_counted_as_queued(serve: Serve, mixed: Path
     service = await serve(limits=NARROW, workers=0)
     feedsvc = Feedsvc(f"127.0.0.1:{service.server.port}")
     (report,) = (await feedsvc("import", mixed, "--json")).json
-    assert (report["activities"], report["queued"]) == (
-        4,
-        3,
-    )  # the fourth activity has one follower
+    # The fourth activity has one follower, so its publish delivers it.
+    assert (report["activities"], report["queued"]) == (4, 3)
     assert (report["deliveries"], report["skipped_cold"]) == (0, 1)
     ran = await feedsvc("import", mixed)
     assert ["queued", "3"] in [line.split()[:2] for line in ran.out.splitlines()]

@@ -1,3 +1,5 @@
+"""Files that the import reads."""
+
 import gzip
 import os
 import threading

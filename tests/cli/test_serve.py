@@ -1,3 +1,5 @@
+"""``feedsvc serve`` and ``feedsvc worker``."""
+
 import asyncio
 import dataclasses
 import signal

@@ -259,7 +259,7 @@ async def test_refused_calls_say_when_to_come_again(serve: Serve) -> None:
 
     engine.feeds.page = held  # type: ignore[method-assign]
     calls = [
-        asyncio.ensure_future(service.page("bob")) for _ in range(8 // admission.CALLER_FRACTION)
+        asyncio.ensure_future(service.page("bob")) for _ in range(8 // admission.CALLER_DIVISOR)
     ]
 
     async def full() -> bool:

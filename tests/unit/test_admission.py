@@ -2,7 +2,7 @@
 
 import pytest
 
-from feedsvc.admission import CALLER_FRACTION, Admission, Turn
+from feedsvc.admission import CALLER_DIVISOR, Admission, Turn
 from feedsvc.errors import Draining, ServerOverloaded
 
 
@@ -70,7 +70,7 @@ async def test_a_cancelled_call_leaves_the_queue(admission: Admission) -> None:
 
 async def test_too_many_calls_are_refused(admission: Admission) -> None:
     """A caller is refused before it has used up the calls of all others."""
-    greedy = [admission.enter("greedy") for _ in range(40 // CALLER_FRACTION)]
+    greedy = [admission.enter("greedy") for _ in range(40 // CALLER_DIVISOR)]
     with pytest.raises(ServerOverloaded):
         admission.enter("greedy")
     others = [admission.enter(f"other {n}") for n in range(40 - len(greedy))]
