@@ -50,11 +50,13 @@ bench: $(SETUP) $(CHART) ## Measure feedsvc and its alternatives; write benchmar
 bench-quick: $(SETUP) $(CHART) ## Measure at smaller sizes, in three minutes; write to build/.
 	@$(BIN)/python -m benchmarks --quick
 
-lint: $(SETUP) ## Check the Python code (rules, format, types) and the spelling of all files.
+lint: $(SETUP) ## Check the Python code (rules, format, types), the Lua scripts and the spelling of all files.
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@git ls-files -z | xargs -0 $(BIN)/codespell
 	@$(BIN)/mypy
+	@tools/install-luacheck
+	@$(BIN)/python tools/check-lua
 
 buf-lint: $(GEN) $(NODE) ## Check the rules and the format of the contract (needs Node).
 	@tools/buf-lint
@@ -62,10 +64,10 @@ buf-lint: $(GEN) $(NODE) ## Check the rules and the format of the contract (need
 breaking: $(GEN) $(NODE) ## Check that the contract does not break clients of the one on main (needs Node).
 	@tools/buf-breaking
 
-gen: $(GEN) ## Generate the Python stubs and the descriptor set from protos/.
+gen: $(GEN) $(SETUP) ## Generate the Python stubs and the descriptor set from protos/, and docs/keys.md.
 	@tools/gen
 
-drift: $(GEN) ## Check that the committed stubs and descriptor set match protos/.
+drift: $(GEN) $(SETUP) ## Check that the committed files match what `make gen` writes.
 	@tools/drift
 
 contract-check: $(GEN) $(NODE) ## Compile the contract in Go, TypeScript and Java (needs Go, Node and Maven).

@@ -307,7 +307,7 @@ class Fanout:
         else:
             kind = "removed" if job.kind is Kind.RETRACT else "added"
             arguments: list[Arg] = [source.entity, job.subject, kind, run.budget()]
-            answers = await store.script("tell", shards, *arguments, *begin.values())
+            answers = await store.script("announce", shards, *arguments, *begin.values())
             progress.announced += sum(entities for _, entities in answers)
             reached = [position.decode() for position, _ in answers]
         positions.update(zip(shards, reached, strict=True))

@@ -86,13 +86,15 @@ class Retention:
         if not self._store.cluster:
             dropped = [part for call_and_count in carried.values() for part in call_and_count]
             notes_by_shard: list[list[bytes]] = await self._store.script(
-                "let_go_take", shards, call_name, NOTES_A_CALL, CARRYING_MS, *dropped
+                "trim_notes_take", shards, call_name, NOTES_A_CALL, CARRYING_MS, *dropped
             )
             return notes_by_shard
         limit = max(1, NOTES_A_CALL // len(shards))
         answers = await asyncio.gather(
             *(
-                self._store.script("let_go_take", shard, call_name, limit, CARRYING_MS, *dropped)
+                self._store.script(
+                    "trim_notes_take", shard, call_name, limit, CARRYING_MS, *dropped
+                )
                 for shard, dropped in carried.items()
             )
         )
@@ -109,11 +111,11 @@ class Retention:
             return
         if not self._store.cluster:
             flat = [part for pairs in by_shard.values() for part in (len(pairs) // 2, *pairs)]
-            await self._store.script("release", list(by_shard), *flat)
+            await self._store.script("bodies_release", list(by_shard), *flat)
             return
         await asyncio.gather(
             *(
-                self._store.script("release", shard, len(pairs) // 2, *pairs)
+                self._store.script("bodies_release", shard, len(pairs) // 2, *pairs)
                 for shard, pairs in by_shard.items()
             )
         )

@@ -49,7 +49,7 @@ class Watch:
 
         async def watched(name: str, *arguments: Any, **rest: Any) -> Any:
             self.calls[name] += 1
-            if name == "release":
+            if name == "bodies_release":
                 self.carried.update(one for one in arguments if isinstance(one, bytes))
             for _ in range(times):
                 answer = await script(name, *arguments, **rest)

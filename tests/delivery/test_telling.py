@@ -31,7 +31,7 @@ class Telling:
     async def go_on(self) -> bool:
         """Tell the next chunk; false if that was the last one."""
         ((place, looked),) = await self._store.script(
-            "tell", [0], "alice", ID, "removed", self._budget, self.place
+            "announce", [0], "alice", ID, "removed", self._budget, self.place
         )
         self.place = place.decode()
         self.looked += looked

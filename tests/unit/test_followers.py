@@ -1,6 +1,5 @@
 """The follower lists of lua/lib/followers.lua against a plain dictionary, on a real store."""
 
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from feedsvc.core import keys, scripts
 
 TAG = "{0}"
-LIBRARY = (files("feedsvc.core") / "lua" / "lib" / "followers.lua").read_text()
+LIBRARY = scripts.libraries()["followers"]
 CALLS = {
     # As the scripts do it: the edge and the index in one step.
     "follow": """
@@ -22,7 +21,7 @@ CALLS = {
         followers_remove(ARGV[2], ARGV[1])""",
     "after": "return (followers_after(ARGV[1], ARGV[2], tonumber(ARGV[3])))",
     "last": "return followers_last(ARGV[1])",
-    "count": "return edges_count(ARGV[1])",
+    "count": "return followees_count(ARGV[1])",
     "through": """
         local lists = {}
         for i = 1, #KEYS do

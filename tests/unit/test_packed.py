@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -10,27 +9,30 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feedsvc.core import scripts
+
 COLD, ADDED, PRESENT, BELOW = 0, 1, 2, 3
 LIST = "{0}f:packed"
 #: Examples share one store: each begins with lists of its own.
 QUICK = settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-SOURCE = (files("feedsvc.core") / "lua" / "lib" / "packed.lua").read_text()
+LIBRARY = "\n".join(scripts.libraries()[name] for name in ("arrays", "packed"))
 #: Each calls one function of the library with ARGV, on KEYS[1].
 CALLS = {
     "insert": """
         local result, cost = packed_insert(KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]))
         return {result, cost}""",
-    "append": "packed_append(KEYS[1], arguments(1))",
+    "rewrite": "packed_rewrite(KEYS[1], slice(ARGV, 2), ARGV[1])",
     "trim": "packed_trim(KEYS[1], tonumber(ARGV[1]))",
-    "place": """
-        return packed_place(KEYS[1], ARGV[1], 0, redis.call('LLEN', KEYS[1]) - 1)""",
+    "index": """
+        return packed_index(KEYS[1], ARGV[1], 0, redis.call('LLEN', KEYS[1]) - 1)""",
     "merge": """
         local a, b = {}, {}
         for i = 3, #ARGV do table.insert(i - 2 <= tonumber(ARGV[2]) and a or b, ARGV[i]) end
         return packed_merge(a, b, ARGV[1])""",
 }
+SOURCES = {function: scripts.assembled(text, LIBRARY, {}) for function, text in CALLS.items()}
 
 
 def name(number: int) -> str:
@@ -45,7 +47,7 @@ class Packed:
         self.client = client
 
     def call(self, function: str, *arguments: Any) -> Any:
-        return self.client.eval(SOURCE + CALLS[function], 1, LIST, *arguments)
+        return self.client.eval(SOURCES[function], 1, LIST, *arguments)
 
     def set(self, elements: list[str]) -> None:
         self.client.delete(LIST)
@@ -197,7 +199,7 @@ def test_place_is_that_of_the_first_not_below(
     packed.set(["0", *ids])
     wanted = data.draw(st.integers(0, max(numbers)).map(name))
     expected = next(place for place, one in enumerate(["0", *ids]) if one >= wanted)
-    assert packed.call("place", wanted) == expected
+    assert packed.call("index", wanted) == expected
 
 
 @pytest.mark.every_store
@@ -214,8 +216,8 @@ def test_merge_is_the_sorted_union_above_the_floor(
 
 @pytest.mark.every_store
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 7_000])
-def test_append_of_thousands(packed: Packed, count: int) -> None:
+def test_rewrite_stores_thousands_of_ids(packed: Packed, count: int) -> None:
     """More than Lua's stack holds."""
-    packed.set(["0"])
-    packed.call("append", *(name(number) for number in range(count)))
+    packed.set(["!nonce", name(1)])
+    packed.call("rewrite", "0", *(name(number) for number in range(count)))
     assert packed.get() == ["0", *(name(number) for number in range(count))]

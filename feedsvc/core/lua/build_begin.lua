@@ -1,16 +1,21 @@
 -- include: packed
--- Begins to materialise a feed: from here on deliveries land in it.
+-- Begin to build a feed: from now on deliveries land in the list that is being built.
 -- KEYS  the tag of the user's shard
 -- ARGV  user, nonce, '1' to throw away what is stored
--- Returns {state that was found, edge generation}: the build has begun only if the state was cold
-local feed = cache_key(FEED, ARGV[1])
-if ARGV[3] == '1' then redis.call('DEL', feed) end
-local head = redis.call('LINDEX', feed, 0)
-local state = not head and 'cold' or head:byte() == MARKER and 'building' or 'warm'
+-- Returns {state before: cold, building or warm; edge generation}. The build has begun only if the
+--         state was cold
+-- Repeat: finds the state building and changes nothing. The caller gives up and the marker expires;
+--         with '1' the build begins again.
+local user, nonce, is_forced = ARGV[1], ARGV[2], ARGV[3] == '1'
+local feed = cache_key(FEED, user)
+
+if is_forced then redis.call('DEL', feed) end
+local state = packed_state(redis.call('LINDEX', feed, 0))
 if state == 'cold' then
-  redis.call('RPUSH', feed, '!' .. ARGV[2])
-  redis.call('PEXPIRE', feed, BUILD_MS)
-  -- It missed what was delivered while there was no warm feed. Not before the first write, which a full store refuses.
-  redis.call('DEL', cache_key(DEEP, ARGV[1]))
+  redis.call('RPUSH', feed, '!' .. nonce)
+  redis.call('PEXPIRE', feed, BUILD_TTL_MS)
+  -- The deep segment missed the deliveries while no feed was warm. Not before the first write,
+  -- which a full store refuses.
+  redis.call('DEL', cache_key(DEEP, user))
 end
-return {state, redis.call('HGET', key(EDGES, ARGV[1]), GENERATION) or ''}
+return {state, redis.call('HGET', key(EDGES, user), GENERATION) or ''}

@@ -1,24 +1,22 @@
--- include: clock jobs queue
--- Throws a dead letter away.
--- KEYS  the tag of its shard
--- ARGV  its entry
--- Returns 1, or 0 if there is none
+-- include: job_text modes queue
+-- Discard a dead letter.
+-- KEYS  the tag of the letter's shard
+-- ARGV  entry: the id of the letter in the stream
+-- Returns 1, or 0 if there is no such letter
+-- Repeat: finds no letter and returns 0.
 --
--- The record of a delivery stays: it failed. An entity that was being flipped is pushed to from now on, which is right
--- for edges of either kind, and can be flipped again.
-local found = redis.call('XRANGE', DEAD, ARGV[1], ARGV[1])[1]
-if not found then return 0 end
-local text
-for i = 1, #found[2], 2 do
-  if found[2][i] == 'job' then text = found[2][i + 1] end
-end
-redis.call('XDEL', DEAD, ARGV[1])
-local name, kind = job_name(text), text:sub(1, 1)
-if redis.call('ZSCORE', JOBS, name) then return 1 end -- it was made again, or replayed from another letter
-if kind ~= '+' then redis.call('DEL', key(JOB, name)) end
-if kind == 'c' then
-  local entity, epoch = key(EDGES, text:sub(22)), string.format('%.0f', tonumber(text:sub(2, 20)))
-  local mode = redis.call('HGET', entity, MODE)
-  if mode == '>' .. epoch or mode == '<' .. epoch then redis.call('HSET', entity, MODE, 'U' .. epoch) end
-end
+-- The record of a delivery stays: the delivery failed. An entity whose flip failed is pushed to
+-- from now on, which is right for edges of either kind, and can be flipped again.
+local entry = ARGV[1]
+
+local letter = dead_letter(entry)
+if not letter then return 0 end
+redis.call('XDEL', DEAD, entry)
+local text = letter.job
+local name = job_name(text)
+-- The job was made again, or replayed from another letter.
+if redis.call('ZSCORE', JOBS, name) then return 1 end
+if job_kind(text) ~= DELIVER then redis.call('DEL', key(JOB, name)) end
+local entity, epoch = job_flip(text)
+if entity then mode_end_flip(entity, epoch, MODE_PUSH) end
 return 1

@@ -1,41 +1,45 @@
--- include: packed clock live
--- Reads a slice of a warm feed, and notes that it was read, if the store takes writes.
+-- include: arrays clock live modes packed
+-- Read a page's ids from a warm feed, and renew the feed's expiry if the store takes writes.
 -- KEYS  the tag of the user's shard
--- ARGV  user, 'older' or 'newer', cursor ('' for the end it starts from), count
--- Returns {state, floor, end of the live log or '', pulled followees, those of them whose edges need not stay PULL, ids
---         beyond the cursor, nearest to it first}. States: cold, building, warm; without ids unless warm
-local user, older, cursor, count = ARGV[1], ARGV[2] == 'older', ARGV[3], tonumber(ARGV[4])
+-- ARGV  user, 'older' or 'newer', cursor ('' for the end that the page starts from), count
+-- Returns {state: cold, building or warm, floor, position at the end of the live log or '', PULL
+--         followees, those of them whose edges need not stay PULL, ids beyond the cursor, nearest
+--         to it first}. Only a warm feed has ids
+-- Repeat: reads, and sets the same expiry.
+local user, is_older, cursor, count = ARGV[1], ARGV[2] == 'older', ARGV[3], tonumber(ARGV[4])
+local CHUNK = 512 -- Lua's stack bounds unpack()
 local feed = cache_key(FEED, user)
+
 local head = redis.call('LINDEX', feed, 0)
-local state = not head and 'cold' or head:byte() == MARKER and 'building' or 'warm'
+local state = packed_state(head)
 local ids = {}
 if state == 'warm' then
   local length = redis.call('LLEN', feed)
-  if older then
-    local place = length
+  if is_older then
+    local index = length
     if cursor ~= '' and redis.call('LINDEX', feed, -1) >= cursor then
-      place = head >= cursor and 0 or packed_place(feed, cursor, 0, length - 1)
+      index = head >= cursor and 0 or packed_index(feed, cursor, 0, length - 1)
     end
-    if place > 1 then
-      local found = redis.call('LRANGE', feed, math.max(1, place - count), place - 1)
-      for i = #found, 1, -1 do ids[#ids + 1] = found[i] end
+    if index > 1 then
+      local ascending = redis.call('LRANGE', feed, math.max(1, index - count), index - 1)
+      for i = #ascending, 1, -1 do ids[#ids + 1] = ascending[i] end
     end
   elseif head <= cursor and redis.call('LINDEX', feed, -1) > cursor then
-    local place = packed_place(feed, cursor, 0, length - 1)
-    if redis.call('LINDEX', feed, place) == cursor then place = place + 1 end
-    ids = redis.call('LRANGE', feed, place, place + count - 1)
+    local index = packed_index(feed, cursor, 0, length - 1)
+    if redis.call('LINDEX', feed, index) == cursor then index = index + 1 end
+    ids = redis.call('LRANGE', feed, index, index + count - 1)
   end
-  -- At most one write in a tenth of the time to live: with a synchronous append-only file a write costs a sync. A store
-  -- that refuses writes answers all the same.
+  -- At most one write in a tenth of the time to live: with a synchronous append-only file a write
+  -- costs a sync. A store that refuses writes answers all the same.
   if redis.call('PTTL', feed) < FEED_TTL_MS * 0.9 then redis.pcall('PEXPIRE', feed, FEED_TTL_MS) end
 end
 local pulled, unsettled = redis.call('SMEMBERS', key(PULLED, user)), {}
-for first = 1, #pulled, 512 do
-  local some = {unpack(pulled, first, math.min(first + 511, #pulled))}
-  for i, celebrity in ipairs(redis.call('HMGET', CELEBRITIES, unpack(some))) do
-    if not celebrity or celebrity:sub(1, 1) ~= 'P' then unsettled[#unsettled + 1] = some[i] end
+for first = 1, #pulled, CHUNK do
+  local followees = slice(pulled, first, math.min(first + CHUNK - 1, #pulled))
+  for i, mode in ipairs(redis.call('HMGET', CELEBRITIES, unpack(followees))) do
+    if not mode or not is_pulled(mode) then unsettled[#unsettled + 1] = followees[i] end
   end
 end
-local lease = tonumber(redis.call('ZSCORE', LIVE, user) or nil)
-local log_end = lease and lease * 1000 > clock_us() and log_tail(user) or ''
+local deadline = tonumber(redis.call('ZSCORE', LIVE, user) or nil)
+local log_end = deadline and deadline * 1000 > clock_us() and log_tail(user) or ''
 return {state, head or '', log_end, pulled, unsettled, ids}

@@ -1,12 +1,15 @@
--- include: clock jobs queue
--- Begins to flip an entity's followers, unless they are on their way or there already.
+-- include: job_text modes queue
+-- Begin to flip the edges to an entity, unless a flip is under way or the edges are right already.
 -- KEYS  the tag of the entity's shard
 -- ARGV  entity, 'pull' or 'push'
--- Returns 1 if it began
-local entity, pull = ARGV[1], ARGV[2] == 'pull'
-local mode = redis.call('HGET', key(EDGES, entity), MODE) or 'U0'
-if mode:sub(1, 1) ~= (pull and 'U' or 'P') then return 0 end
-local epoch = tonumber(mode:sub(2)) + 1
-redis.call('HSET', key(EDGES, entity), MODE, (pull and '>' or '<') .. string.format('%.0f', epoch))
-job_queue(string.format('c%019.0f', epoch) .. '\0' .. entity, '', 0, 0, 0, '')
+-- Returns 1 if the flip began, else 0
+-- Repeat: finds the flip under way and returns 0. The job is in the queue once.
+local entity, is_pull = ARGV[1], ARGV[2] == 'pull'
+
+local mode = redis.call('HGET', key(EDGES, entity), MODE) or mode_text(MODE_PUSH, 0)
+if mode:sub(1, 1) ~= (is_pull and MODE_PUSH or MODE_PULL) then return 0 end
+local epoch = mode_epoch(mode) + 1
+local mode_after = mode_text(is_pull and MODE_TO_PULL or MODE_TO_PUSH, epoch)
+redis.call('HSET', key(EDGES, entity), MODE, mode_after)
+job_queue(job_flip_text(entity, epoch), '', 0, 0, 0, '')
 return 1

@@ -1,30 +1,36 @@
 -- include: followers
--- Reads followers of an entity in some shards, newest edge first.
--- KEYS  the tags of the followers' shards; one, where each shard has a slot of its own
--- ARGV  followee, count, then for each shard the greatest position ('+inf': no bound, '(...': exclusive)
--- Returns for each {follower, position, ...}
+-- Read followers of an entity in some shards, newest edge first.
+-- KEYS  the tags of the followers' shards; one where each shard has a slot of its own
+-- ARGV  followee, count, then for each shard the greatest position ('+inf': no bound, '(...':
+--       exclusive)
+-- Returns for each shard {follower, position, ...}
+-- Repeat: only reads.
 local followee, count = ARGV[1], tonumber(ARGV[2])
+local BOUNDS = 2
 
-local function read(bound)
-  local found = redis.call('ZREVRANGEBYSCORE', key(FOLLOWERS, followee), bound, '-inf', 'WITHSCORES', 'LIMIT', 0, count)
-  if found[1] then return found end
+local function read_few(bound)
   local _, numbers = few_followers(followee)
-  local names, most = names_of(numbers or ''), bound == '+inf' and math.huge or tonumber((bound:gsub('%(', '')))
-  if bound:sub(1, 1) == '(' then most = most - 1 end
+  local names, greatest = follower_names(numbers or ''), math.huge
+  if bound ~= '+inf' then greatest = tonumber((bound:gsub('%(', ''))) end
+  if bound:sub(1, 1) == '(' then greatest = greatest - 1 end
+  local flat = {}
   for i = #names, 1, -1 do
-    if #found >= 2 * count then break end
-    local position = position_of(names[i], followee)
-    if tonumber(position) <= most then
-      found[#found + 1] = names[i]
-      found[#found + 1] = position
+    if #flat >= 2 * count then break end
+    local position = edge_position(names[i], followee)
+    if tonumber(position) <= greatest then
+      flat[#flat + 1] = names[i]
+      flat[#flat + 1] = position
     end
   end
-  return found
+  return flat
 end
 
 local results = {}
-for i = 1, #KEYS do
-  use(KEYS[i])
-  results[i] = read(ARGV[2 + i])
+for i, tag in ipairs(KEYS) do
+  use(tag)
+  local bound = ARGV[BOUNDS + i]
+  local flat = redis.call('ZREVRANGEBYSCORE', key(FOLLOWERS, followee), bound, '-inf',
+    'WITHSCORES', 'LIMIT', 0, count)
+  results[i] = flat[1] and flat or read_few(bound)
 end
 return results

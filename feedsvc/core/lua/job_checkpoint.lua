@@ -1,15 +1,22 @@
--- include: clock jobs queue
--- Notes how far a worker has come with a job, and prolongs its lease, or gives the job back.
+-- include: clock queue
+-- Store a worker's checkpoint of a job, and renew the job's lease or give the job back.
 -- KEYS  the tag of the job's shard
--- ARGV  job name, worker, incarnation, at, feeds, cold, seen, audience, '1' to prolong the lease, '0' to give it up
--- Returns 1, or 0 if the job is not the worker's any more
-local record = job_of(ARGV[2], ARGV[1], ARGV[3])
+-- ARGV  job name, worker, era, positions, feeds, cold, seen, audience, '1' to renew the lease, '0'
+--       to give the job back
+-- Returns 1, or 0 if the worker does not hold the job any more
+-- Repeat: stores the same checkpoint and renews the same lease. A job that was given back stays in
+--         the queue: the second call returns 0.
+local name, worker, era = ARGV[1], ARGV[2], ARGV[3]
+local positions, feeds, cold, seen, audience = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local is_kept = ARGV[9] == '1'
+
+local record = job_held(name, worker, era)
 if not record then return 0 end
-job_note(record, ARGV[4], ARGV[5], ARGV[6], ARGV[7])
-redis.call('HSET', record, 'audience', ARGV[8])
-if ARGV[9] == '1' then
-  redis.call('ZADD', RUNNING, string.format('%.0f', clock_ms() + JOB_LEASE_MS), ARGV[1])
+job_checkpoint(record, positions, feeds, cold, seen)
+redis.call('HSET', record, 'audience', audience)
+if is_kept then
+  redis.call('ZADD', RUNNING, string.format('%.0f', clock_ms() + JOB_LEASE_MS), name)
 else
-  job_back(record, ARGV[1])
+  job_requeue(record, name)
 end
 return 1

@@ -1,17 +1,25 @@
--- include: clock jobs queue
--- Notes that a worker's attempt failed. The job is tried again after a while, or set aside.
+-- include: clock queue
+-- Note that a worker's attempt failed. A worker tries the job again after a while; after too many
+-- attempts the job becomes a dead letter.
 -- KEYS  the tag of the job's shard
--- ARGV  job name, worker, incarnation, at, feeds, cold, seen, audience, error
--- Returns 1 if it was set aside
-local record = job_of(ARGV[2], ARGV[1], ARGV[3])
+-- ARGV  job name, worker, era, positions, feeds, cold, seen, audience, error
+-- Returns 1 if the job is a dead letter now, else 0
+-- Repeat: the worker does not hold the job any more. The attempt counts once; the second call
+--         returns 0.
+local name, worker, era = ARGV[1], ARGV[2], ARGV[3]
+local positions, feeds, cold, seen, audience = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local error_text = ARGV[9]
+
+local record = job_held(name, worker, era)
 if not record then return 0 end
-job_note(record, ARGV[4], ARGV[5], ARGV[6], ARGV[7])
-redis.call('HSET', record, 'audience', ARGV[8])
-local tries = redis.call('HINCRBY', record, 'tries', 1)
-if tries >= JOB_TRIES then
-  job_bury(record, ARGV[1], ARGV[9])
+job_checkpoint(record, positions, feeds, cold, seen)
+redis.call('HSET', record, 'audience', audience)
+local attempts = redis.call('HINCRBY', record, 'tries', 1)
+if attempts >= JOB_TRIES then
+  job_set_aside(record, name, error_text)
   return 1
 end
 redis.call('HDEL', record, 'worker')
-redis.call('ZADD', RUNNING, string.format('%.0f', clock_ms() + math.min(JOB_LEASE_MS, 50 * 2 ^ tries)), ARGV[1])
+local pause_ms = math.min(JOB_LEASE_MS, 50 * 2 ^ attempts)
+redis.call('ZADD', RUNNING, string.format('%.0f', clock_ms() + pause_ms), name)
 return 0

@@ -1,45 +1,58 @@
--- include: clock live
--- Reads live logs, each after an entry, which must still be there: else something is missing.
+-- include: clock ids live
+-- Read live logs, each after an entry. If the entry is gone, entries after it may be gone too.
+-- Reading renews the leases of the logs.
 -- KEYS  the tags of the logs' shards
--- ARGV  how many entries of a log and of all, about how many bytes of bodies, then for each log: name, entry id
--- Returns for each {entry id, kind, what, route if it is followed still or '' (of a
---         removed one whose it was: actor, NUL, external id), ...} flat, 'lost', or 'later' if there
---         were too many before; then {activity id, frame or '', ...} of those that were added, of as many as the bytes
---         allow; of none where other shards are on other nodes. Reading keeps the logs written.
-local most, left, room = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+-- ARGV  most entries of a log, most entries of all logs, bytes of bodies after which no more are
+--       read, then for each log: name, position of the entry
+-- Returns for each log 'lost', 'later' if the logs before it had too many entries, or flat
+--         {position, kind, subject, route, ...}: of an added activity the route if the user still
+--         follows it, else ''; of a removed activity its actor, NUL and external id;
+--         then {activity id, frame or '', ...} of added activities, as many as the bytes allow;
+--         none where other shards are on other nodes
+-- Repeat: reads, and renews leases.
+local max_of_log, max_entries, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local LOGS_FROM, FIELDS = 4, 2
+
+-- Return the route of an added activity, or '' if the user does not follow it any more.
+local function followed_route(user, route, follows)
+  if route == '' or route == user then return route end
+  if follows[route] == nil then
+    follows[route] = redis.call('HEXISTS', key(EDGES, user), route) == 1
+  end
+  return follows[route] and route or ''
+end
 
 local function read(name, after)
-  if left <= 0 then return 'later' end
+  if max_entries <= 0 then return 'later' end
   local deadline = leased(name)
   if not deadline then return 'lost' end
-  local found = redis.call('XRANGE', cache_key(LOG, name), after, '+', 'COUNT', most + 1)
+  local found = redis.call('XRANGE', cache_key(LOG, name), after, '+', 'COUNT', max_of_log + 1)
   if not found[1] or found[1][1] ~= after then return 'lost' end
-  if deadline - clock_us() / 1000 < LEASE_MS * 3 / 4 then log_renew(name) end
-  local flat, followed = {}, {}
+  if deadline - clock_us() / 1000 < LOG_LEASE_MS * 3 / 4 then lease_renew(name) end
+  local flat, follows = {}, {}
   for i = 2, #found do
-    local kind, what, _, route = unpack(found[i][2])
+    local position = found[i][1]
+    local kind, subject, _, route = unpack(found[i][2])
     route = route or ''
-    if kind == 'a' and route ~= '' and route ~= name then
-      if followed[route] == nil then followed[route] = redis.call('HEXISTS', key(EDGES, name), route) == 1 end
-      if not followed[route] then route = '' end
-    end
-    flat[#flat + 1], flat[#flat + 2], flat[#flat + 3], flat[#flat + 4] = found[i][1], kind, what, route
+    if kind == 'a' then route = followed_route(name, route, follows) end
+    local last = #flat
+    flat[last + 1], flat[last + 2], flat[last + 3], flat[last + 4] = position, kind, subject, route
   end
-  left = left - #found + 1
+  max_entries = max_entries - #found + 1
   return flat
 end
 
--- The bodies of what was added to some logs, each once. 10^10 is a multiple of 256.
+-- Return the bodies of the activities that were added to some logs, each once.
 local function bodies_of(logs)
-  local tags, bodies, known = TAGS, {}, {}
+  local tags, bodies, is_read = TAGS, {}, {}
   for _, log in ipairs(logs) do
     for i = 2, type(log) == 'table' and #log or 0, 4 do
-      local id = log[i + 1]
-      if room <= 0 then return bodies end
-      if log[i] == 'a' and not known[id] then
-        use(tags[tonumber(id:sub(-10)) % 256 + 1])
+      local kind, id = log[i], log[i + 1]
+      if max_bytes <= 0 then return bodies end
+      if kind == 'a' and not is_read[id] then
+        use(tags[id_shard(id) + 1])
         local frame = redis.call('GET', key(ACTIVITY, id)) or ''
-        known[id], room = true, room - #frame
+        is_read[id], max_bytes = true, max_bytes - #frame
         bodies[#bodies + 1], bodies[#bodies + 2] = id, frame
       end
     end
@@ -48,9 +61,10 @@ local function bodies_of(logs)
 end
 
 local results = {}
-for i = 1, #KEYS do
-  use(KEYS[i])
-  results[i] = read(ARGV[2 + 2 * i], ARGV[3 + 2 * i])
+for i, tag in ipairs(KEYS) do
+  use(tag)
+  local first = LOGS_FROM + FIELDS * (i - 1)
+  results[i] = read(ARGV[first], ARGV[first + 1])
 end
 results[#KEYS + 1] = ONE_NODE and bodies_of(results) or {}
 return results

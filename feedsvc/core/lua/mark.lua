@@ -1,16 +1,26 @@
--- Notes in which shards entities have followers. Returns the mode of each.
+-- Mark in which shards entities have followers.
 -- KEYS  the tag of the entities' shard
--- ARGV  for each: entity, a shard of its followers
-local modes = {}
-for first = 1, #ARGV, 2 do
-  local entity, shard = key(EDGES, ARGV[first]), tonumber(ARGV[first + 1])
-  local found = redis.call('HMGET', entity, SHARDS, MODE)
-  local bitmap, at, bit_of = found[1] or '', math.floor(shard / 8), 2 ^ (7 - shard % 8)
-  bitmap = bitmap .. string.rep('\0', at + 1 - #bitmap)
-  local byte = bitmap:byte(at + 1)
-  if bit.band(byte, bit_of) == 0 then
-    redis.call('HSET', entity, SHARDS, bitmap:sub(1, at) .. string.char(byte + bit_of) .. bitmap:sub(at + 2))
+-- ARGV  for each mark: entity, number of a shard of its followers
+-- Returns the mode of each entity
+-- Repeat: finds the bits set and returns the modes.
+local FIELDS = 2
+
+local function mark(entity, shard)
+  local edges = key(EDGES, entity)
+  local bitmap, mode = unpack(redis.call('HMGET', edges, SHARDS, MODE))
+  local index, mask = math.floor(shard / 8), 2 ^ (7 - shard % 8)
+  bitmap = bitmap or ''
+  bitmap = bitmap .. string.rep('\0', index + 1 - #bitmap)
+  local byte = bitmap:byte(index + 1)
+  if bit.band(byte, mask) == 0 then
+    bitmap = bitmap:sub(1, index) .. string.char(byte + mask) .. bitmap:sub(index + 2)
+    redis.call('HSET', edges, SHARDS, bitmap)
   end
-  modes[#modes + 1] = found[2] or ''
+  return mode or ''
+end
+
+local modes = {}
+for first = 1, #ARGV, FIELDS do
+  modes[#modes + 1] = mark(ARGV[first], tonumber(ARGV[first + 1]))
 end
 return modes

@@ -1,7 +1,11 @@
--- include: clock live
--- Tells the logs of an entity's feed and outbox, if they are live, that an activity left them.
+-- include: live
+-- Announce to the logs of an entity's feed and outbox, if they are live, that an activity left
+-- them.
 -- KEYS  the tag of the entity's shard
--- ARGV  entity, activity id, what the outbox's log says of it: its actor, a NUL and its external id
-local entity, id, about = ARGV[1], ARGV[2], ARGV[3]
-if leased(entity) then log_removed(entity, id) end
-if leased(OUTBOX_LOG .. entity) then log_removed(OUTBOX_LOG .. entity, id, about) end
+-- ARGV  entity, activity id, route in the outbox's log: actor, NUL, external id
+-- Returns nothing
+-- Repeat: a log announces a removal once.
+local entity, id, route = ARGV[1], ARGV[2], ARGV[3]
+
+if leased(entity) then announce_removed(entity, id) end
+if leased(OUTBOX_LOG .. entity) then announce_removed(OUTBOX_LOG .. entity, id, route) end

@@ -23,7 +23,7 @@ BUGS = (
         (
             (
                 "core/lua/settle.lua",
-                "if redis.call('HGET', key(EDGES, follower), followee) ~= ARGV[3] "
+                "if redis.call('HGET', key(EDGES, follower), followee) ~= position "
                 "then return 0 end\n",
                 "",
             ),
@@ -48,7 +48,7 @@ BUGS = (
         (
             (
                 "core/lua/lib/push.lua",
-                "feed_insert(follower, id, author, newest)",
+                "feed_insert(follower, id, author, is_newest)",
                 "(redis.call('RPUSHX', cache_key(FEED, follower), id) > 0 and ADDED or COLD), 1",
             ),
         ),
@@ -77,11 +77,15 @@ BUGS = (
         (
             (
                 "core/lua/push.lua",
-                "  use(KEYS[i])\n  results[i], budget = push(",
-                "  use(KEYS[i])\n  INCARNATION = ARGV[4 + shards + i]\n"
+                "  use(tag)\n  results[i], budget = push(",
+                "  use(tag)\n  INCARNATION = ARGV[POSITIONS + shards + i]\n"
                 "  results[i], budget = push(",
             ),
-            ("core/lua/push.lua", "local rest = 5 + shards", "local rest = 5 + 2 * shards"),
+            (
+                "core/lua/push.lua",
+                "local JOB_FROM = POSITIONS + shards + 1",
+                "local JOB_FROM = POSITIONS + 2 * shards + 1",
+            ),
             (
                 "core/fanout.py",
                 (
@@ -96,7 +100,7 @@ BUGS = (
             ),
             (
                 "core/lua/live_open.lua",
-                "  log_close(entity) -- whatever may be left of one that lost its lease\n",
+                "  log_close(name) -- what a log that lost its lease may have left behind\n",
                 "",
             ),
         ),
@@ -132,8 +136,8 @@ BUGS = (
         (
             (
                 "core/lua/job_spill.lua",
-                "job_queue(ARGV[1], incarnation_is(ARGV[2])",
-                "if true then return 1 end job_queue(ARGV[1], incarnation_is(ARGV[2])",
+                "if not era_is(era) then positions = '' end\n",
+                "if true then return 1 end\n",
             ),
         ),
         (JOBS,),
@@ -156,8 +160,8 @@ BUGS = (
         (
             (
                 "core/lua/jobs_take.lua",
-                "    if #taken < most and take(i) then next_turns[#next_turns + 1] = i end\n",
-                "    while #taken < most and take(i) do end\n",
+                "    if #taken < max_jobs and take(i) then next_turns[#next_turns + 1] = i end\n",
+                "    while #taken < max_jobs and take(i) do end\n",
             ),
             (
                 "core/worker.py",
@@ -173,8 +177,8 @@ BUGS = (
         (
             (
                 "core/lua/jobs_take.lua",
-                "        redis.call('LMOVE', AUTHORS, AUTHORS, 'LEFT', 'RIGHT')\n      else\n",
-                "        redis.call('EXISTS', AUTHORS)\n      else\n",
+                "    redis.call('LMOVE', AUTHORS, AUTHORS, 'LEFT', 'RIGHT')\n  else\n",
+                "    redis.call('EXISTS', AUTHORS)\n  else\n",
             ),
         ),
         (FAIRNESS,),
@@ -204,8 +208,8 @@ BUGS = (
             (
                 "core/lua/jobs_take.lua",
                 "  sweep(DUE, overdue(DUE))\n",
-                "  if redis.call('EXISTS', TAG .. 'A') == 1 then most = most - 4 end\n"
-                "  if most > 0 then sweep(DUE, overdue(DUE)) end\n",
+                "  if redis.call('EXISTS', TAG .. 'A') == 1 then max_jobs = max_jobs - 4 end\n"
+                "  if max_jobs > 0 then sweep(DUE, overdue(DUE)) end\n",
             ),
         ),
         (FAIRNESS,),
@@ -216,9 +220,9 @@ BUGS = (
         (
             (
                 "core/lua/jobs_take.lua",
-                "      redis.call('HSET', record, 'worker', worker)\n",
-                "      redis.call('HSET', record, 'worker', worker)\n"
-                "      redis.call('HINCRBY', record, 'tries', 1)\n",
+                "  redis.call('HSET', record, 'worker', worker)\n",
+                "  redis.call('HSET', record, 'worker', worker)\n"
+                "  redis.call('HINCRBY', record, 'tries', 1)\n",
             ),
         ),
         (JOBS,),
@@ -229,7 +233,7 @@ BUGS = (
         (
             (
                 "core/lua/job_leave.lua",
-                "  if tonumber(tries) > 0 then redis.call('HINCRBY', record, 'tries', -1) end\n",
+                "  if tonumber(attempts) > 0 then redis.call('HINCRBY', record, 'tries', -1) end\n",
                 "",
             ),
         ),
@@ -241,8 +245,8 @@ BUGS = (
         (
             (
                 "core/lua/jobs_take.lua",
-                "  if found[1] then return found end\n",
-                "  if true then return found end\n",
+                "  if members[1] then return members end\n",
+                "  if true then return members end\n",
             ),
         ),
         (JOBS,),
@@ -256,7 +260,7 @@ BUGS = (
     Bug(
         "pull-before-the-edges",
         "pushing to a new celebrity's followers ends before they read for themselves",
-        (("core/lua/flip_begin.lua", "(pull and '>' or '<')", "(pull and 'P' or '<')"),),
+        (("core/lua/flip_begin.lua", "is_pull and MODE_TO_PULL or", "is_pull and MODE_PULL or"),),
         (CELEBRITIES,),
     ),
     Bug(
@@ -270,9 +274,9 @@ BUGS = (
         "a job is called done although the store has lost what was done of it",
         (
             (
-                "core/lua/lib/jobs.lua",
-                "return (redis.call('HGET', TALLIES, 'era') or '') == expected end",
-                "return expected ~= nil end",
+                "core/lua/lib/era.lua",
+                "return (redis.call('HGET', TALLIES, 'era') or '') == era end",
+                "return era ~= nil end",
             ),
         ),
         (LOST,),
@@ -321,9 +325,8 @@ BUGS = (
         (
             (
                 "core/lua/flip.lua",
-                "if redis.call('SADD', pulled, entity) == 1 then "
-                "redis.call('DEL', cache_key(DEEP, follower)) end",
-                "redis.call('SADD', pulled, entity)",
+                "if redis.call('SADD', key(PULLED, follower), entity) == 1 then\n",
+                "if redis.call('SADD', key(PULLED, follower), entity) == 2 then\n",
             ),
         ),
         (f"{DEEP}::test_deep_page_shows_what_a_celebritys_outbox_has_let_go",),

@@ -20,12 +20,12 @@ BUGS = (
         (
             (
                 "core/lua/build_begin.lua",
-                "  redis.call('RPUSH', feed, '!' .. ARGV[2])\n",
+                "  redis.call('RPUSH', feed, '!' .. nonce)\n",
                 "",
             ),
             (
                 "core/lua/build_commit.lua",
-                "if stored[1] ~= '!' .. ARGV[2] then return -1 end\n",
+                "if stored[1] ~= '!' .. nonce then return -1 end\n",
                 "",
             ),
         ),
@@ -37,8 +37,8 @@ BUGS = (
         (
             (
                 "core/lua/build_commit.lua",
-                "if (generation or '') ~= ARGV[3] then return -1 end\n",
-                "",
+                "if (redis.call('HGET', key(EDGES, user), GENERATION) or '') ~= generation then\n",
+                "if false then\n",
             ),
         ),
         (PAIRS,),
@@ -91,8 +91,8 @@ BUGS = (
         (
             (
                 "core/lua/build_commit.lua",
-                "if celebrity == ARGV[i + 1] and celebrity:sub(1, 1) ~= 'P' then",
-                "if celebrity:sub(1, 1) ~= 'P' then",
+                "if mode == mode_before and not is_pulled(mode) then",
+                "if mode_before and not is_pulled(mode) then",
             ),
         ),
         (NO_MORE,),
@@ -167,13 +167,13 @@ BUGS = (
     Bug(
         "late-while-building-forgotten",
         "what is delivered late while a deep segment is being built is not in it",
-        (("core/lua/deep_commit.lua", "    late[#late + 1] = id\n", ""),),
+        (("core/lua/deep_commit.lua", "    late_ids[#late_ids + 1] = id\n", ""),),
         (DEEP_READS,),
     ),
     Bug(
         "deep-segment-outlives-a-cold-feed",
         "what was delivered while the feed was cold is not in its deep segment",
-        (("core/lua/build_begin.lua", "  redis.call('DEL', cache_key(DEEP, ARGV[1]))\n", ""),),
+        (("core/lua/build_begin.lua", "  redis.call('DEL', cache_key(DEEP, user))\n", ""),),
         (f"{DEEP}::test_deep_page_outlives_a_change",),
     ),
     Bug(
@@ -183,8 +183,8 @@ BUGS = (
             (
                 "core/lua/lib/deep.lua",
                 "  if spent + redis.call('LLEN', cache_key(FEED, user)) - length"
-                " > tonumber(allowance) then return nil end\n",
-                "",
+                " > tonumber(allowance) then\n",
+                "  if false then\n",
             ),
             ("core/lua/lib/feed.lua", "    if head then deep_spend(deep, head, trimmed) end\n", ""),
         ),
@@ -202,8 +202,8 @@ BUGS = (
         (
             (
                 "core/lua/feed_read.lua",
-                "local log_end = lease and lease * 1000 > clock_us() and log_tail(user) or ''",
-                "local log_end = lease and is_live(user) and log_tail(user) or ''",
+                "deadline and deadline * 1000 > clock_us() and log_tail(user) or ''",
+                "deadline and is_live(user) and log_tail(user) or ''",
             ),
         ),
         (REFUSED,),

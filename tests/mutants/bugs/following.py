@@ -15,8 +15,8 @@ BUGS = (
             ),
             (
                 "core/lua/lib/push.lua",
-                "{redis.call('ZSCORE', key(FOLLOWERS, author), followers[i - 1]), delivered",
-                "{tostring((tonumber(position) or 0) + i - 1), delivered",
+                "redis.call('ZSCORE', key(FOLLOWERS, author), followers[i - 1])",
+                "tostring((tonumber(position) or 0) + i - 1)",
             ),
             (
                 "core/lua/lib/push.lua",
@@ -29,7 +29,7 @@ BUGS = (
     Bug(
         "few-left-behind",
         "when few followers become many, those that were few are not taken along",
-        (("core/lua/lib/followers.lua", "ipairs(names_of(numbers)) do", "ipairs({}) do"),),
+        (("core/lua/lib/followers.lua", "ipairs(follower_names(numbers)) do", "ipairs({}) do"),),
         (MODEL, "tests/unit/test_followers.py"),
     ),
     Bug(
@@ -38,8 +38,8 @@ BUGS = (
         (
             (
                 "core/lua/follow.lua",
-                "redis.call('SADD', pulled, followee)",
-                "redis.call('SISMEMBER', pulled, followee)",
+                "redis.call('SADD', key(PULLED, follower), followee)",
+                "redis.call('EXISTS', key(PULLED, follower))",
             ),
         ),
         (MODEL,),
@@ -107,8 +107,8 @@ BUGS = (
         (
             (
                 "core/lua/follow.lua",
-                "local pull = celebrity:sub(1, 1) == 'P'",
-                "local pull = false",
+                "local is_pull = is_pulled(celebrity_mode(followee, mode))",
+                "local is_pull = celebrity_mode(followee, mode) == nil",
             ),
         ),
         (CELEBRITIES,),
@@ -116,7 +116,7 @@ BUGS = (
     Bug(
         "late-shard",
         "a shard whose first follower comes after the flip has never heard of it",
-        (("core/lua/follow.lua", "if mode:find('^[>P]')", "if mode:find('^[X]')"),),
+        (("core/lua/follow.lua", "if is_pull_wanted(mode) and", "if mode == 'X' and"),),
         (CELEBRITIES,),
     ),
     Bug(
@@ -125,8 +125,7 @@ BUGS = (
         (
             (
                 "core/lua/follow.lua",
-                "if (redis.call('HGET', TALLIES, 'era') or '') ~= ARGV[1] "
-                "then return 'stale' end\n",
+                "if not era_is(era) then return 'stale' end\n",
                 "",
             ),
         ),

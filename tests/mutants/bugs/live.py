@@ -21,8 +21,8 @@ BUGS = (
             (
                 "core/lua/lib/live.lua",
                 "  if redis.call('SISMEMBER', before, mark) == 1 or redis.call('SADD', seen, mark) "
-                "== 0 then return 0 end\n",
-                "  redis.call('SADD', seen, mark)\n",
+                "== 0 then\n    return\n",
+                "  if redis.call('SADD', seen, mark) == 2 then\n    return\n",
             ),
         ),
         (PAIRS,),
@@ -33,7 +33,7 @@ BUGS = (
         (
             (
                 "core/lua/live_open.lua",
-                "  log_close(entity) -- whatever may be left of one that lost its lease\n",
+                "  log_close(name) -- what a log that lost its lease may have left behind\n",
                 "",
             ),
         ),
@@ -63,9 +63,9 @@ BUGS = (
         "those who follow a celebrity live hear nothing of it",
         (
             (
-                "core/lua/tell.lua",
-                "local function tell_one(entity)\n",
-                "local function tell_one(entity)\n  if true then return end\n",
+                "core/lua/announce.lua",
+                "local function announce_if_live(entity)\n",
+                "local function announce_if_live(entity)\n  if true then return end\n",
             ),
         ),
         (CELEBRITIES,),
@@ -75,8 +75,8 @@ BUGS = (
         "a delete looks at every live entity of a shard, however few follow the author",
         (
             (
-                "core/lua/tell.lua",
-                "side = followers_count(author) < live and 'w' or 'v'",
+                "core/lua/announce.lua",
+                "side = followers_count(author) < live_count and 'w' or 'v'",
                 "side = 'v'",
             ),
         ),
@@ -87,8 +87,8 @@ BUGS = (
         "telling a celebrity's followers looks at every follower, however few are live",
         (
             (
-                "core/lua/tell.lua",
-                "side = followers_count(author) < live and 'w' or 'v'",
+                "core/lua/announce.lua",
+                "side = followers_count(author) < live_count and 'w' or 'v'",
                 "side = 'w'",
             ),
         ),
@@ -98,9 +98,9 @@ BUGS = (
         "telling-changes-sides",
         "which side telling goes through is chosen anew for each chunk",
         (
-            ("core/lua/tell.lua", "if side == '-' then", "if true then"),
+            ("core/lua/announce.lua", "if side == '-' then", "if true then"),
             (
-                "core/lua/tell.lua",
+                "core/lua/announce.lua",
                 "    position = side .. position\n",
                 "    position = side .. (position == '-inf' and position or position:sub(2))\n",
             ),
@@ -192,11 +192,11 @@ BUGS = (
                 "return deadline end\n  log_close(entity)\n",
                 "return deadline end\n",
             ),
-            ("core/lua/live_open.lua", "do log_close(gone) end", "do local _ = gone end"),
+            ("core/lua/live_open.lua", "do log_close(log) end", "do local _ = log end"),
             (
                 "core/lua/live_open.lua",
-                "if not is_live(entity) then",
-                "if redis.call('EXISTS', cache_key(LOG, entity)) == 0 then",
+                "if not is_live(name) then",
+                "if redis.call('EXISTS', cache_key(LOG, name)) == 0 then",
             ),
             (
                 "core/lua/live_read.lua",
@@ -212,8 +212,8 @@ BUGS = (
         (
             (
                 "core/lua/live_open.lua",
-                "    redis.call('SADD', cache_key(SEEN, entity), "
-                "unpack(stored, first, math.min(first + 511, #stored)))\n",
+                "  call_in_chunks('SADD', cache_key(SEEN, name), "
+                "redis.call('LRANGE', list, 1, -1))\n",
                 "",
             ),
         ),
@@ -242,8 +242,8 @@ BUGS = (
         (
             (
                 "core/lua/live_read.lua",
-                "      if not followed[route] then route = '' end\n",
-                "",
+                "  return follows[route] and route or ''\n",
+                "  return route\n",
             ),
         ),
         (f"{LIVE}::test_what_was_unfollowed_meanwhile_is_not_told",),

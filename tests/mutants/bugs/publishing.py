@@ -33,7 +33,7 @@ BUGS = (
         (
             (
                 "core/lua/publish.lua",
-                "if not all then job_due(job(id)) end\n",
+                "if not is_delivered then job_own(job(id)) end\n",
                 "",
             ),
         ),
@@ -42,7 +42,7 @@ BUGS = (
     Bug(
         "delete-without-a-job",
         "a crash after the tombstone: live feeds never hear of the delete",
-        (("core/lua/delete.lua", "job_due(job)\n", ""),),
+        (("core/lua/delete.lua", "job_own(job)\n", ""),),
         (DIES, f"{PITFALLS}/test_follow_delete.py"),
     ),
     Bug(
@@ -56,8 +56,7 @@ BUGS = (
             ),
             (
                 "core/lua/publish.lua",
-                "if off > SKEW_MS or fresh and off < -SKEW_MS then "
-                "proposed = moved_to(clock_ms()) end\n",
+                "  proposed = id_at(clock_ms(), proposed)\n",
                 "",
             ),
         ),
@@ -69,8 +68,7 @@ BUGS = (
         (
             (
                 "core/lua/publish.lua",
-                "if off > SKEW_MS or fresh and off < -SKEW_MS then "
-                "proposed = moved_to(clock_ms()) end\n",
+                "  proposed = id_at(clock_ms(), proposed)\n",
                 "",
             ),
         ),
@@ -82,8 +80,8 @@ BUGS = (
         (
             (
                 "core/lua/publish.lua",
-                "then return answer('overloaded') end",
-                "then needed = false end",
+                "then\n  return answer('overloaded')\nend\n",
+                "then\n  needs_job = false\nend\n",
             ),
         ),
         (JOBS,),
@@ -106,9 +104,9 @@ BUGS = (
         "every process carries the same notes of what outboxes let go",
         (
             (
-                "core/lua/let_go_take.lua",
-                "if not carrier or ours or carrier == name then",
-                "if true then",
+                "core/lua/trim_notes_take.lua",
+                "if carrier and not is_ours and carrier ~= call then return {} end",
+                "if false then return {} end",
             ),
         ),
         (RETENTION,),
@@ -124,9 +122,9 @@ BUGS = (
         "a call that is repeated drops notes that nobody has carried",
         (
             (
-                "core/lua/let_go_take.lua",
-                "local ours = carrier and carrier == ARGV[2 + 2 * i]",
-                "local ours = carrier and ARGV[2 + 2 * i] ~= ''",
+                "core/lua/trim_notes_take.lua",
+                "local is_ours = carrier and carrier == last_call",
+                "local is_ours = carrier and last_call ~= ''",
             ),
         ),
         (RETENTION,),
@@ -149,7 +147,13 @@ BUGS = (
     Bug(
         "deletion-told-to-strangers",
         "the followers of an actor are told the ids of what was not for them",
-        (("core/lua/delete.lua", "ARGV[6] == '1' and actor or", "actor or"),),
+        (
+            (
+                "core/lua/delete.lua",
+                "id, actor, is_own, ARGV, RECIPIENTS",
+                "id, actor, true, ARGV, RECIPIENTS",
+            ),
+        ),
         (TO_ONLY,),
     ),
     Bug(
@@ -179,7 +183,7 @@ BUGS = (
     Bug(
         "servers-without-one-order",
         "activities of now are ordered by the clocks of their servers",
-        (("core/lua/publish.lua", "  id = above(latest)\n", "  id = proposed\n"),),
+        (("core/lua/publish.lua", "  id = id_above(latest, proposed)\n", "  id = proposed\n"),),
         (f"{LATEST}::test_activities_of_several_servers_have_one_order",),
     ),
     Bug(
@@ -188,7 +192,7 @@ BUGS = (
         (
             (
                 "core/lua/publish.lua",
-                " and math.floor(tonumber(latest) / 2097152) <= clock_ms() + NEAR_MS then",
+                " and id_ms(latest) <= clock_ms() + NEAR_MS then",
                 " then",
             ),
         ),
@@ -204,7 +208,7 @@ BUGS = (
         for script, call in (
             ("outbox_add", "latest_raise(id)\n"),
             ("push", "latest_raise(id)\n"),
-            ("settle", "  latest_raise(ARGV[#ARGV])\n"),
+            ("settle", "  latest_raise(newest_id)\n"),
         )
     ),
     Bug(
@@ -213,8 +217,8 @@ BUGS = (
         (
             (
                 "core/lua/publish.lua",
-                "pcall(push_all, id, shards, any_live, newest)",
-                "true, push_all(id, shards, any_live, newest)",
+                "pcall(push_all, id, shards, any_live, is_newest)",
+                "true, push_all(id, shards, any_live, is_newest)",
             ),
         ),
         (f"{LATEST}::test_broken_feed_leaves_the_rest_to_a_job",),
@@ -237,7 +241,7 @@ BUGS = (
         (
             (
                 "core/lua/delete.lua",
-                "redis.call('PEXPIRE', key(EXTERNAL, external), RETIRED_MS)",
+                "redis.call('PEXPIRE', key(EXTERNAL, external), TOMBSTONE_MS)",
                 "redis.call('EXISTS', key(EXTERNAL, external))",
             ),
         ),
@@ -249,8 +253,8 @@ BUGS = (
         (
             (
                 "core/lua/retract.lua",
-                "log_removed(OUTBOX_LOG .. entity, id, about)",
-                "log_removed(OUTBOX_LOG .. entity, id)",
+                "announce_removed(OUTBOX_LOG .. entity, id, route)",
+                "announce_removed(OUTBOX_LOG .. entity, id)",
             ),
         ),
         (f"{AGAIN}::test_removed_says_whose_it_was",),

@@ -86,8 +86,8 @@ BUGS = (
         (
             (
                 "core/lua/incarnate.lua",
-                "  if lost or not era then era = ARGV[3] end\n",
-                "  if lost or not era then era = tostring((tonumber(era or 0)) + 1) end\n",
+                "  if is_lost or not old_era then era = new_era end\n",
+                "  if is_lost or not old_era then era = tostring(tonumber(old_era or 0) + 1) end\n",
             ),
         ),
         (f"{LOST}::test_second_loss_is_told_from_the_first",),

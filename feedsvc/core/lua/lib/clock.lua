@@ -1,4 +1,5 @@
--- The store's clock: the one that all processes share. It may be set back. It stands still while a script runs.
+-- The store's clock, which all processes share. An operator may set the clock back. The clock
+-- stands still while a script runs.
 local script_us
 
 local function clock_us()

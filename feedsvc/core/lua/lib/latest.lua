@@ -1,7 +1,9 @@
--- On one node: the greatest id that any outbox or feed has ever held. Whatever is greater goes to the end of each of them,
--- without a look. Every script that brings an id from outside the store into a list raises it first.
+-- The greatest id that any outbox or feed has ever held, where all shards are on one node. A
+-- greater id goes to the end of each list without a look at the list. A script that puts an id from
+-- outside the store into a list raises the greatest id first.
 
--- nil where each shard has a node of its own: nothing is known of all.
+-- Return the greatest id. Return nil where each shard has a node of its own: no node knows the ids
+-- of the others.
 local function latest_id() return ONE_NODE and (redis.call('GET', LATEST) or '0') or nil end
 
 local function latest_raise(id)

@@ -1,16 +1,19 @@
--- Outboxes: packed lists that are never cold. What the last outbox lets go is gone for good.
--- Needs packed.lua and clock.lua.
+-- include: clock packed
+-- Outboxes: packed lists that are never cold. An activity that the last outbox trims is gone for
+-- good.
 
--- A tombstone lasts for two of these: what was let go in this period or in the one before has its tombstone still.
-local PERIOD_MS = RETIRED_MS / 2
+-- A tombstone lasts for two periods: an activity whose last outbox trimmed it in this period or in
+-- the period before still has its tombstone.
+local PERIOD_MS = TOMBSTONE_MS / 2
 
--- What retention took of an actor's activities that were in no outbox of the actor, as the greatest ids by when the
--- last outbox let them go: {period, longer ago than a tombstone is sure to last, in the period before, in this period}
+-- Return what retention took of an actor's activities that were in no outbox of the actor: the
+-- greatest ids by the time when the last outbox trimmed them. The result is {period, greatest id
+-- from before the last two periods, of the period before, of this period}.
 local function retired_of(actor)
   local period = math.floor(clock_ms() / PERIOD_MS)
-  local known = redis.call('HGET', RETIRED, actor)
-  if not known then return {period, '0', '0', '0'} end
-  local at, old, before, latest = known:match('(%d+) (%d+) (%d+) (%d+)')
+  local retired = redis.call('HGET', RETIRED, actor)
+  if not retired then return {period, '0', '0', '0'} end
+  local at, old, before, latest = retired:match('(%d+) (%d+) (%d+) (%d+)')
   local passed = period - at
   if passed <= 0 then return {at, old, before, latest} end
   if before > old then old = before end
@@ -18,23 +21,27 @@ local function retired_of(actor)
   return {period, latest > old and latest or old, '0', '0'}
 end
 
--- The name of an activity's external id record, '' if it has none, by the header of its frame; see wire.py.
+-- Return the name of an activity's external id record, '' if there is none, by the header of the
+-- activity's frame; see wire.py.
 local function external_name(frame)
-  local header, actor, rest = struct.unpack('>BHH', frame, 3)
+  local header, actor, next_field = struct.unpack('>BHH', frame, 3)
   if actor == 0 then return '' end
   -- A field is a tag, the length of a text in one byte, or two from 128 on, and the text.
-  local function text(first, last) return frame:sub(header + first + (last - first < 130 and 3 or 4), header + last) end
-  return text(actor, rest) .. '\0' .. text(0, actor)
+  local function text(first, last)
+    return frame:sub(header + first + (last - first < 130 and 3 or 4), header + last)
+  end
+  return text(actor, next_field) .. '\0' .. text(0, actor)
 end
 
--- An outbox let an activity go whose body is in this shard: without another holder the body goes too. The bare
--- tombstone that is left outlives whatever may still hold the id.
+-- Take an outbox from the holders of an activity whose body is in this shard. Without another
+-- holder the body becomes a tombstone, which outlives whatever may still hold the id.
 local function release_body(id, outbox)
   local holders, author = key(HOLDERS, id), nil
   redis.call('SREM', holders, outbox)
-  local left = redis.call('SCARD', holders)
-  if left > 1 then return end
-  if left == 1 then
+  local remaining = redis.call('SCARD', holders)
+  if remaining > 1 then return end
+  if remaining == 1 then
+    -- The actor itself, if its own outbox never held the activity: the \1 before it says so.
     author = redis.call('SRANDMEMBER', holders)
     if author:byte() ~= 1 then return end
   end
@@ -49,12 +56,14 @@ local function release_body(id, outbox)
     end
   end
   local external = external_name(frame)
-  redis.call('SET', key(ACTIVITY, id), '', 'PX', RETIRED_MS)
+  redis.call('SET', key(ACTIVITY, id), '', 'PX', TOMBSTONE_MS)
   redis.call('DEL', holders)
-  if external ~= '' then redis.call('PEXPIRE', key(EXTERNAL, external), RETIRED_MS) end
+  if external ~= '' then redis.call('PEXPIRE', key(EXTERNAL, external), TOMBSTONE_MS) end
 end
 
-local function let_go(outbox, id)
+-- Release an activity that an outbox has trimmed. A note goes to the shard of the body if the body
+-- is in another shard.
+local function outbox_release(outbox, id)
   if redis.call('EXISTS', key(ACTIVITY, id)) == 1 then
     release_body(id, outbox)
   else
@@ -62,18 +71,20 @@ local function let_go(outbox, id)
   end
 end
 
--- Inserts an id into an outbox and lets go what is over the cap, which becomes the floor. `newest`: the id is greater
--- than all others. Says whether the outbox holds the id now.
-local function outbox_insert(entity, id, newest)
+-- Insert an id into an outbox, and release the ids above the cap; the last of them becomes the
+-- floor. `is_newest`: the id is greater than all others. Return whether the outbox holds the id
+-- now.
+local function outbox_insert(entity, id, is_newest)
   local list = key(OUTBOX, entity)
-  local outcome, _, length = (newest and packed_append_newest or packed_insert)(list, id, OUTBOX_CAP, math.huge)
+  local insert = is_newest and packed_append_newest or packed_insert
+  local outcome, _, length = insert(list, id, OUTBOX_CAP, math.huge)
   if outcome == COLD then length = redis.call('RPUSH', list, '0', id) end
-  if outcome == BELOW then let_go(entity, id) end
+  if outcome == BELOW then outbox_release(entity, id) end
   local floor = outcome == BELOW and id or '0'
   for _ = 1, math.min((length or redis.call('LLEN', list)) - 1 - OUTBOX_CAP, 100) do
     redis.call('LPOP', list)
     floor = redis.call('LINDEX', list, '0')
-    let_go(entity, floor)
+    outbox_release(entity, floor)
   end
   return floor < id
 end

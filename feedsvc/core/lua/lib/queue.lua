@@ -1,74 +1,82 @@
--- The queue of a shard: its unfinished jobs by age (JOBS), a list of the waiting jobs of each author (WAITING), and a
--- ring of the authors that have waiting jobs (AUTHORS). Authors take turns, so that no backlog of one author delays
--- another author. Needs clock.lua and jobs.lua.
+-- include: clock era job_text
+-- The queue of a shard: its unfinished jobs by age (JOBS), a list of the waiting jobs of each
+-- author (WAITING), and a ring of the authors that have waiting jobs (AUTHORS). Authors take turns,
+-- so that the backlog of one author does not delay another author.
 
--- What the record of a job is called. An entity is flipped one way at a time, so its name is enough.
-local function job_name(text) return text:sub(1, 1) == 'c' and 'c' .. text:sub(22) or text:sub(1, 20) end
-
--- Whose job it is: the actor, or the entity of a flip.
-local function job_author(text) return text:match('^[^%z]*%z\1?([^%z]*)') end
-
--- Lets a job wait for a worker, behind or in front of the author's other jobs.
-local function job_wait(name, text, front)
+-- Let a job wait for a worker behind the author's other jobs, or in front of them.
+local function job_wait(name, text, is_first)
   local author = job_author(text)
-  if redis.call(front and 'LPUSH' or 'RPUSH', key(WAITING, author), name) == 1 then
+  if redis.call(is_first and 'LPUSH' or 'RPUSH', key(WAITING, author), name) == 1 then
     redis.call('RPUSH', AUTHORS, author)
   end
 end
 
--- Puts a job into the queue, unless it is there.
-local function job_queue(text, at, feeds, cold, seen, audience)
+-- Put a job into the queue, unless the queue has it.
+local function job_queue(text, positions, feeds, cold, seen, audience)
   local name, now = job_name(text), string.format('%.0f', clock_ms())
   if redis.call('ZSCORE', JOBS, name) then return end
   local record = key(JOB, name)
   redis.call('DEL', record)
-  redis.call('HSET', record, 'job', text, 'since', now, 'at', at, 'feeds', feeds, 'cold', cold, 'seen', seen,
-    'audience', audience, 'tries', 0)
+  redis.call('HSET', record, 'job', text, 'since', now, 'at', positions, 'feeds', feeds,
+    'cold', cold, 'seen', seen, 'audience', audience, 'tries', 0)
   redis.call('ZADD', JOBS, now, name)
   job_wait(name, text)
 end
 
--- A worker's job, if it still is: not if its lease ran out, nor if the store has lost what was done of it.
-local function job_of(worker, name, incarnation)
+-- Return the key of a job's record if the worker holds the job. Return false if the lease ran out,
+-- or if the store has lost what was done of the job.
+local function job_held(name, worker, era)
   local record = key(JOB, name)
-  return incarnation_is(incarnation) and redis.call('HGET', record, 'worker') == worker and record
+  return era_is(era) and redis.call('HGET', record, 'worker') == worker and record
 end
 
--- Takes a job from its worker and lets it wait in front of the author's other jobs.
-local function job_back(record, name)
+-- Take a job from its worker and let it wait in front of the author's other jobs.
+local function job_requeue(record, name)
   redis.call('HDEL', record, 'worker')
   redis.call('ZREM', RUNNING, name)
   job_wait(name, redis.call('HGET', record, 'job'), true)
 end
 
--- Notes how far a job has come, and how many more it has reached.
-local function job_note(record, at, feeds, cold, seen)
-  local old_at, old_seen = unpack(redis.call('HMGET', record, 'at', 'seen'))
-  redis.call('HSET', record, 'at', at, 'feeds', feeds, 'cold', cold, 'seen', seen)
-  if old_at ~= at then
+-- Store the checkpoint of a job, and count the followers that the job has reached since the last
+-- checkpoint. Progress clears the failed attempts.
+local function job_checkpoint(record, positions, feeds, cold, seen)
+  local old_positions, old_seen = unpack(redis.call('HMGET', record, 'at', 'seen'))
+  redis.call('HSET', record, 'at', positions, 'feeds', feeds, 'cold', cold, 'seen', seen)
+  if old_positions ~= positions then
     redis.call('HSET', record, 'tries', 0)
     redis.call('HDEL', record, 'blamed')
   end
-  local more = tonumber(seen) - tonumber(old_seen)
-  if more > 0 then
+  local reached = tonumber(seen) - tonumber(old_seen)
+  if reached > 0 then
     local bucket = key(REACHED, string.format('%.0f', math.floor(clock_ms() / 10000)))
-    redis.call('INCRBY', bucket, more)
+    redis.call('INCRBY', bucket, reached)
     redis.call('EXPIRE', bucket, 120)
   end
 end
 
--- Takes a job that a worker has out of the queue.
-local function job_close(record, name)
+-- Take a job that a worker holds out of the queue.
+local function job_unqueue(record, name)
   redis.call('ZREM', JOBS, name)
   redis.call('ZREM', RUNNING, name)
   redis.call('HDEL', record, 'worker', 'blamed')
 end
 
--- Sets a job aside. The letter has all that is needed to go on.
-local function job_bury(record, name, error)
-  local fields = redis.call('HMGET', record, 'job', 'since', 'at', 'feeds', 'cold', 'seen', 'audience', 'tries')
-  redis.call('XADD', DEAD, '*', 'job', fields[1], 'since', fields[2], 'at', fields[3], 'feeds', fields[4],
-    'cold', fields[5], 'seen', fields[6], 'audience', fields[7], 'tries', fields[8], 'error', error)
-  job_close(record, name)
+-- Turn a job into a dead letter, which has all that a replay needs.
+local function job_set_aside(record, name, error)
+  local fields = redis.call('HMGET', record, 'job', 'since', 'at', 'feeds', 'cold', 'seen',
+    'audience', 'tries')
+  redis.call('XADD', DEAD, '*', 'job', fields[1], 'since', fields[2], 'at', fields[3],
+    'feeds', fields[4], 'cold', fields[5], 'seen', fields[6], 'audience', fields[7],
+    'tries', fields[8], 'error', error)
+  job_unqueue(record, name)
   redis.call('HSET', record, 'state', 'failed')
+end
+
+-- Return a dead letter's fields by name; nil if there is no such entry.
+local function dead_letter(entry)
+  local found = redis.call('XRANGE', DEAD, entry, entry)[1]
+  if not found then return nil end
+  local letter = {}
+  for i = 1, #found[2], 2 do letter[found[2][i]] = found[2][i + 1] end
+  return letter
 end

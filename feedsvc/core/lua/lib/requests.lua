@@ -1,6 +1,8 @@
--- Request records: digest of the body, then the result. An empty name means that there is no request id.
+-- Request records: the digest of a request's body, then the result. An empty name means that the
+-- caller wants no record.
 
--- nil: not seen. false: seen with another body. Otherwise the result.
+-- Return the result of an earlier call, nil if the request is new, or false if the same request id
+-- came with another body.
 local function request_result(name, digest)
   local record = name ~= '' and redis.call('GET', key(REQUEST, name))
   if not record then return nil end
