@@ -53,7 +53,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The name of the job's record: see ``lua/lib/jobs.lua``."""
+        """The name of the job's record: see ``lua/lib/job_text.lua``."""
         if self.kind is Kind.FLIP:
             return f"{self.kind.value}{self.actor}"
         return f"{self.kind.value}{self.subject:019}"

@@ -272,13 +272,18 @@ SHARDS = FIELDS["SHARDS"]
 MODE = FIELDS["MODE"]
 
 MODES = {"MODE_PUSH": "U", "MODE_PULL": "P", "MODE_TO_PULL": ">", "MODE_TO_PUSH": "<"}
-"""Letters of a mode; ``modes.py`` and ``lua/lib/modes.lua`` have the predicates.
+"""Letters of a mode; ``sources.py`` and ``lua/lib/modes.lua`` have the predicates.
 
 MODE_PUSH     activities are pushed to the followers
 MODE_PULL     followers read the entity's outbox
 MODE_TO_PULL  a flip is turning the edges to PULL; activities are still pushed
 MODE_TO_PUSH  a flip is turning the edges to PUSH; activities are pushed already
 """
+
+MODE_PUSH = MODES["MODE_PUSH"]
+MODE_PULL = MODES["MODE_PULL"]
+MODE_TO_PULL = MODES["MODE_TO_PULL"]
+MODE_TO_PUSH = MODES["MODE_TO_PUSH"]
 
 LOGS = {"OUTBOX_LOG": "\1", "ALL_LOG": "\2"}
 """Names of live logs. The log of a feed has the user's name, which never begins like the others.

@@ -27,17 +27,17 @@ class Source:
     @property
     def pulled(self) -> bool:
         """True if its followers read its outbox for themselves."""
-        return self.mode[:1] == "P"
+        return self.mode[:1] == keys.MODE_PULL
 
     @property
     def pushed(self) -> bool:
         """True if it is pushed to its followers, and no flip is under way."""
-        return self.mode[:1] in ("", "U")
+        return self.mode[:1] in ("", keys.MODE_PUSH)
 
     @property
     def becomes_pulled(self) -> bool:
         """True if the last flip, under way or ended, is one to PULL."""
-        return self.mode.startswith((">", "P"))
+        return self.mode.startswith((keys.MODE_TO_PULL, keys.MODE_PULL))
 
     @property
     def epoch(self) -> int:

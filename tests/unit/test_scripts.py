@@ -7,8 +7,7 @@ from importlib.resources import files
 import pytest
 
 from feedsvc.config import Limits
-from feedsvc.core import keys, modes, scripts
-from feedsvc.core.jobs import EXTERNAL, NOT_ADDRESSED, Kind
+from feedsvc.core import scripts
 
 LIBRARY = """
 -- Constants.
@@ -145,42 +144,3 @@ def test_every_script_says_what_it_takes_and_returns_and_why_it_may_be_repeated(
     for name, source in SOURCES.items():
         for line in ("-- KEYS  ", "-- ARGV  ", "-- Returns ", "-- Repeat: "):
             assert re.search(f"^{line}", source, re.MULTILINE), name
-
-
-def lua_constants(library: str) -> dict[str, str]:
-    """Return the constants in capitals of a library, as Python texts."""
-    lines = scripts._CONSTANT.finditer(re.sub(r" *--.*", "", scripts.libraries()[library]))
-    return {
-        name: value.strip("'").encode().decode("unicode_escape")
-        for line in lines
-        for name, value in zip(line[1].split(", "), line[2].split(", "), strict=True)
-    }
-
-
-def test_lua_and_python_write_the_text_of_a_job_alike() -> None:
-    assert lua_constants("job_text") == {
-        "DELIVER": Kind.DELIVER.value,
-        "RETRACT": Kind.RETRACT.value,
-        "FLIP": Kind.FLIP.value,
-        "NOT_ADDRESSED": NOT_ADDRESSED,
-        "EXTERNAL_ID": EXTERNAL,
-    }
-
-
-@pytest.mark.parametrize(
-    ("mode", "is_pushed", "is_pulled", "is_pull_wanted"),
-    [
-        ("", True, False, False),
-        ("U1", True, False, False),
-        (">2", False, False, True),
-        ("P2", False, True, True),
-        ("<3", False, False, False),
-    ],
-)
-def test_a_mode_says_how_followers_get_activities(
-    mode: str, *, is_pushed: bool, is_pulled: bool, is_pull_wanted: bool
-) -> None:
-    assert mode[:1] in ("", *keys.MODES.values())
-    assert modes.is_pushed(mode) == is_pushed
-    assert modes.is_pulled(mode) == is_pulled
-    assert modes.is_pull_wanted(mode) == is_pull_wanted

@@ -98,7 +98,13 @@ BUGS = (
     Bug(
         "push-after-the-edges",
         "a celebrity is one no more, and its followers are flipped before it is pushed again",
-        (("core/sources.py", 'self.mode[:1] == "P"', 'self.mode[:1] in ("P", "<")'),),
+        (
+            (
+                "core/sources.py",
+                "self.mode[:1] == keys.MODE_PULL",
+                "self.mode[:1] in (keys.MODE_PULL, keys.MODE_TO_PUSH)",
+            ),
+        ),
         (NO_MORE,),
     ),
     Bug(

@@ -1,4 +1,4 @@
--- The text of a job. The text says all about the job, and jobs.py reads and writes it too:
+-- The text of a job. The text says all about the job, and job.py reads and writes it too:
 --
 --   <kind><19 digits> NUL [\1]<actor> NUL <outbox> NUL <outbox> ... NUL \2<external id>
 --
