@@ -1,4 +1,4 @@
-"""The follower lists of lua/lib/followers.lua against a plain dictionary, on a real store."""
+"""The follower lists of lua/lib/followers.lua compared with a dictionary, on a real store."""
 
 from typing import Any
 
@@ -12,33 +12,36 @@ from feedsvc.core import keys, scripts
 TAG = "{0}"
 LIBRARY = scripts.libraries()["followers"]
 CALLS = {
-    # As the scripts do it: the edge and the index in one step.
+    # As the scripts do: the edge and the index change in one step.
     "follow": """
-        redis.call('HSET', key(EDGES, ARGV[1]), ARGV[2], ARGV[3])
-        followers_add(ARGV[2], ARGV[1], ARGV[3])""",
+        local follower, followee, position = ARGV[1], ARGV[2], ARGV[3]
+        redis.call('HSET', key(EDGES, follower), followee, position)
+        followers_add(followee, follower, position)""",
     "unfollow": """
-        redis.call('HDEL', key(EDGES, ARGV[1]), ARGV[2])
-        followers_remove(ARGV[2], ARGV[1])""",
+        local follower, followee = ARGV[1], ARGV[2]
+        redis.call('HDEL', key(EDGES, follower), followee)
+        followers_remove(followee, follower)""",
     "after": "return (followers_after(ARGV[1], ARGV[2], tonumber(ARGV[3])))",
     "last": "return followers_last(ARGV[1])",
     "count": "return followees_count(ARGV[1])",
     "through": """
         local lists = {}
-        for i = 1, #KEYS do
-          use(KEYS[i])
+        for i, tag in ipairs(KEYS) do
+          use(tag)
           lists[i] = followers_after(ARGV[1], '-inf', 100)
         end
         return lists""",
 }
-SOME = 6
-#: Examples share one store: each begins with an empty one.
+#: Greatest number of a follower or followee in an example.
+LAST = 6
+#: Examples share a store; each example empties the store first.
 QUICK = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
 class Followers:
-    """The library with chunks of a given size, callable."""
+    """The library's functions, with chunks of a given size."""
 
     def __init__(self, client: "redis.Redis", chunk: int) -> None:
         self.client = client
@@ -53,16 +56,16 @@ class Followers:
         return self.client.eval(self.sources[function], 1, tag, *arguments)
 
     def walk(self, followee: str) -> list[str]:
-        """All followers, chunk by chunk, as a push reads them."""
-        found: list[str] = []
+        """Return all followers, read chunk by chunk as by a push."""
+        names: list[str] = []
         position = "-inf"
         while chunk := self.call("after", followee, position, self.chunk):
-            found += (one.decode() for one in chunk)
+            names += (name.decode() for name in chunk)
             score = self.client.zscore(keys.followers(TAG, followee), chunk[-1])
             if score is None:
-                return found
+                return names
             position = f"{score:.0f}"
-        return found
+        return names
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def client(store_url: str) -> Any:
 @QUICK
 @given(
     st.integers(1, 5),
-    st.lists(st.tuples(st.booleans(), st.integers(0, SOME), st.integers(0, SOME)), max_size=40),
+    st.lists(st.tuples(st.booleans(), st.integers(0, LAST), st.integers(0, LAST)), max_size=40),
 )
 def test_followers_are_listed_in_the_order_in_which_they_came(
     client: "redis.Redis", chunk: int, steps: list[tuple[bool, int, int]]
@@ -83,22 +86,22 @@ def test_followers_are_listed_in_the_order_in_which_they_came(
     client.flushall()
     followers = Followers(client, chunk)
     expected: dict[str, dict[str, int]] = {}
-    for position, (add, one, other) in enumerate(steps, 1):
-        follower, followee = f"f{one}", f"a{other}"
-        there = expected.setdefault(followee, {})
-        if add and follower not in there:
+    for position, (is_follow, follower_number, followee_number) in enumerate(steps, 1):
+        follower, followee = f"f{follower_number}", f"a{followee_number}"
+        positions = expected.setdefault(followee, {})
+        if is_follow and follower not in positions:
             followers.call("follow", follower, followee, position)
-            there[follower] = position
-        elif not add and follower in there:
+            positions[follower] = position
+        elif not is_follow and follower in positions:
             followers.call("unfollow", follower, followee)
-            del there[follower]
-    for followee, there in expected.items():
-        assert followers.walk(followee) == list(there)
+            del positions[follower]
+    for followee, positions in expected.items():
+        assert followers.walk(followee) == list(positions)
         last = followers.call("last", followee)
-        assert (int(last) if last else None) == max(there.values(), default=None)
-    for number in range(SOME + 1):
-        follows = sum(f"f{number}" in there for there in expected.values())
-        assert followers.call("count", f"f{number}") == follows
+        assert (int(last) if last else None) == max(positions.values(), default=None)
+    for number in range(LAST + 1):
+        followees = sum(f"f{number}" in positions for positions in expected.values())
+        assert followers.call("count", f"f{number}") == followees
 
 
 @pytest.mark.every_store
@@ -111,8 +114,8 @@ def test_buckets_are_split_and_stay_packed(client: "redis.Redis") -> None:
     buckets = int(tallies[b"buckets"])
     assert buckets == 700 // 50
     assert int(tallies[b"lists"]) == 700
-    held = [client.hkeys(f"{TAG}s:{bucket}") for bucket in range(buckets)]
-    assert sorted(one.decode() for some in held for one in some) == sorted(names)
+    stored = [name for bucket in range(buckets) for name in client.hkeys(f"{TAG}s:{bucket}")]
+    assert sorted(name.decode() for name in stored) == sorted(names)
     for bucket in range(buckets):
         assert client.object("encoding", f"{TAG}s:{bucket}") == b"listpack"
     assert all(followers.walk(name) == ["reader"] for name in names)
@@ -125,23 +128,23 @@ def test_buckets_are_split_and_stay_packed(client: "redis.Redis") -> None:
 def test_followers_are_found_where_shards_have_other_numbers_of_buckets(
     client: "redis.Redis",
 ) -> None:
-    """A script that goes through several shards guesses by the count of the one before."""
+    """A script that goes through several shards guesses by the number of the shard before."""
     followers = Followers(client, 500)
     names = [f"author:{number}" for number in range(300)]
-    held = {"{0}": names, "{1}": names[::10], "{2}": names[:120]}
-    for tag, some in held.items():
-        for position, name in enumerate(some, 1):
+    followed = {"{0}": names, "{1}": names[::10], "{2}": names[:120]}
+    for tag, followees in followed.items():
+        for position, name in enumerate(followees, 1):
             followers.call("follow", f"reader{tag}", name, position, tag=tag)
     for shards in (("{0}", "{1}", "{2}", "{0}"), ("{1}", "{0}", "{2}", "{1}")):
         for name in names:
             assert client.eval(followers.sources["through"], len(shards), *shards, name) == [
-                [f"reader{tag}".encode()] if name in held[tag] else [] for tag in shards
+                [f"reader{tag}".encode()] if name in followed[tag] else [] for tag in shards
             ]
 
 
 @pytest.mark.every_store
-def test_followers_without_a_number_are_many(client: "redis.Redis") -> None:
-    """Sixteen million have one; who comes later is indexed by name."""
+def test_a_follower_without_a_number_is_indexed_by_name(client: "redis.Redis") -> None:
+    """Sixteen million followers have a number; the shard indexes later ones by name."""
     followers = Followers(client, 500)
     followers.call("follow", "first", "author", 1)
     client.hset(keys.tallies(TAG), "numbers", str(2**24 - 1))

@@ -11,7 +11,7 @@ from feedsvc.config import Limits
 from feedsvc.core import keys, scripts
 
 SHARDS = [1 << power for power in range(9)]
-#: Entity ids as the contract allows them, with all that means something to a store.
+#: Entity ids as the contract allows them, with characters that mean something to a store.
 ENTITY = st.text(
     st.characters(exclude_categories=("Cc", "Cs")) | st.sampled_from("{}:*[]?-+ \u00e9"), min_size=1
 )
@@ -35,7 +35,7 @@ def test_tags_spread_the_slots_evenly(shards: int) -> None:
 
 @given(ENTITY, st.sampled_from(SHARDS))
 def test_all_keys_of_a_shard_share_its_slot(entity: str, shards: int) -> None:
-    """Whatever braces an id holds."""
+    """An id may hold braces."""
     tags = keys.tags(shards)
     activities = keys.activities(tags, [1 << 60 | shard for shard in range(shards)])
     for tag, activity in zip(tags, activities, strict=True):
@@ -54,10 +54,10 @@ def test_all_keys_of_a_shard_share_its_slot(entity: str, shards: int) -> None:
 
 
 @given(ENTITY, ENTITY)
-def test_no_two_names_share_a_key(one: str, other: str) -> None:
+def test_no_two_names_share_a_key(name: str, other_name: str) -> None:
     tag = keys.tags(16)[3]
-    found = [build(tag, name) for build in BUILDERS.values() for name in {one, other}]
-    found += [
+    built = [build(tag, entity) for build in BUILDERS.values() for entity in {name, other_name}]
+    built += [
         keys.live(tag),
         keys.let_go(tag),
         keys.tallies(tag),
@@ -65,18 +65,20 @@ def test_no_two_names_share_a_key(one: str, other: str) -> None:
         keys.wake(tag),
         keys.META,
     ]
-    assert len(set(found)) == len(found)
+    assert len(set(built)) == len(built)
 
 
 @given(ENTITY, st.text(min_size=1), ENTITY, st.text(min_size=1))
-def test_no_two_requests_share_a_name(one: str, first: str, other: str, second: str) -> None:
-    """The NUL between them is in no entity id."""
-    if (one, first) != (other, second):
-        assert keys.request("p", one, first) != keys.request("p", other, second)
-    assert keys.request("p", one, first) != keys.request("d", one, first)
+def test_no_two_requests_share_a_name(
+    entity: str, request_id: str, other_entity: str, other_id: str
+) -> None:
+    """No entity id holds the NUL before the request id."""
+    if (entity, request_id) != (other_entity, other_id):
+        assert keys.request("p", entity, request_id) != keys.request("p", other_entity, other_id)
+    assert keys.request("p", entity, request_id) != keys.request("d", entity, request_id)
 
 
-def test_request_without_an_id_has_no_name() -> None:
+def test_a_request_without_an_id_has_no_name() -> None:
     assert keys.request("p", "alice", "") == ""
 
 
