@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
@@ -33,6 +33,7 @@ def test_tags_spread_the_slots_evenly(shards: int) -> None:
         assert key_slot(tag.encode()) // width == shard
 
 
+@settings(deadline=None)  # the first example computes the tags
 @given(ENTITY, st.sampled_from(SHARDS))
 def test_all_keys_of_a_shard_share_its_slot(entity: str, shards: int) -> None:
     """An id may hold braces."""
