@@ -14,7 +14,7 @@ _COMMANDS = {
     "publish": "publish.publish",
     "follow": "follow.follow",
     "unfollow": "follow.unfollow",
-    "feed": "feed_pages.feed",
+    "feed": "feed.feed",
     "tail": "tail.tail",
     "import": "import_command.import_command",
     "fanout": "fanout_status.fanout",
