@@ -1,4 +1,4 @@
-"""A failover: servers leave the demoted primary, which goes on running, and follow the new one."""
+"""A failover: servers leave the demoted primary, which keeps running, for the new primary."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -26,8 +26,8 @@ async def served(url: str) -> AsyncIterator[Service]:
         await service.stop()
 
 
-async def feed_or_nothing(service: Service, user: str) -> list[str] | None:
-    """A feed; None while the store is not available, which is all that may go wrong."""
+async def feed_if_available(service: Service, user: str) -> list[str] | None:
+    """Return a feed, or None while the store is not available. Raise any other error."""
     try:
         return await service.feed(user)
     except grpc.aio.AioRpcError as error:
@@ -36,11 +36,11 @@ async def feed_or_nothing(service: Service, user: str) -> list[str] | None:
         return None
 
 
-async def posted(service: Service, actor: str) -> str:
-    """Posts as soon as the store is available."""
+async def post_when_available(service: Service, actor: str) -> str:
+    """Post as soon as the store is available; return the id."""
     ids: list[str] = []
 
-    async def done() -> bool:
+    async def has_posted() -> bool:
         try:
             ids.append(await service.post(actor))
         except grpc.aio.AioRpcError as error:
@@ -48,108 +48,106 @@ async def posted(service: Service, actor: str) -> str:
                 raise
         return bool(ids)
 
-    await until(done)
+    await until(has_posted)
     return ids[0]
 
 
-async def test_demoted_primary_is_not_read(tmp_path: Path) -> None:
-    """Its answers are old: nothing is answered until it is a primary again."""
+async def test_demoted_primary_is_neither_read_nor_written(tmp_path: Path) -> None:
+    """Its data is old: calls fail until the node is a primary again."""
     async with pair(tmp_path) as (old, new), served(old.url) as service:
         first = await service.post("alice")
         await service.warm("alice")
         await new.promote()
         await old.follow(new)
-
-        async def unavailable() -> bool:
-            return await feed_or_nothing(service, "alice") is None
-
-        await until(unavailable)
+        await until_feed(service, "alice", None)
         for _ in range(3):
             assert (await refused(service.page("alice"))).reason == "STORE_UNAVAILABLE"
             assert (await refused(service.post("alice"))).reason == "STORE_UNAVAILABLE"
         await old.promote()
-        second = await posted(service, "alice")
+        second = await post_when_available(service, "alice")
         assert await service.feed("alice") == [second, first]
 
 
-async def test_address_that_is_pointed_elsewhere_is_followed(tmp_path: Path) -> None:
-    """Connections to the demoted primary stay open, and it still answers reads on them."""
+async def test_server_follows_its_address_to_a_new_primary(tmp_path: Path) -> None:
+    """Connections to the demoted primary stay open, and the node still answers reads on them."""
     async with pair(tmp_path) as (old, new), Switch(old) as switch, served(switch.url) as service:
         await service.follow("bob", "alice")
-        gone = await service.post("alice")
-        assert await service.feed("bob") == [gone]
+        deleted = await service.post("alice")
+        assert await service.feed("bob") == [deleted]
         stream = await service.subscribe("bob")
         switch.target = new
         await new.promote()
         await old.follow(new)
         async with served(new.url) as other:
-            await other.delete(gone, "alice")
+            await other.delete(deleted, "alice")
             await until_feed(service, "bob", [])
-            # The stream's log is of an earlier incarnation, for the new primary may lack writes.
+            # The stream's log belongs to an earlier incarnation: the new primary may lack writes.
             await stream.close()
             stream = await service.subscribe("bob")
-            told = await posted(other, "alice")
-            assert await stream.event() == ("added", told)
+            posted = await post_when_available(other, "alice")
+            assert await stream.event() == ("added", posted)
         await until(lambda: listens(service, new))
         await stream.close()
 
 
-async def until_feed(service: Service, user: str, expected: list[str]) -> None:
-    async def same() -> bool:
-        return await feed_or_nothing(service, user) == expected
+async def until_feed(service: Service, user: str, expected: list[str] | None) -> None:
+    """Wait for a feed; None: for the store to be unavailable."""
 
-    await until(same)
+    async def is_expected() -> bool:
+        return await feed_if_available(service, user) == expected
+
+    await until(is_expected)
 
 
 async def listens(service: Service, node: Node) -> bool:
-    """Whether a server listens for wake-ups at a node."""
+    """Return whether a server listens for wake-ups at a node."""
     return service.server.engine.live._wakeups.echo_channel in await node.redis.pubsub_channels()
 
 
 @pytest.mark.parametrize("how", ["asked", "paused"])
-async def test_sentinels_are_followed(tmp_path: Path, how: str) -> None:
-    """``asked``: an operator's failover. ``paused``: the primary hangs, and comes back too late."""
+async def test_server_follows_the_primary_that_sentinels_name(tmp_path: Path, how: str) -> None:
+    """``asked``: an operator asks for it. ``paused``: the primary hangs, and resumes late."""
     async with (
         pair(tmp_path) as (old, new),
-        sentinel(tmp_path / "sentinel", old) as watcher,
-        served(address(watcher)) as service,
+        sentinel(tmp_path / "sentinel", old) as sentinel_client,
+        served(address(sentinel_client)) as service,
     ):
         await service.follow("bob", "alice")
         first = await service.post("alice")
         await service.warm("bob")
         stream = await service.subscribe("bob")
 
-        async def asked() -> bool:
+        async def is_failover_accepted() -> bool:
             try:
-                await watcher.execute_command("SENTINEL", "FAILOVER", SERVICE)
-            except ResponseError:  # it has not heard of a replica that is good enough yet
+                await sentinel_client.execute_command("SENTINEL", "FAILOVER", SERVICE)
+            except ResponseError:  # the Sentinel does not know a suitable replica yet
                 return False
             return True
 
         if how == "asked":
-            await until(asked)
+            await until(is_failover_accepted)
         else:
             old.process.pause()
 
         async def role(node: Node) -> str:
-            """A Sentinel closes the connections of clients when it changes a node's role."""
+            """Return a node's role; "" if a Sentinel, changing it, closed the connection."""
             with contextlib.suppress(RedisConnectionError):
                 return str((await node.redis.info("replication"))["role"])
             return ""
 
-        async def promoted() -> bool:
+        async def new_is_primary() -> bool:
             return await role(new) == "master"
 
-        async def demoted() -> bool:
+        async def old_is_replica() -> bool:
             return await role(old) == "slave"
 
-        await until(promoted)
-        if how == "asked":  # before that it takes writes, which are lost with its demotion
-            await until(demoted)
-        second = await posted(service, "alice")
+        await until(new_is_primary)
+        if how == "asked":  # until its demotion the old primary takes writes, which are then lost
+            await until(old_is_replica)
+        second = await post_when_available(service, "alice")
         await until_feed(service, "bob", [second, first])
         old.process.resume()
-        await until(demoted)
+        await until(old_is_replica)
         await until(lambda: listens(service, new))
         await stream.close()
         stream = await service.subscribe("bob")
@@ -159,46 +157,46 @@ async def test_sentinels_are_followed(tmp_path: Path, how: str) -> None:
         await stream.close()
 
 
-def address(*watchers: Redis) -> str:
-    ports = (one.connection_pool.connection_kwargs["port"] for one in watchers)
-    # The first is not there: the next is asked.
+def address(*sentinel_clients: Redis) -> str:
+    ports = (client.connection_pool.connection_kwargs["port"] for client in sentinel_clients)
+    # Nothing listens at the first address: the service asks the next.
     hosts = ",".join(["127.0.0.1:1", *(f"127.0.0.1:{port}" for port in ports)])
     return f"redis+sentinel://{hosts}/{SERVICE}"
 
 
-async def test_sentinels_and_store_have_passwords(tmp_path: Path) -> None:
-    """The store's in the address, the Sentinels' own in its query."""
-    secret = "hunter2"  # noqa: S105 (it opens nothing)
+async def test_passwords_of_sentinels_and_store_are_used_and_kept_secret(tmp_path: Path) -> None:
+    """The address has the store's password; its query has the Sentinels' own."""
+    secret = "hunter2"  # noqa: S105 (a made-up password)
     options = ("--requirepass", secret, "--masterauth", secret)
-    node = Node(tmp_path / "a", *options)
+    primary = Node(tmp_path / "a", *options)
     replica = Node(tmp_path / "b", *options)
     try:
-        for one in (node, replica):
-            await one.start()
-            one.redis = Redis(port=one.port, password=secret, decode_responses=True)
-        await replica.follow(node)
+        for node in (primary, replica):
+            await node.start()
+            node.redis = Redis(port=node.port, password=secret, decode_responses=True)
+        await replica.follow(primary)
         auth = f"sentinel auth-pass {SERVICE} {secret}"
-        async with sentinel(tmp_path / "sentinel", node, auth) as watcher:
-            hosts = address(watcher).removeprefix("redis+sentinel://")
+        async with sentinel(tmp_path / "sentinel", primary, auth) as sentinel_client:
+            hosts = address(sentinel_client).removeprefix("redis+sentinel://")
             async with served(f"redis+sentinel://:{secret}@{hosts}") as service:
                 first = await service.post("alice")
                 assert await service.feed("alice") == [first]
                 assert secret not in repr(service.server.config)
                 assert secret not in repr(service.server.engine.store.redis)
     finally:
-        for one in (node, replica):
-            await one.stop()
+        for node in (primary, replica):
+            await node.stop()
 
 
-async def test_all_calls_for_a_job_go_to_where_it_was_taken(tmp_path: Path) -> None:
-    """A worker's other connection, still to the old primary, would push to feeds that are lost."""
+async def test_all_calls_for_a_job_reach_the_store_that_it_was_taken_from(tmp_path: Path) -> None:
+    """A push over the worker's other connection, still to the old primary, would be lost."""
     async with pair(tmp_path) as (old, new), Switch(old) as switch:
-        # More calls than one connection gets done alone.
+        # The job takes more calls than the worker makes over one connection.
         limits = Limits(shards=8, inline_audience=1, push_chunk=1)
         service = await Service.start(switch.url, limits, workers=0)
         try:
             followers = [f"f{number}" for number in range(16)]
-            await service.follow_all([(one, "alice") for one in followers])
+            await service.follow_all([(follower, "alice") for follower in followers])
             engine = service.server.engine
             first, other = engine.workers._store, engine.workers._store.sibling()
             engine.workers._turns.put(other)
@@ -213,7 +211,7 @@ async def test_all_calls_for_a_job_go_to_where_it_was_taken(tmp_path: Path) -> N
             posted = await service.post("alice")
             assert await engine.workers.work() > 0
             assert (await service.delivery(posted)).state == DELIVERY_STATE_DELIVERED
-            for one in followers:
-                assert await service.feed(one) == [posted]
+            for follower in followers:
+                assert await service.feed(follower) == [posted]
         finally:
             await service.stop()

@@ -116,7 +116,7 @@ BUGS = (
                 "_taken(fields, worker, shard, store.eras[shard])",
             ),
         ),
-        (f"{LOST}::test_push_by_who_does_not_know_of_a_loss_reaches_live_users",),
+        (f"{LOST}::test_push_by_a_process_unaware_of_a_loss_reaches_live_users",),
     ),
     Bug(
         "lost-job-waits-for-its-lease",
@@ -128,7 +128,7 @@ BUGS = (
                 "",
             ),
         ),
-        (f"{REPLACED}::test_delivery_after_all_is_lost_waits_for_no_lease",),
+        (f"{REPLACED}::test_delivery_after_a_flush_does_not_wait_for_a_lease",),
     ),
     Bug(
         "spilled-is-forgotten",
@@ -291,7 +291,7 @@ BUGS = (
                 "        return 10 * shards if followers is None else min(most, ",
             ),
         ),
-        (f"{BATCHING}::test_a_push_costs_what_it_may_reach_until_its_audience_is_known",),
+        (f"{BATCHING}::test_push_costs_what_it_may_reach_until_its_audience_is_known",),
     ),
     Bug(
         "each-waits-for-itself",

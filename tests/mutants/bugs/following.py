@@ -93,7 +93,7 @@ BUGS = (
             ("core/edges.py", "            await self._store.greet_again()\n", ""),
             ("core/store.py", "            if member.eras != eras:\n", "            if False:\n"),
         ),
-        (f"{REPLACED}::test_all_is_lost_and_all_goes_on",),
+        (f"{REPLACED}::test_service_works_at_once_after_a_flush_of_the_store",),
     ),
     Bug(
         "push-after-the-edges",

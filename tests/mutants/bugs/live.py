@@ -37,13 +37,13 @@ BUGS = (
                 "",
             ),
         ),
-        (f"{LOST}::test_log_without_a_lease_is_begun_anew",),
+        (f"{LOST}::test_log_without_a_lease_is_replaced",),
     ),
     Bug(
         "listener-stays",
         "the listener stays with the demoted primary, which hears the same, but late",
         (("core/wakeups.py", "if subscribed and not receivers:", "if False:"),),
-        (f"{FAILOVER}::test_address_that_is_pointed_elsewhere_is_followed",),
+        (f"{FAILOVER}::test_server_follows_its_address_to_a_new_primary",),
     ),
     Bug(
         "deaf",

@@ -196,14 +196,14 @@ BUGS = (
                 " then",
             ),
         ),
-        (f"{LATEST}::test_latest_far_ahead_pins_nothing",),
+        (f"{LATEST}::test_greatest_id_far_ahead_does_not_hold_later_ids",),
     ),
     *(
         Bug(
             f"{script}-brings-what-is-not-known",
             "an id of a lost history is in a list, and what is published next is put behind it",
             ((f"core/lua/{script}.lua", call, ""),),
-            (f"{LATEST}::test_what_comes_from_a_lost_history_is_known",),
+            (f"{LATEST}::test_ids_of_a_lost_history_raise_the_greatest_id",),
         )
         for script, call in (
             ("outbox_add", "latest_raise(id)\n"),
@@ -221,7 +221,7 @@ BUGS = (
                 "true, push_all(id, shards, any_live, is_newest)",
             ),
         ),
-        (f"{LATEST}::test_broken_feed_leaves_the_rest_to_a_job",),
+        (f"{LATEST}::test_publish_leaves_a_broken_feed_to_a_job",),
     ),
     Bug(
         "step-counts-nobody",
@@ -233,7 +233,7 @@ BUGS = (
                 "true",
             ),
         ),
-        (f"{LATEST}::test_step_leaves_who_may_be_a_celebrity_to_be_counted",),
+        (f"{LATEST}::test_publish_leaves_a_possible_celebrity_to_the_workers",),
     ),
     Bug(
         "external-id-for-good",

@@ -41,7 +41,7 @@ BUGS = (
                 "secret() if callable(secret) else secret)",
             ),
         ),
-        (f"{REPLACED}::test_record_is_made_again_and_its_secret_taken",),
+        (f"{REPLACED}::test_lost_store_record_is_written_again_and_a_new_secret_adopted",),
     ),
     Bug(
         "always-healthy",

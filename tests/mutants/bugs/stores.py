@@ -19,7 +19,7 @@ BUGS = (
                 '                return Condition.READY, ""\n',
             ),
         ),
-        (f"{FAILOVER}::test_demoted_primary_is_not_read",),
+        (f"{FAILOVER}::test_demoted_primary_is_neither_read_nor_written",),
     ),
     Bug(
         "greeting-without-role",
@@ -33,7 +33,7 @@ BUGS = (
             ),
             ("core/transport.py", "    if is_replica:\n", "    if False:\n"),
         ),
-        (f"{FAILOVER}::test_demoted_primary_is_not_read",),
+        (f"{FAILOVER}::test_demoted_primary_is_neither_read_nor_written",),
     ),
     Bug(
         "sentinels-are-asked-once",
@@ -51,7 +51,7 @@ BUGS = (
                 "            pass\n",
             ),
         ),
-        (f"{FAILOVER}::test_sentinels_are_followed",),
+        (f"{FAILOVER}::test_server_follows_the_primary_that_sentinels_name",),
     ),
     Bug(
         "unsupervised",
@@ -78,7 +78,7 @@ BUGS = (
                 "        except ForeignStore:\n",
             ),
         ),
-        (f"{REPLACED}::test_another_schema_is_noticed",),
+        (f"{REPLACED}::test_server_stops_serving_on_a_store_with_another_schema",),
     ),
     Bug(
         "era-is-a-count",
@@ -90,7 +90,7 @@ BUGS = (
                 "  if is_lost or not old_era then era = tostring(tonumber(old_era or 0) + 1) end\n",
             ),
         ),
-        (f"{LOST}::test_second_loss_is_told_from_the_first",),
+        (f"{LOST}::test_second_loss_is_distinguished_from_the_first",),
     ),
     Bug(
         "evicts-what-expires",
@@ -136,7 +136,7 @@ BUGS = (
                 "'LIMIT', 0, SWEEP))",
             ),
         ),
-        (f"{LOST}::test_clock_set_back_or_right_beside_a_loss",),
+        (f"{LOST}::test_jobs_are_repeated_after_a_loss_though_the_clock_was_set",),
     ),
     Bug(
         "name-in-a-text-replaced",
@@ -160,13 +160,13 @@ BUGS = (
         "long-batches-beside-others",
         "who has much to send fills whole batches while others wait",
         (("core/batching.py", "BATCH_COST - SHARED_COST if shared else 0", "0"),),
-        (f"{BATCHING}::test_batches_are_short_while_somebody_is_beside_who_has_much_to_send",),
+        (f"{BATCHING}::test_batches_of_a_busy_caller_are_short_while_others_are_active",),
     ),
     Bug(
         "short-batches-for-all",
         "many callers with little to send take turns as if each had much",
         (("core/batching.py", "left > (0 if self._newcomers else keep)", "left > keep"),),
-        (f"{BATCHING}::test_many_callers_with_little_to_send_share_a_batch",),
+        (f"{BATCHING}::test_many_callers_with_few_commands_share_a_batch",),
     ),
     Bug(
         "batch-waits-for-what-others-do",
@@ -178,18 +178,18 @@ BUGS = (
                 "            if False and ",
             ),
         ),
-        (f"{BATCHING}::test_a_batch_does_not_wait_for_what_others_do",),
+        (f"{BATCHING}::test_batch_does_not_wait_for_other_work_of_the_event_loop",),
     ),
     Bug(
         "batches-without-a-cost",
         "a batch holds any number of costly commands, and everybody else waits for their end",
         (("core/batching.py", "                left -= cost\n", ""),),
-        (f"{BATCHING}::test_a_batch_is_bounded_by_its_cost",),
+        (f"{BATCHING}::test_batch_is_bounded_by_its_cost",),
     ),
     Bug(
         "cancelled-commands-leave",
         "what nobody waits for any more is asked of the store all the same",
         (("core/batching.py", "                if answer.done():", "                if False:"),),
-        (f"{BATCHING}::test_a_cancelled_command_does_not_leave",),
+        (f"{BATCHING}::test_cancelled_command_is_not_sent",),
     ),
 )
