@@ -1,4 +1,4 @@
-"""The greatest id: what is above it goes to the end of every list, by one command."""
+"""The store's greatest id: one command appends an id above it to the end of every list."""
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,7 +18,7 @@ from tests.serving import engine_on, frame_of
 
 LIMITS = Limits(shards=4)
 FAN = "fan"
-numbers = itertools.count()
+contents = map(str, itertools.count())
 
 
 @pytest.fixture
@@ -28,8 +28,9 @@ async def engine(store_url: str) -> AsyncIterator[Engine]:
 
 
 def activity(actor: str) -> NewActivity:
-    what = str(next(numbers)).encode()
-    return NewActivity(actor, (), True, None, "", frame_of(actor, what=what.decode()), digest(what))
+    content = next(contents)
+    frame = frame_of(actor, what=content)
+    return NewActivity(actor, (), True, None, "", frame, digest(content.encode()))
 
 
 async def publish(engine: Engine, actor: str) -> int:
@@ -37,25 +38,26 @@ async def publish(engine: Engine, actor: str) -> int:
 
 
 async def feed_of(engine: Engine, user: str) -> list[int]:
-    """The ids of a feed, as it is stored: oldest first."""
+    """Return the ids of a feed as it is stored: oldest first."""
     store = engine.store
     shard = engine.activities.shard(user)
     name = keys.feed(store.tags[shard], user, store.incarnations[shard])
-    return [int(one) for one in (await store.call("LRANGE", name, 0, -1))[1:]]
+    _floor, *activity_ids = await store.call("LRANGE", name, 0, -1)
+    return [int(activity_id) for activity_id in activity_ids]
 
 
 async def latest(engine: Engine) -> int:
     return int(await engine.store.call("GET", keys.LATEST) or 0)
 
 
-def behind(engine: Engine, milliseconds: int) -> None:
-    """Have a process propose ids of a time that has passed."""
+def set_clock_behind(engine: Engine, milliseconds: int) -> None:
+    """Let a process propose ids of a time that has passed."""
     now_ms = engine.store.clock.now_ms
-    engine.activities._store = _Behind(engine.store, lambda: now_ms() - milliseconds)  # type: ignore[assignment]
+    engine.activities._store = _StoreWithClock(engine.store, lambda: now_ms() - milliseconds)  # type: ignore[assignment]
 
 
-class _Behind:
-    """A store whose clock says something else."""
+class _StoreWithClock:
+    """A store with another clock."""
 
     def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         self._store = store
@@ -66,9 +68,9 @@ class _Behind:
 
 
 async def test_activities_of_several_servers_have_one_order(store_url: str) -> None:
-    """Also where what one of them takes for the time is a little behind."""
+    """The order holds even if the clock of a server is a little behind."""
     async with engine_on(store_url, LIMITS) as first, engine_on(store_url, LIMITS) as second:
-        behind(second, 500)
+        set_clock_behind(second, 500)
         await first.edges.follow([NewEdge(FAN, "alice"), NewEdge(FAN, "bob")])
         await first.feeds.warm(FAN)
         published = []
@@ -80,8 +82,8 @@ async def test_activities_of_several_servers_have_one_order(store_url: str) -> N
         assert await latest(first) == published[-1]
 
 
-async def test_latest_far_ahead_pins_nothing(engine: Engine) -> None:
-    """The store's clock may be set back: what comes then is not put an hour ahead with it."""
+async def test_greatest_id_far_ahead_does_not_hold_later_ids(engine: Engine) -> None:
+    """The store's clock may be set back: later activities do not get ids an hour ahead."""
     await engine.edges.follow([NewEdge(FAN, "alice"), NewEdge(FAN, "bob")])
     await engine.feeds.warm(FAN)
     hour = 3_600_000
@@ -90,42 +92,45 @@ async def test_latest_far_ahead_pins_nothing(engine: Engine) -> None:
     await engine.store.script("outbox_add", shard, FAN, ahead)
     assert await latest(engine) == ahead
     published = [await publish(engine, "alice") for _ in range(3)]
-    assert all(ids.ms_of(one) < engine.store.clock.now_ms() + hour // 2 for one in published)
+    assert all(
+        ids.ms_of(activity_id) < engine.store.clock.now_ms() + hour // 2
+        for activity_id in published
+    )
     assert await feed_of(engine, FAN) == [*published, ahead]
     assert await latest(engine) == ahead
 
 
-async def added(engine: Engine, activity_id: int) -> None:
+async def add_to_outbox(engine: Engine, activity_id: int) -> None:
     await engine.store.script("outbox_add", engine.activities.shard("bob"), "bob", activity_id)
 
 
-async def pushed(engine: Engine, activity_id: int) -> None:
+async def push(engine: Engine, activity_id: int) -> None:
     shard = engine.activities.shard(FAN)
     await engine.store.script("push", [shard], "alice", activity_id, 10, 1, "-inf")
 
 
-async def settled(engine: Engine, activity_id: int) -> None:
-    """What was read of an outbox before the store lost it."""
+async def settle(engine: Engine, activity_id: int) -> None:
+    """Settle with an id that was read from an outbox before the store lost it."""
     shard = engine.activities.shard(FAN)
     edges = keys.edges(engine.store.tags[shard], FAN)
     position = await engine.store.call("HGET", edges, "alice")
     await engine.store.call("SADD", keys.pulled(engine.store.tags[shard], FAN), "alice")
-    done = await engine.store.script(
+    is_settled = await engine.store.script(
         "settle", shard, FAN, "alice", position, "", "0", f"{activity_id:019}"
     )
-    assert done
+    assert is_settled
 
 
-@pytest.mark.parametrize("bring", [added, pushed, settled])
-async def test_what_comes_from_a_lost_history_is_known(
-    engine: Engine, bring: Callable[[Engine, int], Awaitable[None]]
+@pytest.mark.parametrize("insert", [add_to_outbox, push, settle])
+async def test_ids_of_a_lost_history_raise_the_greatest_id(
+    engine: Engine, insert: Callable[[Engine, int], Awaitable[None]]
 ) -> None:
-    """A process that lives on brings ids which the store has forgotten: lists keep their order."""
+    """Lists keep their order though a process that outlived a loss inserts an id from before it."""
     await engine.edges.follow([NewEdge(FAN, "alice"), NewEdge(FAN, "bob")])
     await engine.feeds.warm(FAN)
-    # Above what the next publish proposes, and not so far that it is left alone.
+    # Above the id that the next publish proposes, and near enough for the store to go above it.
     forgotten = ids.make(engine.store.clock.now_ms() + 15, 0, engine.activities.shard("carol"))
-    await bring(engine, forgotten)
+    await insert(engine, forgotten)
     assert await latest(engine) == forgotten
     published = await publish(engine, "alice")
     feed = await feed_of(engine, FAN)
@@ -133,8 +138,8 @@ async def test_what_comes_from_a_lost_history_is_known(
     assert published in feed
 
 
-async def test_broken_feed_leaves_the_rest_to_a_job(engine: Engine) -> None:
-    """Nothing is half done: the activity is there, and the others have it."""
+async def test_publish_leaves_a_broken_feed_to_a_job(engine: Engine) -> None:
+    """The publish succeeds, and the followers in other shards have the activity."""
     fans = [f"fan {number}" for number in range(8)]
     await engine.edges.follow([NewEdge(fan, "alice") for fan in fans])
     for fan in fans:
@@ -142,10 +147,10 @@ async def test_broken_feed_leaves_the_rest_to_a_job(engine: Engine) -> None:
     shard = engine.activities.shard(fans[3])
     broken = keys.feed(engine.store.tags[shard], fans[3], engine.store.incarnations[shard])
     await engine.store.call("DEL", broken)
-    await engine.store.call("SET", broken, "no list")
+    await engine.store.call("SET", broken, "not a list")
     published = await engine.activities.publish(activity("alice"), "")
     assert published.delivery.state == "queued"
-    # Those of the broken one's shard may be behind it.
+    # In the shard of the broken feed the push may have stopped before other feeds.
     for fan in fans:
         if engine.activities.shard(fan) != shard:
             assert await feed_of(engine, fan) == [published.id]
@@ -154,7 +159,9 @@ async def test_broken_feed_leaves_the_rest_to_a_job(engine: Engine) -> None:
     assert (await engine.feeds.page(fans[3], Cursor(), 10)).items[0][0] == published.id
 
 
-async def test_step_that_publishes_makes_no_job(engine: Engine, store_url: str) -> None:
+async def test_publish_that_delivers_in_one_step_makes_no_job(
+    engine: Engine, store_url: str
+) -> None:
     redis = Redis.from_url(store_url, protocol=2)
     await engine.edges.follow([NewEdge(f"fan {number}", "alice") for number in range(40)])
     await engine.feeds.warm("fan 1")
@@ -169,8 +176,8 @@ async def test_step_that_publishes_makes_no_job(engine: Engine, store_url: str) 
     await redis.aclose()
 
 
-async def test_step_leaves_who_may_be_a_celebrity_to_be_counted(store_url: str) -> None:
-    """The threshold may have been lowered since the last follow."""
+async def test_publish_leaves_a_possible_celebrity_to_the_workers(store_url: str) -> None:
+    """The author became a celebrity when the threshold was lowered; no follow has shown it yet."""
     async with engine_on(store_url, LIMITS) as engine:
         await engine.edges.follow([NewEdge(f"fan {number}", "alice") for number in range(6)])
     async with engine_on(store_url, Limits(shards=4, celebrity_threshold=5)) as engine:

@@ -1,4 +1,4 @@
-"""The data is replaced under running servers: flushed, or made anew by a server of another kind."""
+"""The store is flushed, or given to a server with other settings, under running servers."""
 
 import logging
 
@@ -21,8 +21,8 @@ async def health(service: Service, name: str = "") -> int:
 
 
 @pytest.mark.every_store
-async def test_all_is_lost_and_all_goes_on(serve: Serve) -> None:
-    """A FLUSHALL: at once, and not only after a restart."""
+async def test_service_works_at_once_after_a_flush_of_the_store(serve: Serve) -> None:
+    """Servers recover from a FLUSHALL at once, without a restart."""
     services = [await serve(), await serve()]
     for service in services:
         await service.follow("bob", "alice")
@@ -34,14 +34,14 @@ async def test_all_is_lost_and_all_goes_on(serve: Serve) -> None:
         await service.at_rest()
         assert posted in await service.feed(f"bob{number}")
         stream = await service.subscribe(f"bob{number}")
-        told = await service.post("alice")
-        assert await stream.event() == ("added", told)
+        announced = await service.post("alice")
+        assert await stream.event() == ("added", announced)
         await stream.close()
 
 
 @pytest.mark.every_store
-async def test_delivery_after_all_is_lost_waits_for_no_lease(serve: Serve) -> None:
-    """A server that has not heard of the loss leaves what it began to workers, at once."""
+async def test_delivery_after_a_flush_does_not_wait_for_a_lease(serve: Serve) -> None:
+    """A server that does not know of the loss hands the delivery it began to workers at once."""
     service = await serve(limits=Limits(job_lease=60))
     await service.follow("bob", "alice")
     await service.store.flushall()
@@ -50,33 +50,34 @@ async def test_delivery_after_all_is_lost_waits_for_no_lease(serve: Serve) -> No
 
 
 @pytest.mark.every_store
-async def test_record_is_made_again_and_its_secret_taken(serve: Serve) -> None:
-    """Tokens that were given out stay good, on all servers."""
-    one, two = await serve(), await serve()
-    posted = await one.posts("alice", 3)
-    token = (await one.page("alice", size=1)).next_page_token
-    await one.store.delete(keys.META)
+async def test_lost_store_record_is_written_again_and_a_new_secret_adopted(serve: Serve) -> None:
+    """Tokens from before stay valid on all servers."""
+    first, second = await serve(), await serve()
+    posted = await first.posts("alice", 3)
+    token = (await first.page("alice", size=1)).next_page_token
+    await first.store.delete(keys.META)
 
-    async def made() -> bool:
-        return await one.store.hlen(keys.META) == 3
+    async def is_written() -> bool:
+        return await first.store.hlen(keys.META) == 3
 
-    await until(made)
-    for service in (one, two):
+    await until(is_written)
+    for service in (first, second):
         assert ids_of(await service.page("alice", token)) == posted[1::-1]
-    await one.store.hset(keys.META, "secret", "another")
+    await first.store.hset(keys.META, "secret", "another")
 
-    async def taken() -> bool:
-        return {s.server.engine.store.secret for s in (one, two)} == {b"another"}
+    async def is_adopted() -> bool:
+        secrets = {service.server.engine.store.secret for service in (first, second)}
+        return secrets == {b"another"}
 
-    await until(taken)
-    fresh = (await one.page("alice", size=1)).next_page_token
-    assert fresh != token
-    assert (await two.page("alice", fresh)).items
-    assert (await refused(two.page("alice", token))).reason == "PAGE_TOKEN_INVALID"
+    await until(is_adopted)
+    new_token = (await first.page("alice", size=1)).next_page_token
+    assert new_token != token
+    assert (await second.page("alice", new_token)).items
+    assert (await refused(second.page("alice", token))).reason == "PAGE_TOKEN_INVALID"
 
 
 @pytest.mark.every_store
-async def test_server_on_a_store_of_another_one_stops_serving(
+async def test_server_stops_serving_on_a_store_with_other_settings(
     serve: Serve, store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = await serve(limits=Limits(shards=4))
@@ -86,40 +87,42 @@ async def test_server_on_a_store_of_another_one_stops_serving(
     await first.store.flushall()
     other = await serve(limits=Limits(shards=8))
 
-    async def stopped() -> bool:
+    async def stops_serving() -> bool:
         return {await health(first, name) for name in ("", *SERVICES)} == {NOT_SERVING}
 
-    await until(stopped)
+    await until(stops_serving)
     names = {name async for name in other.store.scan_iter()}
     for call in (first.post("alice"), first.page("alice"), first.follow("bob", "alice")):
         assert (await refused(call)).reason == "STORE_UNAVAILABLE"
     assert {name async for name in other.store.scan_iter()} == names
     assert await other.feed("alice") == []
-    told = [one for one in caplog.records if "made with 8 shards, not 4" in one.getMessage()]
-    assert len(told) == 1
-    assert told[0].levelno == logging.ERROR
-    # Its operator gives it its store back.
+    messages = [
+        record for record in caplog.records if "made with 8 shards, not 4" in record.getMessage()
+    ]
+    assert len(messages) == 1
+    assert messages[0].levelno == logging.ERROR
+    # The operator restores the store of the first server.
     await other.stop()
     await first.store.flushall()
     await first.store.hset(keys.META, mapping=record)
     await first.store.restore(f"{first.tag('alice')}o:alice", 0, before)
 
-    async def serves() -> bool:
+    async def serves_again() -> bool:
         return {await health(first, name) for name in ("", *SERVICES)} == {SERVING}
 
-    await until(serves)
-    again = await first.post("alice")
-    assert again in await first.feed("alice")
-    assert posted not in await first.feed("alice")  # its body is gone
+    await until(serves_again)
+    posted_later = await first.post("alice")
+    assert posted_later in await first.feed("alice")
+    assert posted not in await first.feed("alice")  # its body was not restored
 
 
-async def test_another_schema_is_noticed(serve: Serve) -> None:
+async def test_server_stops_serving_on_a_store_with_another_schema(serve: Serve) -> None:
     service = await serve()
     await service.post("alice")
     await service.store.hset(keys.META, "schema", keys.SCHEMA + 1)
 
-    async def stopped() -> bool:
+    async def stops_serving() -> bool:
         return await health(service) == NOT_SERVING
 
-    await until(stopped)
+    await until(stops_serving)
     assert (await refused(service.page("alice"))).reason == "STORE_UNAVAILABLE"

@@ -1,7 +1,6 @@
-"""Notes of what outboxes let go: carried in bulk, by one process a shard, never lost."""
+"""Notes of ids that outboxes dropped: one process a shard carries them in bulk, none is lost."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from feedsvc.core import keys, retention
 from feedsvc.core.engine import Engine
 from feedsvc.core.store import Store
 from feedsvc.errors import StoreUnavailable
+from tests.delivery.conftest import OpenEngine
 from tests.serving import Serve, until
 
 SHARDS = 16
@@ -18,47 +18,45 @@ TAGS = keys.tags(SHARDS)
 
 
 @pytest.fixture
-async def engines(store_url: str) -> AsyncIterator[list[Engine]]:
-    """Two processes on the store, which do nothing by themselves."""
-    stores = [Store.at(store_url, Limits()) for _ in range(2)]
-    for store in stores:
-        await store.open()
-    yield [Engine.on(store) for store in stores]
-    for store in stores:
-        await store.close()
+async def engines(open_engine: OpenEngine) -> list[Engine]:
+    """Return the engines of two processes that do nothing by themselves."""
+    return [await open_engine(Limits()) for _ in range(2)]
 
 
-async def leave(store: Store, shard: int, count: int, first: int = 0) -> None:
-    """Leave notes in a shard, about activities of all shards."""
+async def add_notes(store: Store, shard: int, count: int, first: int = 0) -> None:
+    """Add notes to a shard, about activities of all shards."""
     numbers = range(first, first + count)
     notes = [f"{(1 << 60) + number} outbox:{shard}" for number in numbers]
     await store.call("RPUSH", keys.let_go(TAGS[shard]), *notes)
 
 
-async def left(store: Store) -> int:
+async def note_count(store: Store) -> int:
     return sum([await store.call("LLEN", keys.let_go(tag)) for tag in TAGS])
 
 
-class Watch:
-    """Counts the calls of scripts, and the notes that were carried."""
+class Recorder:
+    """Counts the calls of an engine's scripts, and the notes that they carry.
 
-    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> None:
+    Each call runs its script as often as `runs`.
+    """
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch, runs: int = 1) -> None:
         self.calls: Counter[str] = Counter()
         self.carried: Counter[bytes] = Counter()
         script = engine.store.script
 
-        async def watched(name: str, *arguments: Any, **rest: Any) -> Any:
+        async def recorded_script(name: str, *arguments: Any, **options: Any) -> Any:
             self.calls[name] += 1
             if name == "bodies_release":
-                self.carried.update(one for one in arguments if isinstance(one, bytes))
-            for _ in range(times):
-                answer = await script(name, *arguments, **rest)
+                self.carried.update(note for note in arguments if isinstance(note, bytes))
+            for _ in range(runs):
+                answer = await script(name, *arguments, **options)
             return answer
 
-        monkeypatch.setattr(engine.store, "script", watched)
+        monkeypatch.setattr(engine.store, "script", recorded_script)
 
     def ids(self) -> set[int]:
-        return {int(one) for one in self.carried if one.isdigit()}
+        return {int(note) for note in self.carried if note.isdigit()}
 
 
 @pytest.mark.every_store
@@ -66,61 +64,61 @@ async def test_notes_are_carried_in_bulk(
     engines: list[Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, _ = engines
-    await leave(engine.store, 3, 1_000)
-    await leave(engine.store, 7, 300, first=5_000)
-    watch = Watch(engine, monkeypatch)
+    await add_notes(engine.store, 3, 1_000)
+    await add_notes(engine.store, 7, 300, first=5_000)
+    recorder = Recorder(engine, monkeypatch)
     assert await engine.retention.carry() == 1_300
-    assert await left(engine.store) == 0
-    assert watch.ids() == {(1 << 60) + n for n in (*range(1_000), *range(5_000, 5_300))}
+    assert await note_count(engine.store) == 0
+    assert recorder.ids() == {(1 << 60) + n for n in (*range(1_000), *range(5_000, 5_300))}
     if not engine.store.cluster:
-        assert watch.calls.total() < 40
+        assert recorder.calls.total() < 40
 
 
 @pytest.mark.every_store
-async def test_processes_do_not_repeat_each_others_work(
+async def test_process_does_not_carry_notes_that_another_process_carries(
     engines: list[Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = engines
-    await leave(first.store, 3, 5)
+    await add_notes(first.store, 3, 5)
     assert await first.retention._carry_some() == 5
-    await leave(first.store, 7, 5, first=100)
-    watch = Watch(second, monkeypatch)
+    await add_notes(first.store, 7, 5, first=100)
+    recorder = Recorder(second, monkeypatch)
     assert await second.retention.carry() == 5
-    assert watch.ids() == {(1 << 60) + n for n in range(100, 105)}
+    assert recorder.ids() == {(1 << 60) + n for n in range(100, 105)}
 
 
 @pytest.mark.every_store
-async def test_notes_of_a_process_that_died_are_carried_again(
+async def test_notes_of_a_dead_process_are_carried_again(
     engines: list[Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that has only been slow drops nothing that others have by now."""
+    """The process was only slow: it drops no note that another process carries by now."""
     first, second = engines
-    await leave(first.store, 3, 5)
+    await add_notes(first.store, 3, 5)
     assert await first.retention._carry_some() == 5
-    await first.store.call("DEL", f"{TAGS[3]}G")  # its time is over
-    watch = Watch(second, monkeypatch)
+    await first.store.call("DEL", f"{TAGS[3]}G")  # the time of the process to carry the notes ends
+    recorder = Recorder(second, monkeypatch)
     assert await second.retention._carry_some() == 5
     assert await first.retention._carry_some() == 0
-    assert await left(first.store) == 5
-    await leave(first.store, 3, 5, first=100)
+    assert await note_count(first.store) == 5
+    await add_notes(first.store, 3, 5, first=100)
     assert await second.retention.carry() == 5
-    assert watch.ids() == {(1 << 60) + n for n in (*range(5), *range(100, 105))}
-    assert await left(first.store) == 0
+    assert recorder.ids() == {(1 << 60) + n for n in (*range(5), *range(100, 105))}
+    assert await note_count(first.store) == 0
 
 
 @pytest.mark.every_store
-async def test_no_note_is_lost_with_a_reply(
+async def test_no_note_is_lost_when_a_reply_is_lost(
     engines: list[Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection runs a script again whose reply was lost."""
+    """The connection repeats a script if the reply was lost."""
     engine, _ = engines
-    await leave(engine.store, 3, 500)
-    watch = Watch(engine, monkeypatch, times=2)
+    await add_notes(engine.store, 3, 500)
+    recorder = Recorder(engine, monkeypatch, runs=2)
     assert await engine.retention.carry() == 500
-    assert watch.ids() == {(1 << 60) + n for n in range(500)}
+    assert recorder.ids() == {(1 << 60) + n for n in range(500)}
 
 
-async def test_servers_carry_without_a_pause_and_after_an_error(
+async def test_servers_carry_notes_without_a_pause_and_after_errors(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = await serve()
@@ -128,19 +126,19 @@ async def test_servers_carry_without_a_pause_and_after_an_error(
     monkeypatch.setattr(retention, "TRY_AGAIN_SECONDS", 0.01)
     store = engine.retention._store
     script = store.script
-    failures = [StoreUnavailable("away"), ValueError("a defect")]
+    failures = [StoreUnavailable("the store is away"), ValueError("a defect")]
 
-    async def fails(*arguments: Any, **rest: Any) -> Any:
+    async def failing_script(*arguments: Any, **options: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await script(*arguments, **rest)
+        return await script(*arguments, **options)
 
-    monkeypatch.setattr(store, "script", fails)
+    monkeypatch.setattr(store, "script", failing_script)
     for shard in range(SHARDS):
-        await leave(engine.store, shard, 1_000)
+        await add_notes(engine.store, shard, 1_000)
 
-    async def none_left() -> bool:
-        return await left(engine.store) == 0
+    async def all_are_carried() -> bool:
+        return await note_count(engine.store) == 0
 
-    await until(none_left)
+    await until(all_are_carried)
     assert not failures

@@ -2,6 +2,7 @@
 
 from tests.mutants.bugs.bug import Bug
 from tests.mutants.bugs.where import (
+    ANNOUNCING,
     CELEBRITIES,
     FAILOVER,
     KNOWN,
@@ -10,7 +11,6 @@ from tests.mutants.bugs.where import (
     PAIRS,
     PITFALLS,
     SUBSCRIPTIONS,
-    TELLING,
 )
 
 BUGS = (
@@ -80,7 +80,7 @@ BUGS = (
                 "side = 'v'",
             ),
         ),
-        (TELLING,),
+        (ANNOUNCING,),
     ),
     Bug(
         "telling-by-all-followers",
@@ -92,7 +92,7 @@ BUGS = (
                 "side = 'w'",
             ),
         ),
-        (TELLING,),
+        (ANNOUNCING,),
     ),
     Bug(
         "telling-changes-sides",
@@ -105,13 +105,13 @@ BUGS = (
                 "    position = side .. (position == '-inf' and position or position:sub(2))\n",
             ),
         ),
-        (TELLING,),
+        (ANNOUNCING,),
     ),
     Bug(
         "lease-moves-back",
         "a lease that is renewed after the clock was set back is passed over",
         (("core/lua/lib/live.lua", "'ZADD', LIVE, 'GT', string", "'ZADD', LIVE, string"),),
-        (TELLING,),
+        (ANNOUNCING,),
     ),
     Bug(
         "heard-only-after-the-first-read",
