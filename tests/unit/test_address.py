@@ -1,29 +1,31 @@
-"""The store's address: what is taken, and that passwords stay out of sight."""
+"""The store's address: its parts, and passwords that no message or repr shows."""
 
 import pytest
 
 from feedsvc.core import address
 
-SECRET = "hunter2"  # noqa: S105 (it opens nothing)
+SECRET = "hunter2"  # noqa: S105 (a made-up password)
 
 
-def test_sentinels_are_taken_apart() -> None:
+def test_address_of_sentinels_is_split_into_its_parts() -> None:
     redis = address.client(
         f"rediss+sentinel://user:{SECRET}%21@one:1,two,[::1]:3/feeds/4"
         f"?sentinel_username=own&sentinel_password={SECRET}"
     )
     pool = redis.connection_pool
     assert pool.service_name == "feeds"
-    wanted = {"username": "user", "password": f"{SECRET}!", "db": 4}
-    assert {name: pool.connection_kwargs[name] for name in wanted} == wanted
+    expected = {"username": "user", "password": f"{SECRET}!", "db": 4}
+    assert {name: pool.connection_kwargs[name] for name in expected} == expected
     assert pool.connection_class.__name__ == "SentinelManagedSSLConnection"
-    watchers = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
-    assert [(one["host"], one["port"]) for one in watchers] == [
+    sentinels = [
+        client.connection_pool.connection_kwargs for client in pool.sentinel_manager.sentinels
+    ]
+    assert [(sentinel["host"], sentinel["port"]) for sentinel in sentinels] == [
         *(("one", 1), ("two", address.SENTINEL_PORT), ("::1", 3))
     ]
-    assert {one["username"] for one in watchers} == {"own"}
-    for shown in (redis, pool, pool.sentinel_manager, pool.make_connection()):
-        assert SECRET not in repr(shown)
+    assert {sentinel["username"] for sentinel in sentinels} == {"own"}
+    for client in (redis, pool, pool.sentinel_manager, pool.make_connection()):
+        assert SECRET not in repr(client)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +42,9 @@ def test_sentinels_are_taken_apart() -> None:
         f"http://:{SECRET}@one",
     ],
 )
-def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
-    for use in (address.check, address.client):
+def test_invalid_address_is_refused_without_showing_its_password(url: str) -> None:
+    for parse in (address.check, address.client):
         with pytest.raises(ValueError, match="not a store's address") as caught:
-            use(url)
+            parse(url)
         assert SECRET not in str(caught.value)
         assert caught.value.__cause__ is None

@@ -1,4 +1,4 @@
-"""Background work: it goes on whatever happens, and what happened is logged."""
+"""Background work: it restarts after every error, and the error is logged."""
 
 import asyncio
 import logging
@@ -8,32 +8,32 @@ import pytest
 from feedsvc.core import background
 
 
-async def test_work_that_dies_is_started_again_and_logged(
+async def test_work_that_fails_is_started_again_and_the_error_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(background, "RESTART_SECONDS", 0)
     runs = []
-    well = asyncio.Event()
+    survived = asyncio.Event()
 
     async def work() -> None:
         runs.append(len(runs))
         if len(runs) < 3:
             raise ValueError("broken")
-        well.set()
+        survived.set()
         await asyncio.Event().wait()
 
     task = background.supervised("the work", work)
     async with asyncio.timeout(10):
-        await well.wait()
+        await survived.wait()
     await background.end(task)
     assert task.cancelled()
     assert len(runs) == 3
-    told = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert [one.getMessage() for one in told] == ["the work died and is started again"] * 2
-    assert all(one.exc_info for one in told)
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.getMessage() for record in errors] == ["the work died and is started again"] * 2
+    assert all(record.exc_info for record in errors)
 
 
-async def test_work_that_is_over_is_left() -> None:
+async def test_work_that_ends_is_not_started_again() -> None:
     async def work() -> None:
         pass
 
@@ -41,7 +41,9 @@ async def test_work_that_is_over_is_left() -> None:
         await background.supervised("the work", work)
 
 
-async def test_end_is_asked_for_until_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancellation_is_repeated_until_the_task_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """redis-py may swallow a cancellation."""
     monkeypatch.setattr(background, "CANCEL_AGAIN_SECONDS", 0.001)
     swallowed = []

@@ -1,4 +1,4 @@
-"""Turns between callers: what leaves in which batch."""
+"""Batches: the commands that leave together, and the turns of callers."""
 
 import asyncio
 import time
@@ -23,15 +23,15 @@ from feedsvc.core.fanout import REMEMBERED, Sizes
 
 
 class Wire:
-    """Takes batches and answers them with themselves, one batch each time it is allowed to."""
+    """Records batches, and answers each with itself while `is_open` is set."""
 
     def __init__(self) -> None:
         self.batches: list[list[Command]] = []
-        self.go_on = asyncio.Event()
-        self.go_on.set()
+        self.is_open = asyncio.Event()
+        self.is_open.set()
 
     async def send(self, batch: list[Command]) -> list[Any]:
-        await self.go_on.wait()
+        await self.is_open.wait()
         self.batches.append(batch)
         return list(batch)
 
@@ -66,7 +66,7 @@ def first_batch_with(wire: Wire, caller: str) -> int:
     return next(
         number
         for number, batch in enumerate(wire.batches)
-        if any(one[0] == caller for one in batch)
+        if any(command[0] == caller for command in batch)
     )
 
 
@@ -85,22 +85,22 @@ async def test_one_command_does_not_wait_for_hundreds_of_another_caller(
 async def test_commands_of_one_caller_leave_in_their_order(batcher: Batcher, wire: Wire) -> None:
     await asyncio.gather(*calls(batcher, "a", 700), *calls(batcher, "b", 700, cost=40))
     for caller in ("a", "b"):
-        sent = [one[1] for batch in wire.batches for one in batch if one[0] == caller]
+        sent = [command[1] for batch in wire.batches for command in batch if command[0] == caller]
         assert sent == list(range(700))
 
 
-async def test_a_batch_is_bounded_by_its_cost(batcher: Batcher, wire: Wire) -> None:
+async def test_batch_is_bounded_by_its_cost(batcher: Batcher, wire: Wire) -> None:
     await asyncio.gather(*calls(batcher, "alone", 50, cost=300))
     assert max(map(len, wire.batches)) <= BATCH_COST // 300 + 1
     await asyncio.gather(*calls(batcher, "alone", 2 * BATCH))
     assert max(map(len, wire.batches)) == BATCH
 
 
-async def test_batches_are_short_while_somebody_is_beside_who_has_much_to_send(
+async def test_batches_of_a_busy_caller_are_short_while_others_are_active(
     batcher: Batcher, wire: Wire
 ) -> None:
     await asyncio.gather(*calls(batcher, "calm", 1), *calls(batcher, "greedy", 2_000))
-    # A command costs 2; the last turn of a batch may exceed what is left.
+    # A command costs 2; the last turn of a batch may exceed the remaining cost.
     assert max(map(len, wire.batches)) <= (SHARED_COST + TURN_COST) / 2
     await asyncio.sleep(2 * ABOUT_SECONDS)
     wire.batches.clear()
@@ -108,76 +108,82 @@ async def test_batches_are_short_while_somebody_is_beside_who_has_much_to_send(
     assert max(map(len, wire.batches)) == BATCH
 
 
-async def test_many_callers_with_little_to_send_share_a_batch(batcher: Batcher, wire: Wire) -> None:
-    everybody = [calls(batcher, f"caller {number}", 1)[0] for number in range(BATCH)]
-    await asyncio.gather(*everybody)
+async def test_many_callers_with_few_commands_share_a_batch(batcher: Batcher, wire: Wire) -> None:
+    answers = [calls(batcher, f"caller {number}", 1)[0] for number in range(BATCH)]
+    await asyncio.gather(*answers)
     assert len(wire.batches) == 1
 
 
-async def test_a_batch_does_not_wait_for_what_others_do(batcher: Batcher, wire: Wire) -> None:
-    """While several callers are about, it is collected for as long as that takes no time."""
+async def test_batch_does_not_wait_for_other_work_of_the_event_loop(
+    batcher: Batcher, wire: Wire
+) -> None:
+    """While several callers are active, a batch collects commands only for a short time."""
 
-    async def busy() -> None:
+    async def keep_loop_busy() -> None:
         while True:
-            time.sleep(0.002)  # noqa: ASYNC251 (that is what keeps the loop)
+            time.sleep(0.002)  # noqa: ASYNC251 (it keeps the loop busy)
             turns.append(1)
             await asyncio.sleep(0)
 
     turns = list[int]()
-    await asyncio.gather(*calls(batcher, "a", 2))  # a batch of several is followed by collecting
-    task = asyncio.create_task(busy())
+    await asyncio.gather(
+        *calls(batcher, "a", 2)
+    )  # after a batch of several commands the batcher collects
+    task = asyncio.create_task(keep_loop_busy())
     await asyncio.gather(*calls(batcher, "a", 1), *calls(batcher, "b", 1))
     assert len(turns) < TURNS
     task.cancel()
 
 
-async def test_callers_share_by_cost_not_by_number(batcher: Batcher, wire: Wire) -> None:
-    """While both have something waiting, who sends costly commands sends fewer of them."""
+async def test_callers_share_batches_by_cost_and_not_by_number(
+    batcher: Batcher, wire: Wire
+) -> None:
+    """While both callers have waiting commands, the caller of costly commands sends fewer."""
     await asyncio.gather(
         *calls(batcher, "costly", 100, cost=98), *calls(batcher, "cheap", 5_000, cost=0)
     )
-    both = [batch for batch in wire.batches if len({one[0] for one in batch}) == 2][1:-1]
-    assert both
-    for batch in both:
-        costly = sum(one[0] == "costly" for one in batch)
+    shared = [batch for batch in wire.batches if len({caller for caller, _ in batch}) == 2]
+    shared = shared[1:-1]
+    assert shared
+    for batch in shared:
+        costly = sum(caller == "costly" for caller, _ in batch)
         cheap = len(batch) - costly
         # A command of `cheap` costs 2, one of `costly` 100: a turn of each costs the same.
         assert abs(100 * costly - 2 * cheap) <= 2 * TURN_COST
 
 
-async def test_a_cancelled_command_does_not_leave(batcher: Batcher, wire: Wire) -> None:
+async def test_cancelled_command_is_not_sent(batcher: Batcher, wire: Wire) -> None:
     first, second, third = calls(batcher, "a", 3)
     second.cancel()
     assert (await first, await third) == (("a", 0), ("a", 2))
-    assert [one for batch in wire.batches for one in batch] == [("a", 0), ("a", 2)]
+    assert [command for batch in wire.batches for command in batch] == [("a", 0), ("a", 2)]
 
 
-async def test_a_caller_whose_commands_were_all_cancelled_is_forgotten(
+async def test_caller_whose_commands_are_all_cancelled_is_forgotten(
     batcher: Batcher, wire: Wire
 ) -> None:
-    wire.go_on.clear()
+    wire.is_open.clear()
     for answer in calls(batcher, "gone", 10):
         answer.cancel()
-    there = calls(batcher, "there", 1)
-    wire.go_on.set()
-    await asyncio.gather(*there)
-    assert [one for batch in wire.batches for one in batch] == [("there", 0)]
+    other_answers = calls(batcher, "other", 1)
+    wire.is_open.set()
+    await asyncio.gather(*other_answers)
+    assert [command for batch in wire.batches for command in batch] == [("other", 0)]
     assert not batcher._queues
     assert not batcher._turns
     assert not batcher._newcomers
 
 
-async def test_very_many_callers_each_get_a_turn(batcher: Batcher, wire: Wire) -> None:
+async def test_each_of_very_many_callers_has_a_turn(batcher: Batcher, wire: Wire) -> None:
     answers = [answer for n in range(500) for answer in calls(batcher, f"caller {n}", 20)]
     await asyncio.gather(*answers)
     firsts = [first_batch_with(wire, f"caller {n}") for n in range(500)]
-    # Each of them is served once before any is served for the third time.
+    # Each caller has a turn before any caller has its third.
     assert firsts == sorted(firsts)
-    sent = [one[0] for batch in wire.batches for one in batch]
-    assert len(sent) == 10_000
+    assert sum(map(len, wire.batches)) == 10_000
 
 
-def test_a_push_costs_what_it_may_reach_until_its_audience_is_known() -> None:
+def test_push_costs_what_it_may_reach_until_its_audience_is_known() -> None:
     sizes = Sizes()
     assert sizes.expected("alice", 1, 16, 500) == 500
     sizes.note("alice", 160)
@@ -188,7 +194,7 @@ def test_a_push_costs_what_it_may_reach_until_its_audience_is_known() -> None:
     assert sizes.expected("topic", 0, 0, 500) == 0
 
 
-def test_audiences_of_so_many_entities_are_remembered() -> None:
+def test_number_of_remembered_audiences_is_limited() -> None:
     sizes = Sizes()
     for number in range(REMEMBERED + 1):
         sizes.note(f"author{number}", 1)

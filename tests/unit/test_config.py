@@ -1,3 +1,5 @@
+"""Settings: their bounds, the rules between them, and what a repr shows."""
+
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ BOUNDED = [
     if "low" in setting.metadata
 ]
 FEED, SLACK, OUTBOX = (
-    next((low, high) for _, name, low, high in BOUNDED if name == wanted)
-    for wanted in ("feed_cap", "feed_slack", "outbox_cap")
+    next((low, high) for _, name, low, high in BOUNDED if name == setting)
+    for setting in ("feed_cap", "feed_slack", "outbox_cap")
 )
 
 
@@ -31,7 +33,7 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize(("kind", "name", "low", "high"), BOUNDED)
 @pytest.mark.parametrize("over", [1, 1_000_000])
-def test_out_of_bounds_is_refused_by_name(
+def test_value_out_of_bounds_is_refused_by_name(
     kind: Any, name: str, low: int, high: int, over: int
 ) -> None:
     for value in (low - over, high + over):
@@ -40,17 +42,17 @@ def test_out_of_bounds_is_refused_by_name(
 
 
 @pytest.mark.parametrize(("kind", "name", "low", "high"), BOUNDED)
-def test_bounds_themselves_are_taken(kind: Any, name: str, low: int, high: int) -> None:
-    # What has to go together is given together.
-    others: dict[str, dict[str, Any]] = {
+def test_bounds_themselves_are_accepted(kind: Any, name: str, low: int, high: int) -> None:
+    # Settings that depend on this setting are set to match.
+    matching: dict[str, dict[str, Any]] = {
         "outbox_cap": {"feed_cap": 10, "feed_slack": 0},
         "feed_cap": {"outbox_cap": OUTBOX[1]},
         "feed_slack": {"outbox_cap": OUTBOX[1]},
         "checkpoint_seconds": {"limits": Limits(log_lease=86_400)},
     }
     for value in (low, high):
-        made = kind(**(others.get(name, {}) | {name: value}))
-        assert getattr(made, name) == value
+        configured = kind(**(matching.get(name, {}) | {name: value}))
+        assert getattr(configured, name) == value
 
 
 @given(st.integers(1, 256))
@@ -63,7 +65,7 @@ def test_shards_are_a_power_of_two(shards: int) -> None:
 
 
 @given(st.integers(*FEED), st.integers(*SLACK), st.integers(*OUTBOX))
-def test_outbox_holds_what_a_feed_may_hold(feed: int, slack: int, outbox: int) -> None:
+def test_outbox_must_hold_as_much_as_a_feed(feed: int, slack: int, outbox: int) -> None:
     if outbox >= feed + slack:
         Limits(feed_cap=feed, feed_slack=slack, outbox_cap=outbox)
     else:
@@ -71,14 +73,14 @@ def test_outbox_holds_what_a_feed_may_hold(feed: int, slack: int, outbox: int) -
             Limits(feed_cap=feed, feed_slack=slack, outbox_cap=outbox)
 
 
-def test_quiet_stream_keeps_its_log() -> None:
+def test_checkpoints_must_come_before_a_log_expires() -> None:
     limits = Limits(log_lease=30)
     Config(checkpoint_seconds=10, limits=limits)
     with pytest.raises(ConfigError, match=r"checkpoint_seconds .* a third of log_lease"):
         Config(checkpoint_seconds=11, limits=limits)
 
 
-def test_password_is_in_no_repr() -> None:
+def test_password_of_the_store_is_in_no_repr() -> None:
     config = Config(redis_url="redis://user:hunter2@store:6379")
     assert "hunter2" not in repr(config)
     assert "hunter2" not in str(config)
@@ -93,7 +95,7 @@ def test_configuration_cannot_be_changed() -> None:
         config.limits.shards = 1  # type: ignore[misc]
 
 
-def test_every_bounded_setting_says_what_it_is() -> None:
+def test_every_bounded_setting_has_a_help_text_and_a_default_within_bounds() -> None:
     for kind in (Limits, Config):
         for setting in dataclasses.fields(kind):
             if "low" in setting.metadata:

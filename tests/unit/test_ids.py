@@ -1,3 +1,5 @@
+"""Ids: their parts, their order, their text, and the numbers of shards and sequences."""
+
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -14,20 +16,20 @@ PARTS = st.tuples(MS, SEQUENCE, SHARD)
 @given(PARTS)
 def test_id_holds_its_time_and_shard(parts: tuple[int, int, int]) -> None:
     ms, sequence, shard = parts
-    made = ids.make(ms, sequence, shard)
-    assert ids.ms_of(made) == ms
-    assert ids.shard_of(made) == shard
-    assert made >> 8 & 0x1FFF == sequence
-    assert made < 1 << 63
+    activity_id = ids.make(ms, sequence, shard)
+    assert ids.ms_of(activity_id) == ms
+    assert ids.shard_of(activity_id) == shard
+    assert activity_id >> 8 & 0x1FFF == sequence
+    assert activity_id < 1 << 63
 
 
 @given(PARTS, PARTS)
-def test_strings_of_ids_compare_as_their_times_do(
-    one: tuple[int, int, int], other: tuple[int, int, int]
+def test_strings_of_ids_compare_as_their_parts_do(
+    first_parts: tuple[int, int, int], second_parts: tuple[int, int, int]
 ) -> None:
-    first, second = ids.make(*one), ids.make(*other)
+    first, second = ids.make(*first_parts), ids.make(*second_parts)
     assert len(str(first)) == len(str(second)) == 19
-    assert (str(first) < str(second)) == (one < other)
+    assert (str(first) < str(second)) == (first_parts < second_parts)
 
 
 @given(MS, SHARD)
@@ -51,7 +53,7 @@ def test_ids_of_19_digits_are_parsed(number: int) -> None:
 
 
 @given(st.integers(1 << 63, 10**19 - 1))
-def test_what_does_not_fit_64_bits_is_no_id(number: int) -> None:
+def test_number_beyond_64_bits_is_no_id(number: int) -> None:
     assert ids.parse(str(number)) is None
 
 
@@ -61,37 +63,37 @@ DIGITS = st.text(st.characters(categories=["Nd"]), min_size=18, max_size=20)
 @given(st.text() | DIGITS | st.text("0123456789", min_size=18, max_size=20))
 def test_only_19_ascii_digits_are_an_id(text: str) -> None:
     parsed = ids.parse(text)
-    digits = len(text) == 19 and all(one in "0123456789" for one in text)
+    is_number = len(text) == 19 and all(character in "0123456789" for character in text)
     if parsed is None:
-        assert not digits or int(text) >= 1 << 63
+        assert not is_number or int(text) >= 1 << 63
     else:
-        assert digits
+        assert is_number
         assert f"{parsed:019}" == text
 
 
 @given(st.text(), st.sampled_from([1 << power for power in range(9)]))
-def test_shards_are_within_their_number_and_stay(entity: str, shards: int) -> None:
+def test_shard_of_an_entity_is_valid_and_always_the_same(entity: str, shards: int) -> None:
     shard = ids.shard_for(entity, shards)
     assert 0 <= shard < shards
     assert ids.shard_for(entity, shards) == shard
     assert ids.shard_for(entity, 256) % shards == shard
 
 
-def test_shards_are_filled_evenly() -> None:
-    filled = [0] * 16
+def test_entities_spread_evenly_over_shards() -> None:
+    entity_counts = [0] * 16
     for number in range(16_000):
-        filled[ids.shard_for(f"user {number}", 16)] += 1
-    assert min(filled) > 800
-    assert max(filled) < 1_200
+        entity_counts[ids.shard_for(f"user {number}", 16)] += 1
+    assert min(entity_counts) > 800
+    assert max(entity_counts) < 1_200
 
 
 @given(st.text(), st.text())
-def test_sequence_is_within_its_number_and_stays(actor: str, unique: str) -> None:
+def test_sequence_of_a_request_is_valid_and_always_the_same(actor: str, unique: str) -> None:
     sequence = ids.sequence_for(actor, unique)
     assert 0 <= sequence < ids.SEQUENCES
     assert ids.sequence_for(actor, unique) == sequence
 
 
-def test_sequences_are_spread() -> None:
-    found = {ids.sequence_for("alice", str(number)) for number in range(1_000)}
-    assert len(found) > 850
+def test_sequences_of_an_actor_spread() -> None:
+    sequences = {ids.sequence_for("alice", str(number)) for number in range(1_000)}
+    assert len(sequences) > 850

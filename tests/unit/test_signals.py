@@ -1,4 +1,4 @@
-"""Tests run wherever they are started from."""
+"""Tests run in the background of a shell too."""
 
 import signal
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-#: It interrupts a command that it has started.
+#: A test that interrupts a command which it started.
 INTERRUPTING = "tests/cli/test_fanout_status.py::test_ctrl_c_ends_watching"
 IGNORING = """
 import os, signal, sys
@@ -15,14 +15,14 @@ os.execv(sys.executable, [sys.executable, "-m", "pytest", "-p", "no:cacheprovide
 """
 
 
-def test_tests_interrupt_what_they_start_though_they_ignore_interrupts() -> None:
-    """As in the background of a shell."""
-    ran = subprocess.run(
+def test_tests_can_interrupt_commands_though_they_were_started_with_interrupts_ignored() -> None:
+    """A shell starts background commands with SIGINT ignored, and their children inherit that."""
+    done = subprocess.run(
         [sys.executable, "-c", IGNORING, INTERRUPTING],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout
+    assert done.returncode == 0, done.stdout
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN

@@ -1,4 +1,4 @@
-"""The connection to the store: batches, their answers, and what becomes of them when it fails."""
+"""The connection to the store: batches, their answers, and failures of the connection."""
 
 import asyncio
 import os
@@ -35,30 +35,30 @@ async def store(store_url: str) -> AsyncIterator[Store]:
 
 @pytest.mark.every_store
 async def test_each_caller_gets_its_own_answer(store: Store) -> None:
-    """A thousand at once are several batches."""
+    """A thousand commands at once leave in several batches."""
     await asyncio.gather(*(store.call("SET", f"{{0}}{n}", n) for n in range(1_000)))
-    found = await asyncio.gather(*(store.call("GET", f"{{0}}{n}") for n in range(1_000)))
-    assert [int(one) for one in found] == list(range(1_000))
+    answers = await asyncio.gather(*(store.call("GET", f"{{0}}{n}") for n in range(1_000)))
+    assert [int(answer) for answer in answers] == list(range(1_000))
 
 
-async def test_commands_leave_in_the_order_they_were_issued_in(store: Store) -> None:
+async def test_commands_leave_in_the_order_of_their_calls(store: Store) -> None:
     answers = [store.call("RPUSH", "{0}list", n) for n in range(600)]
     await asyncio.gather(*answers)
-    found = await store.call("LRANGE", "{0}list", 0, -1)
-    assert [int(one) for one in found] == list(range(600))
+    elements = await store.call("LRANGE", "{0}list", 0, -1)
+    assert [int(element) for element in elements] == list(range(600))
 
 
 @pytest.mark.every_store
-async def test_a_refused_command_does_not_disturb_its_batch(store: Store) -> None:
+async def test_refused_command_does_not_disturb_its_batch(store: Store) -> None:
     await store.call("SET", "{0}text", "text")
-    found = await asyncio.gather(
+    answers = await asyncio.gather(
         store.call("GET", "{0}text"),
         store.call("LLEN", "{0}text"),
         store.call("GET", "{0}text"),
         return_exceptions=True,
     )
-    assert (found[0], found[2]) == (b"text", b"text")
-    assert isinstance(found[1], ResponseError)
+    assert (answers[0], answers[2]) == (b"text", b"text")
+    assert isinstance(answers[1], ResponseError)
 
 
 async def test_arguments_are_sent_as_they_are(store: Store) -> None:
@@ -68,14 +68,14 @@ async def test_arguments_are_sent_as_they_are(store: Store) -> None:
         assert await store.call("GET", "{0}value") == sent
 
 
-async def test_a_caller_that_went_away_does_not_disturb_its_batch(store: Store) -> None:
-    gone, there = store.call("ECHO", "gone"), store.call("ECHO", "there")
-    gone.cancel()
-    assert await there == b"there"
+async def test_cancelled_command_does_not_disturb_its_batch(store: Store) -> None:
+    cancelled, waiting = store.call("ECHO", "cancelled"), store.call("ECHO", "waiting")
+    cancelled.cancel()
+    assert await waiting == b"waiting"
 
 
-async def test_a_late_answer_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was given up on is not taken for the answer to what is asked next."""
+async def test_late_answer_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The late answer to a command that timed out does not become the answer to the next."""
     async with EmbeddedStore(tmp_path, durable=False) as process, opened(process.url) as store:
         await store.call("ECHO", "before")
         monkeypatch.setattr(transport, "ANSWER_SECONDS", 0.2)
@@ -89,18 +89,18 @@ async def test_a_late_answer_is_nobodys(tmp_path: Path, monkeypatch: pytest.Monk
         assert [await store.call("ECHO", n) for n in range(3)] == [b"0", b"1", b"2"]
 
 
-async def test_a_cut_connection_is_made_again(store: Store) -> None:
+async def test_cut_connection_is_opened_again(store: Store) -> None:
     await store.call("ECHO", "before")
     await store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert await store.call("ECHO", "after") == b"after"
 
 
-async def test_scripts_are_loaded_again(store: Store) -> None:
+async def test_flushed_scripts_are_loaded_again(store: Store) -> None:
     await store.redis.script_flush()
     assert await store.script("outbox_read", 0, "older", "alice", "", 1) == [[b"0", 0]]
 
 
-async def test_closing_leaves_nobody_waiting(store: Store) -> None:
+async def test_closing_cancels_waiting_commands(store: Store) -> None:
     answer = store.call("ECHO", "unsent")
     await store.close()
     with pytest.raises(asyncio.CancelledError):
