@@ -25,7 +25,7 @@ test: $(SETUP) ## Run the tests (needs only Python; uses redis-server if it is o
 	@tests/faults/install-faketime
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "not data and not slow"
 
-test-data: $(SETUP) ## Run the tests on real data, which must be in ../shared/data.
+test-data: $(SETUP) ## Run the tests on real data (docs/testing.md says where to get it).
 	@$(BIN)/pytest -q -m "data and not slow"
 
 test-slow: $(SETUP) ## Run the tests that take minutes.

@@ -1,6 +1,6 @@
 """A week of Twitter, the whole of it: imported, weighed, and read.
 
-The Higgs data in ../shared/data (or FEEDSVC_DATA): 812,770 follows, most of which are inferred from
+The Higgs data (docs/testing.md): 812,770 follows, most of which are inferred from
 interactions, and 563,069 activities, of 322,792 users. Limits are the default ones: one user has
 so many followers, 23,737, that he is pulled. There is no alternative. Without the data, and in a
 quick run, there are no figures. One round.
@@ -20,7 +20,6 @@ quick run, there are no figures. One round.
 import asyncio
 import gzip
 import json
-import os
 import random
 import subprocess
 import sys
@@ -36,13 +35,13 @@ from activityfeed.v1.activity_pb2 import Activity
 
 from benchmarks import population
 from benchmarks.figures import Figure
-from benchmarks.importing import DEFAULT_DATA
 from benchmarks.memory import at_rest
 from benchmarks.progress import Progress
 from benchmarks.scale import Scale
 from benchmarks.stage import Stage, stage
 from feedsvc.config import Limits
 from feedsvc.core import keys
+from tests.data.location import DataMissing, directory_of
 from tests.data.oracle import HIGGS_VERBS, DataSet, Event, Oracle
 
 #: By kind, in the order of import.
@@ -75,12 +74,13 @@ class Imported:
 
 async def measure(scale: Scale, report: Progress) -> list[Figure]:
     """Rates, bytes, and how many feeds differ."""
-    folder = Path(os.environ.get("FEEDSVC_DATA") or DEFAULT_DATA) / "higgs"
     if not scale.higgs_users:
         report.tell("higgs: skipped, this is a quick run")
         return []
-    if not folder.is_dir():
-        report.tell(f"higgs: skipped, there is no {folder}; FEEDSVC_DATA can name its parent")
+    try:
+        folder = directory_of("higgs")
+    except DataMissing as missing:
+        report.tell(f"higgs: skipped. {missing}")
         return []
     data = await asyncio.to_thread(read, folder)
     async with stage() as on:

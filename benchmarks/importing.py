@@ -1,6 +1,6 @@
 """Import: follows and activities a second by ``feedsvc import``, and who works for how long.
 
-A part of a real Twitter graph, higgs-small in ../shared/data (or FEEDSVC_DATA): 95,008 follows, of
+A part of a real Twitter graph, higgs-small (docs/testing.md): 95,008 follows, of
 which most are inferred from interactions, and then 20,000 activities of its users, in two runs of
 the program with its own batches; 5,000 lines of each in a quick run. All feeds are cold, so nothing
 is delivered. Rates are of the program's own `seconds`, without its start; CPU seconds are those of
@@ -11,7 +11,6 @@ there are no figures.
 import asyncio
 import gzip
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -24,8 +23,8 @@ from benchmarks.figures import Figure
 from benchmarks.progress import Progress
 from benchmarks.scale import Scale
 from benchmarks.stage import Stage, cpu_seconds, stage
+from tests.data.location import DataMissing, directory_of
 
-DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 #: In the order of import.
 KINDS = ("follows", "activities")
 
@@ -42,9 +41,10 @@ class Run:
 
 async def measure(scale: Scale, report: Progress) -> list[Figure]:
     """Rates and CPU seconds of both files."""
-    folder = Path(os.environ.get("FEEDSVC_DATA") or DEFAULT_DATA) / "higgs-small"
-    if not folder.is_dir():
-        report.tell(f"import: skipped, there is no {folder}; FEEDSVC_DATA can name its parent")
+    try:
+        folder = directory_of("higgs-small")
+    except DataMissing as missing:
+        report.tell(f"import: skipped. {missing}")
         return []
     runs: dict[str, list[Run]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory(prefix="feedsvc-bench-") as scratch:
