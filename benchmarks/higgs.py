@@ -122,7 +122,7 @@ async def measure(scale: Scale, report: Progress) -> list[Figure]:
 def read(folder: Path) -> DataSet:
     """What the files say."""
     events = (
-        Event(actor=actor, verb=HIGGS_VERBS[kind], thing=target, ms=1000 * int(when))
+        Event(actor=actor, verb=HIGGS_VERBS[kind], object_id=target, ms=1000 * int(when))
         for actor, target, when, kind in _rows(folder, FILES["activities"])
     )
     follows = {
@@ -142,7 +142,7 @@ def _rows(folder: Path, names: Sequence[str]) -> Iterator[list[str]]:
 
 def _users(data: DataSet) -> list[str]:
     """All that the files name."""
-    names = (name for event in data.events for name in (event.actor, event.thing))
+    names = (name for event in data.events for name in (event.actor, event.object_id))
     return sorted({*names, *data.followees, *data.followers})
 
 
@@ -207,6 +207,6 @@ def _same(found: Sequence[Activity], expected: Collection[Event]) -> bool:
     made: list[Any] = [
         (one.actor, one.verb, one.object.id, one.publish_time.ToMilliseconds()) for one in found
     ]
-    wanted = {(one.actor, one.verb, one.thing, one.ms) for one in expected}
+    wanted = {(one.actor, one.verb, one.object_id, one.ms) for one in expected}
     ordered = all(int(above.id) > int(below.id) for above, below in pairwise(found))
     return ordered and len(made) == len(expected) and set(made) == wanted

@@ -1,6 +1,6 @@
-"""What the feeds of a data set are, computed from its files alone.
+"""The oracle: the feeds of a data set, computed from its files alone.
 
-Plain Python: it knows nothing of Redis, of the service, or of how the importer reads the files.
+Plain Python that knows nothing of Redis, of the service, or of the importer.
 """
 
 import gzip
@@ -12,42 +12,42 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-#: What the kinds of the Higgs data are called as verbs.
+#: Verbs of the kinds of activities in the Higgs data.
 HIGGS_VERBS = {"RT": "share", "MT": "mention", "RE": "reply"}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Somebody did something: one line of a file."""
+    """A line of a file: an activity before the service has it."""
 
     actor: str
     verb: str
-    thing: str
-    """What it was done to."""
+    object_id: str
+    """The object of the activity."""
     ms: int
-    """When, in Unix milliseconds."""
+    """The activity's time in Unix milliseconds."""
     to: tuple[str, ...] = ()
-    """Whose followers get it too."""
+    """Entities whose followers get the activity too."""
     name: str | None = None
-    """The line's own id; None if it has none."""
+    """The id in the line; None if the line has no id."""
     extra: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
-    """What else the line says."""
+    """All other values of the line."""
 
     @property
     def routes(self) -> tuple[str, ...]:
-        """The outboxes that it goes to."""
+        """The entities whose outboxes get the activity."""
         return (self.actor, *self.to)
 
 
 class DataSet:
-    """The lines of the files, and what follows from them."""
+    """The events and edges of the files, by number and by entity."""
 
     def __init__(self, events: Iterable[Event], follows: Iterable[tuple[str, str]] = ()) -> None:
         self.events = list(events)
         self.numbers = {event: number for number, event in enumerate(self.events)}
-        assert len(self.numbers) == len(self.events), "two lines are the same"
+        assert len(self.numbers) == len(self.events), "two lines of the data set are equal"
         self.published: defaultdict[str, list[int]] = defaultdict(list)
-        """By outbox, the numbers of all events that go there, newest first."""
+        """By entity, the numbers of the events that its outbox gets, newest first."""
         for number, event in enumerate(self.events):
             for entity in event.routes:
                 self.published[entity].append(number)
@@ -58,7 +58,7 @@ class DataSet:
         self.follow(follows)
 
     def follow(self, follows: Iterable[tuple[str, str]]) -> None:
-        """Adds edges: (follower, followee)."""
+        """Add edges: (follower, followee)."""
         for follower, followee in follows:
             assert follower != followee
             self.followees[follower].add(followee)
@@ -72,15 +72,16 @@ class DataSet:
         return {user} | self.followees.get(user, set())
 
     def via(self, user: str, number: int) -> list[str]:
-        """Which entities bring an event to a user's feed."""
+        """Return the entities through which an event is in a user's feed."""
         followees = self.followees.get(user, ())
         routes = self.events[number].routes
-        return sorted({one for one in routes if one == user or one in followees}, key=str.encode)
+        entities = {entity for entity in routes if entity == user or entity in followees}
+        return sorted(entities, key=str.encode)
 
-    def reached(self) -> int:
-        """Places in feeds of followers that the events come to, each feed once per event.
+    def delivery_count(self) -> int:
+        """Return the number of deliveries: each event counts once for each follower's feed.
 
-        The own feeds of those whose outbox an event goes to are not counted.
+        The feeds of the entities whose outboxes get the event do not count.
         """
         return sum(
             len(
@@ -95,23 +96,23 @@ class DataSet:
 class Oracle:
     """The outboxes and feeds of a data set if outboxes keep their newest `cap` entries.
 
-    Which entries are the newest is not quite decided by the files, because several events have the
-    same second: `settle` is told what an outbox keeps, and refuses what cannot be.
+    The files do not fully order events, because several have the same second. `settle` takes the
+    events that an outbox keeps in the service, and refuses events that it cannot keep.
     """
 
     def __init__(self, data: DataSet, cap: int, refused: Collection[int] = ()) -> None:
-        """`refused` are the numbers of events that were not taken, and so are in no outbox."""
+        """Compute the outboxes. No outbox has the events whose numbers are in `refused`."""
         self.data = data
         self.kept: dict[str, frozenset[int]] = {}
-        """What each outbox keeps. Of those in `ties`, what it certainly keeps until `settle`."""
+        """By entity, the events that its outbox keeps; before `settle` the certain ones."""
         self.ties: dict[str, frozenset[int]] = {}
-        """Events of one second, of which an outbox keeps only some."""
+        """By entity, events of the same second of which its outbox keeps a part."""
         self.dropped_ms: dict[str, int] = {}
-        """By trimmed outbox, the time of the newest that it does not keep."""
+        """By entity with a trimmed outbox, the time of the newest event that the outbox drops."""
         self._cap = cap
-        gone = frozenset(refused)
+        refused = frozenset(refused)
         for entity, published in data.published.items():
-            self._trim(entity, [number for number in published if number not in gone])
+            self._trim(entity, [number for number in published if number not in refused])
 
     def _trim(self, entity: str, numbers: list[int]) -> None:
         cap, events = self._cap, self.data.events
@@ -120,15 +121,15 @@ class Oracle:
             last = events[numbers[cap - 1]].ms
             if last == events[numbers[cap]].ms:
                 self.ties[entity] = frozenset(n for n in numbers if events[n].ms == last)
-                cap = next(at for at, n in enumerate(numbers) if events[n].ms == last)
+                cap = next(index for index, n in enumerate(numbers) if events[n].ms == last)
         self.kept[entity] = frozenset(numbers[:cap])
 
     def settle(self, entity: str, kept: Iterable[int]) -> None:
-        """Says which of the events of one second an outbox keeps."""
-        found = frozenset(kept)
-        assert len(found) == self._cap, entity
-        assert self.kept[entity] <= found <= self.kept[entity] | self.ties[entity], entity
-        self.kept[entity] = found
+        """Take the events that an outbox keeps, where the files do not decide it."""
+        numbers = frozenset(kept)
+        assert len(numbers) == self._cap, entity
+        assert self.kept[entity] <= numbers <= self.kept[entity] | self.ties[entity], entity
+        self.kept[entity] = numbers
         del self.ties[entity]
 
     def outbox(self, entity: str, *, own_only: bool = False) -> set[int]:
@@ -137,14 +138,14 @@ class Oracle:
         return {n for n in kept if not own_only or self.data.events[n].actor == entity}
 
     def feed(self, user: str) -> set[int]:
-        assert not self.ties, "which events do these outboxes keep?"
+        assert not self.ties, f"settle these outboxes first: {sorted(self.ties)[:10]}"
         sources = self.data.sources(user)
         return {number for entity in sources for number in self.kept.get(entity, ())}
 
     def trimmed(self, user: str) -> tuple[int, frozenset[str]]:
-        """The time from which down a feed may lack something, and whose outboxes are trimmed there.
+        """Return the time below which a feed may be incomplete, and the entities trimmed there.
 
-        0 if it lacks nothing.
+        The time is 0 if the feed is complete.
         """
         floors = {
             entity: self.dropped_ms[entity]
@@ -156,14 +157,14 @@ class Oracle:
 
 
 def higgs(folder: Path) -> DataSet:
-    """Rows of columns: actor target unixtime kind, and follower followee origin."""
+    """Read rows of `actor target unixtime kind` and rows of `follower followee origin`."""
     with gzip.open(folder / "activities.tsv.gz", "rt") as file:
         rows = [line.split() for line in file]
     with gzip.open(folder / "follows.tsv.gz", "rt") as file:
         edges = [line.split() for line in file]
     return DataSet(
         (
-            Event(actor=actor, verb=HIGGS_VERBS[kind], thing=target, ms=1000 * int(when))
+            Event(actor=actor, verb=HIGGS_VERBS[kind], object_id=target, ms=1000 * int(when))
             for actor, target, when, kind in rows
         ),
         ((follower, followee) for follower, followee, _ in edges),
@@ -171,19 +172,19 @@ def higgs(folder: Path) -> DataSet:
 
 
 def gharchive(file: Path) -> DataSet:
-    """Objects: id, actor, verb, object, target, time, and more. The target gets the event too."""
+    """Read JSON lines. The outbox of a line's target gets the event too."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         return DataSet(_github_event(json.loads(line)) for line in lines)
 
 
 def _github_event(line: dict[str, Any]) -> Event:
-    taken = ("id", "actor", "verb", "object", "target", "time")
+    named = ("id", "actor", "verb", "object", "target", "time")
     return Event(
         actor=line["actor"],
         verb=line["verb"],
-        thing=line["object"],
+        object_id=line["object"],
         ms=1000 * round(datetime.fromisoformat(line["time"]).timestamp()),
         to=(line["target"],),
         name=line["id"],
-        extra={name: value for name, value in line.items() if name not in taken},
+        extra={name: value for name, value in line.items() if name not in named},
     )

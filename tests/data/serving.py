@@ -1,6 +1,6 @@
-"""Two servers on one store, the importer, and what is stored, all as an operator has them.
+"""Two servers on a store, the importer, and the keys of the store, as an operator has them.
 
-Each is a process of its own: reading 65,560 feeds takes more than one processor gives.
+Each server is a process of its own: a single process would read 65,560 feeds too slowly.
 """
 
 import asyncio
@@ -59,13 +59,13 @@ from tests.serving import SECONDS, Refusal, refused
 log = logging.getLogger("feedsvc.tests.data")
 
 SERVERS = 2
-#: Calls at once, of all that read many things.
+#: Calls that run at once when many feeds or outboxes are read.
 WORKERS = 64
-#: Keys asked for at once.
+#: Keys that one SCAN call asks for.
 KEYS = 2_000
-#: The importer may take this long.
+#: Seconds that an import may take.
 IMPORT_SECONDS = 200
-#: What expires within this time is no part of what is stored: records of requests, for example.
+#: A key that expires within this time does not count as stored: a record of a request, for example.
 PASSING_MS = 2 * 3_600_000
 
 T = TypeVar("T")
@@ -73,21 +73,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setup:
-    """What a test's servers run on, and within which limits."""
+    """The kind of store and the limits of a test's servers."""
 
     limits: Limits = dataclasses.field(default_factory=Limits)
     kind: str = "valkey"
 
 
 def on(*, limits: Limits | None = None, kind: str = "valkey") -> pytest.MarkDecorator:
-    """Has the fixture `serving` set up so."""
+    """Set the fixture `serving` up with these limits and this kind of store."""
     setup = Setup(limits or Limits(), kind)
     return pytest.mark.parametrize("serving", [setup], indirect=True, ids=[kind])
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What `feedsvc import --json` came to."""
+    """The report of `feedsvc import --json`, and its standard error."""
 
     report: dict[str, Any]
     complaints: str
@@ -97,7 +97,7 @@ class Imported:
 
 
 class Readers:
-    """Stubs of all servers. Calls take turns, also the pages of one walk."""
+    """Stubs of all servers. Calls go to the servers in turn, even the pages of one walk."""
 
     def __init__(self, channels: Iterable[grpc.aio.Channel]) -> None:
         channels = list(channels)
@@ -107,20 +107,20 @@ class Readers:
         self._follows = cycle([FollowServiceStub(channel) for channel in channels])
 
     async def feed(self, user: str, size: int = 100) -> list[FeedPage]:
-        """All pages of a feed."""
+        """Return all pages of a feed."""
         pages: list[FeedPage] = []
         token = ""
         while token or not pages:
             request = GetFeedRequest(user=user, page_size=size, page_token=token)
-            answer = await next(self._feeds).GetFeed(request, timeout=SECONDS)
-            pages.append(answer.page)
-            token = answer.page.next_page_token
+            response = await next(self._feeds).GetFeed(request, timeout=SECONDS)
+            pages.append(response.page)
+            token = response.page.next_page_token
         return pages
 
     async def outbox(
         self, entity: str, *, own_only: bool = False, size: int = 100
     ) -> list[ListActivitiesResponse]:
-        """All pages of an outbox."""
+        """Return all pages of an outbox."""
         pages: list[ListActivitiesResponse] = []
         token = ""
         while token or not pages:
@@ -133,35 +133,35 @@ class Readers:
         return pages
 
     async def followers(self, entity: str) -> list[str]:
-        """All followers. Their edges must come newest first."""
-        found: list[str] = []
+        """Return all followers. Fail if their edges do not come newest first."""
+        followers: list[str] = []
         times: list[int] = []
         token = ""
-        while token or not found:
+        while token or not followers:
             request = ListFollowersRequest(entity=entity, page_size=1_000, page_token=token)
             page = await next(self._follows).ListFollowers(request, timeout=SECONDS)
             assert all(edge.followee == entity for edge in page.edges)
-            found += (edge.follower for edge in page.edges)
+            followers += (edge.follower for edge in page.edges)
             times += (edge.follow_time.ToNanoseconds() for edge in page.edges)
             token = page.next_page_token
         assert times == sorted(times, reverse=True)
-        return found
+        return followers
 
     async def counts(self, entity: str) -> tuple[int, int]:
-        """Followers, following."""
+        """Return the numbers of followers and followees."""
         request = GetFollowCountsRequest(entity=entity)
-        found = await next(self._follows).GetFollowCounts(request, timeout=SECONDS)
-        return found.follower_count, found.following_count
+        counts = await next(self._follows).GetFollowCounts(request, timeout=SECONDS)
+        return counts.follower_count, counts.following_count
 
     async def follow_all(self, edges: Iterable[tuple[str, str]]) -> None:
-        """Makes new edges (follower, followee)."""
+        """Make new edges (follower, followee)."""
         entries = [FollowRequest(follower=a, followee=b) for a, b in edges]
         batches = [entries[first : first + 500] for first in range(0, len(entries), 500)]
 
         async def send(batch: list[FollowRequest]) -> None:
             request = BatchFollowRequest(requests=batch)
-            answer = await next(self._follows).BatchFollow(request, timeout=SECONDS)
-            for entry, result in zip(batch, answer.results, strict=True):
+            response = await next(self._follows).BatchFollow(request, timeout=SECONDS)
+            for entry, result in zip(batch, response.results, strict=True):
                 assert result.HasField("response"), (entry, result.error)
                 assert not result.response.already_following, entry
 
@@ -173,8 +173,8 @@ class Readers:
     async def stats(self, user: str) -> GetFeedStatsResponse:
         return await next(self._admin).GetFeedStats(GetFeedStatsRequest(user=user), timeout=SECONDS)
 
-    async def settled(self) -> None:
-        """Waits until nothing is to be delivered or flipped any more."""
+    async def wait_until_at_rest(self) -> None:
+        """Wait until all deliveries and flips have ended."""
         deadline = time.monotonic() + SECONDS
         while (status := await self._fanout()).open_count or status.inline_count:
             assert time.monotonic() < deadline, status
@@ -190,7 +190,7 @@ class Readers:
 
 
 class Serving:
-    """Two servers on a store, which must end well and without a word of complaint in their logs."""
+    """Two servers on a store. They must end with status 0 and log no warning and no error."""
 
     def __init__(self, url: str, limits: Limits, folder: Path) -> None:
         self.url = url
@@ -230,23 +230,23 @@ class Serving:
             )
         ]
         command = [sys.executable, "-m", "feedsvc", "serve", "--port", "0", *options]
-        others = {name: text for name, text in os.environ.items() if "FEEDSVC_" not in name}
+        inherited = {name: text for name, text in os.environ.items() if "FEEDSVC_" not in name}
         with path.open("wb") as output:
             return subprocess.Popen(
                 _dies_with_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=others | {"FEEDSVC_REDIS_URL": self.url},
+                env=inherited | {"FEEDSVC_REDIS_URL": self.url},
             )
 
     def _address(self, process: "subprocess.Popen[bytes]", path: Path) -> str:
         deadline = time.monotonic() + SECONDS
-        while not (found := re.search(r"serving on (\S+:\d+)\n", path.read_text())):
+        while not (match := re.search(r"serving on (\S+:\d+)\n", path.read_text())):
             assert process.poll() is None, path.read_text()
             assert time.monotonic() < deadline, path.read_text()
             time.sleep(0.05)
-        return found[1]
+        return match[1]
 
     def _stop(self) -> list[int]:
         for process in self._processes:
@@ -260,9 +260,9 @@ class Serving:
                     process.wait()
 
     def load(self, preset: str, *files: Path, warm: bool = False) -> Imported:
-        """Runs `feedsvc import`, to the end of the last delivery."""
+        """Run `feedsvc import` to the end of the last delivery."""
         options = ["--wait-for-delivery", *(["--warm"] if warm else [])]
-        ran = subprocess.run(
+        done = subprocess.run(
             [
                 *(sys.executable, "-m", "feedsvc", "import", "--json", "--preset", preset),
                 *("--server", self.addresses[0], *options, *map(str, files)),
@@ -273,10 +273,10 @@ class Serving:
             text=True,
             timeout=IMPORT_SECONDS,
         )
-        assert ran.returncode == 0, ran.stderr
-        report = json.loads(ran.stdout)
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
         log.info("import of %s: %s", ", ".join(file.name for file in files), report)
-        return Imported(report, ran.stderr)
+        return Imported(report, done.stderr)
 
     @asynccontextmanager
     async def readers(self) -> AsyncIterator[Readers]:
@@ -287,7 +287,7 @@ class Serving:
             ]
             yield Readers(channels)
 
-    # What is stored.
+    # The keys of the store.
 
     @contextmanager
     def _store(self) -> Iterator["Redis"]:
@@ -295,7 +295,7 @@ class Serving:
             yield store
 
     def chill(self, users: Iterable[str]) -> None:
-        """Makes all these feeds cold, as their expiry would."""
+        """Make these feeds cold, as their expiry would."""
         tags = keys.tags(self.limits.shards)
         names = [keys.feed(tags[ids.shard_for(user, self.limits.shards)], user) for user in users]
         with self._store() as store:
@@ -304,8 +304,8 @@ class Serving:
                 pipeline.delete(name)
             log.info("%d of %d feeds were warm", sum(pipeline.execute()), len(names))
 
-    def wait_until_let_go(self) -> None:
-        """Until the servers have forgotten what no outbox holds any more, which takes seconds."""
+    def wait_until_released(self) -> None:
+        """Wait until the servers have deleted the activities that no outbox holds: some seconds."""
         deadline = time.monotonic() + SECONDS
         with self._store() as store:
             names = [keys.let_go(tag) for tag in keys.tags(self.limits.shards)]
@@ -314,8 +314,8 @@ class Serving:
                 time.sleep(0.1)
 
     def stored(self) -> dict[Any, bytes]:
-        """All that is stored for long: a digest of each key's content."""
-        found: dict[Any, bytes] = {}
+        """Return a digest of the content of each key, but for keys that expire soon."""
+        digests: dict[Any, bytes] = {}
         with self._store() as store:
             cursor = 0
             while True:
@@ -327,15 +327,15 @@ class Serving:
                 answers = pipeline.execute()
                 for name, ttl, dump in zip(names, answers[::2], answers[1::2], strict=True):
                     if dump is not None and not 0 <= ttl <= PASSING_MS:
-                        found[name] = blake2b(dump, digest_size=16).digest()
+                        digests[name] = blake2b(dump, digest_size=16).digest()
                 if cursor == 0:
-                    return found
+                    return digests
 
 
 async def for_each(
     items: Iterable[T], work: Callable[[T], Awaitable[object]], *, workers: int = WORKERS
 ) -> None:
-    """Does the work for each item, several at once. Raises what failed first."""
+    """Do the work for each item, several at once. Raise the error that came first."""
     waiting = iter(items)
 
     async def worker() -> None:
@@ -343,8 +343,8 @@ async def for_each(
             await work(item)
 
     try:
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as tasks:
             for _ in range(workers):
-                group.create_task(worker())
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+                tasks.create_task(worker())
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None

@@ -1,7 +1,7 @@
 """An hour of GitHub, imported by the real importer: each event goes to two outboxes.
 
-7,702 events of 3,648 actors in 4,113 repositories, published `to` the repository. Who follows whom
-is made up here: the files do not say.
+7,702 events of 3,648 actors in 4,113 repositories, each published `to` its repository. The files
+have no follows: the tests make them up.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ EVENTS, ACTORS, REPOS = 7_702, 3_648, 4_113
 #: Made-up users, beside the actors and the repositories.
 FANS = [f"fan:{number:03}" for number in range(300)]
 BUSIEST = 5
-#: Outboxes are trimmed: those of 40 actors and 60 repositories or so.
+#: Limits that trim the outboxes of about 40 actors and 60 repositories.
 TRIMMED = Limits(feed_cap=10, feed_slack=2, outbox_cap=12)
 
 
@@ -32,7 +32,7 @@ def expected(event: Event) -> Activity:
         external_id=event.name,
         actor=event.actor,
         verb=event.verb,
-        object=Ref(id=event.thing),
+        object=Ref(id=event.object_id),
         target=Ref(id=repo, type="Repository", name=repo.removeprefix("repo:")),
         to=[repo],
         audience=AUDIENCE_FOLLOWERS,
@@ -43,10 +43,10 @@ def expected(event: Event) -> Activity:
 
 
 def follows(data: DataSet) -> list[tuple[str, str]]:
-    """Who follows whom, the same each time.
+    """Return the same made-up edges each time.
 
-    Actors follow the repositories that they touched. Fans follow the busiest repositories, and of
-    some events only the actor, of others only the repository, of others both.
+    Actors follow the repositories of their events. Fans follow the busiest repositories. For each
+    of 24 events a fan also follows the actor, the repository, or both.
     """
     busiest = [repo for repo, _ in Counter(event.to[0] for event in data.events).most_common(5)]
     edges = {(event.actor, event.to[0]): None for event in data.events}
@@ -54,13 +54,13 @@ def follows(data: DataSet) -> list[tuple[str, str]]:
         edges |= {(fan, repo): None for repo in busiest}
         for step in range(24):
             event = data.events[(number * 7919 + step * 331) % len(data.events)]
-            both = ((event.actor,), event.to, event.routes)[step % 3]
-            edges |= {(fan, entity): None for entity in both}
+            followees = ((event.actor,), event.to, event.routes)[step % 3]
+            edges |= {(fan, followee): None for followee in followees}
     return list(edges)
 
 
 class World:
-    """What a test looks at."""
+    """The data, the servers that import it, and the made-up follows."""
 
     def __init__(self, serving: Serving, file: Path) -> None:
         self.serving = serving
@@ -85,12 +85,12 @@ class World:
         self.data.follow(self.edges)
 
     async def warm(self) -> None:
-        """Reads the feeds of all that follow anybody, or will."""
+        """Read the feeds of all followers, of later followers too."""
         async with self.serving.readers() as readers:
             await for_each(self.followers, readers.feed)
 
     async def check(self, users: list[str] | None = None) -> Check:
-        """Compares the feeds of these users, or of all that follow anybody."""
+        """Compare the feeds of these users, by default of all followers."""
         check = Check(Oracle(self.data, self.serving.limits.outbox_cap), expected)
         async with self.serving.readers() as readers:
             await check.settle(readers, check.oracle.ties)
@@ -99,7 +99,7 @@ class World:
         return check
 
     async def check_outboxes(self, *, own_only: bool) -> Check:
-        """Compares all outboxes; with `own_only` what in them the entity did itself."""
+        """Compare all outboxes; with `own_only` their entities' own activities in them."""
         check = Check(Oracle(self.data, self.serving.limits.outbox_cap), expected)
         async with self.serving.readers() as readers:
             await check.settle(readers, check.oracle.ties)
@@ -113,7 +113,7 @@ def world(serving: Serving, github_hour: Path) -> World:
     return World(serving, github_hour)
 
 
-async def test_follows_come_first(world: World) -> None:
+async def test_cold_feeds_are_exact_when_follows_come_before_events(world: World) -> None:
     await world.follow()
     imported = world.load()
     assert (imported["activities"], imported["deliveries"]) == (EVENTS, 0)
@@ -122,22 +122,23 @@ async def test_follows_come_first(world: World) -> None:
     await world.check(FANS)
 
 
-async def test_follows_come_first_and_feeds_are_warm(world: World) -> None:
+async def test_warm_feeds_are_exact_when_follows_come_before_events(world: World) -> None:
     await world.follow()
     await world.warm()
     imported = world.load()
     assert (imported["activities"], imported["skipped_cold"]) == (EVENTS, 0)
-    assert imported["deliveries"] == world.data.reached()
+    assert imported["deliveries"] == world.data.delivery_count()
     await world.check()
 
-    before = world.serving.stored()
-    again = world.load()
-    assert (again["duplicates"], again["activities"], again["deliveries"]) == (EVENTS, 0, 0)
-    assert world.serving.stored() == before
+    stored = world.serving.stored()
+    repeated = world.load()
+    counts = (repeated["duplicates"], repeated["activities"], repeated["deliveries"])
+    assert counts == (EVENTS, 0, 0)
+    assert world.serving.stored() == stored
     await world.check(FANS)
 
 
-async def test_follows_come_last(world: World) -> None:
+async def test_cold_feeds_are_exact_when_follows_come_after_events(world: World) -> None:
     imported = world.load()
     assert (imported["activities"], imported["deliveries"]) == (EVENTS, 0)
     assert imported["skipped_cold"] == 0
@@ -149,7 +150,7 @@ async def test_follows_come_last(world: World) -> None:
     await world.check()
 
 
-async def test_follows_come_last_and_feeds_are_warm(world: World) -> None:
+async def test_warm_feeds_are_exact_when_follows_come_after_events(world: World) -> None:
     world.load()
     await world.check()
     await world.follow()
@@ -157,28 +158,28 @@ async def test_follows_come_last_and_feeds_are_warm(world: World) -> None:
 
 
 @on(limits=TRIMMED)
-async def test_retention_of_cold_feeds(world: World) -> None:
+async def test_cold_feeds_are_exact_above_trimmed_outboxes(world: World) -> None:
     await world.follow()
     world.load()
     await world.check_outboxes(own_only=False)
     check = await world.check()
 
-    world.serving.wait_until_let_go()
-    before = world.serving.stored()
-    again = world.serving.load("gharchive", world.file)
-    world.serving.wait_until_let_go()
-    assert world.serving.stored() == before
+    world.serving.wait_until_released()
+    stored = world.serving.stored()
+    repeated = world.serving.load("gharchive", world.file)
+    world.serving.wait_until_released()
+    assert world.serving.stored() == stored
     await world.check(FANS)
-    held = len(set[int]().union(*check.oracle.kept.values()))
-    assert (again["duplicates"], again["activities"]) == (held, 0)
-    assert again["refused"] == {"EXTERNAL_ID_EXPIRED": EVENTS - held}
-    assert again["deliveries"] == 0
+    kept_count = len(set[int]().union(*check.oracle.kept.values()))
+    assert (repeated["duplicates"], repeated["activities"]) == (kept_count, 0)
+    assert repeated["refused"] == {"EXTERNAL_ID_EXPIRED": EVENTS - kept_count}
+    assert repeated["deliveries"] == 0
 
 
 @on(limits=TRIMMED)
-async def test_retention_of_warm_feeds(world: World) -> None:
+async def test_warm_feeds_are_exact_above_trimmed_outboxes(world: World) -> None:
     await world.follow()
     await world.warm()
     imported = world.load()
     await world.check()
-    assert 0 < imported["deliveries"] <= world.data.reached()
+    assert 0 < imported["deliveries"] <= world.data.delivery_count()
