@@ -40,7 +40,7 @@ async def publish(engine: Engine, actor: str) -> int:
 async def feed_of(engine: Engine, user: str) -> list[int]:
     """Return the ids of a feed as it is stored: oldest first."""
     store = engine.store
-    shard = engine.activities.shard(user)
+    shard = engine.store.shard_for(user)
     name = keys.feed(store.tags[shard], user, store.incarnations[shard])
     _floor, *activity_ids = await store.call("LRANGE", name, 0, -1)
     return [int(activity_id) for activity_id in activity_ids]
@@ -87,8 +87,8 @@ async def test_greatest_id_far_ahead_does_not_hold_later_ids(engine: Engine) -> 
     await engine.edges.follow([NewEdge(FAN, "alice"), NewEdge(FAN, "bob")])
     await engine.feeds.warm(FAN)
     hour = 3_600_000
-    ahead = ids.make(engine.store.clock.now_ms() + hour, 0, engine.activities.shard("bob"))
-    shard = engine.activities.shard(FAN)
+    ahead = ids.make(engine.store.clock.now_ms() + hour, 0, engine.store.shard_for("bob"))
+    shard = engine.store.shard_for(FAN)
     await engine.store.script("outbox_add", shard, FAN, ahead)
     assert await latest(engine) == ahead
     published = [await publish(engine, "alice") for _ in range(3)]
@@ -101,17 +101,17 @@ async def test_greatest_id_far_ahead_does_not_hold_later_ids(engine: Engine) -> 
 
 
 async def add_to_outbox(engine: Engine, activity_id: int) -> None:
-    await engine.store.script("outbox_add", engine.activities.shard("bob"), "bob", activity_id)
+    await engine.store.script("outbox_add", engine.store.shard_for("bob"), "bob", activity_id)
 
 
 async def push(engine: Engine, activity_id: int) -> None:
-    shard = engine.activities.shard(FAN)
+    shard = engine.store.shard_for(FAN)
     await engine.store.script("push", [shard], "alice", activity_id, 10, 1, "-inf")
 
 
 async def settle(engine: Engine, activity_id: int) -> None:
     """Settle with an id that was read from an outbox before the store lost it."""
-    shard = engine.activities.shard(FAN)
+    shard = engine.store.shard_for(FAN)
     edges = keys.edges(engine.store.tags[shard], FAN)
     position = await engine.store.call("HGET", edges, "alice")
     await engine.store.call("SADD", keys.pulled(engine.store.tags[shard], FAN), "alice")
@@ -129,7 +129,7 @@ async def test_ids_of_a_lost_history_raise_the_greatest_id(
     await engine.edges.follow([NewEdge(FAN, "alice"), NewEdge(FAN, "bob")])
     await engine.feeds.warm(FAN)
     # Above the id that the next publish proposes, and near enough for the store to go above it.
-    forgotten = ids.make(engine.store.clock.now_ms() + 15, 0, engine.activities.shard("carol"))
+    forgotten = ids.make(engine.store.clock.now_ms() + 15, 0, engine.store.shard_for("carol"))
     await insert(engine, forgotten)
     assert await latest(engine) == forgotten
     published = await publish(engine, "alice")
@@ -144,7 +144,7 @@ async def test_publish_leaves_a_broken_feed_to_a_job(engine: Engine) -> None:
     await engine.edges.follow([NewEdge(fan, "alice") for fan in fans])
     for fan in fans:
         await engine.feeds.warm(fan)
-    shard = engine.activities.shard(fans[3])
+    shard = engine.store.shard_for(fans[3])
     broken = keys.feed(engine.store.tags[shard], fans[3], engine.store.incarnations[shard])
     await engine.store.call("DEL", broken)
     await engine.store.call("SET", broken, "not a list")
@@ -152,7 +152,7 @@ async def test_publish_leaves_a_broken_feed_to_a_job(engine: Engine) -> None:
     assert published.delivery.state == "queued"
     # In the shard of the broken feed the push may have stopped before other feeds.
     for fan in fans:
-        if engine.activities.shard(fan) != shard:
+        if engine.store.shard_for(fan) != shard:
             assert await feed_of(engine, fan) == [published.id]
     await engine.store.call("DEL", broken)
     await engine.workers.work(everything=True)

@@ -63,7 +63,7 @@ async def simulate_loss(redis: "Redis", *stores: Store) -> None:
 
 def edges_of_alice(engine: Engine) -> str:
     """Return the key that holds the mark of alice's followers."""
-    tag = keys.tags(LIMITS.shards)[engine.activities.shard("alice")]
+    tag = keys.tags(LIMITS.shards)[engine.store.shard_for("alice")]
     return keys.edges(tag, "alice")
 
 
@@ -220,7 +220,7 @@ async def test_lost_writes_to_other_outboxes_are_repeated(
     """The write to another shard's outbox may be lost although its job is finished."""
     engine = await open_engine(LIMITS)
     published = await engine.activities.publish(activity(to=("repo:x", "topic:y")), "")
-    shard = engine.activities.shard("repo:x")
+    shard = engine.store.shard_for("repo:x")
     await redis.delete(f"{keys.tags(LIMITS.shards)[shard]}o:repo:x")
     await simulate_loss(redis, engine.store)
     assert await engine.workers.work() == 1
@@ -289,7 +289,7 @@ async def test_log_without_a_lease_is_replaced(open_engine: OpenEngine, redis: "
     """The user of a leftover log can subscribe at once, not only after the log expires."""
     engine = await open_engine(LIMITS)
     log_position = await engine.start_log("f0")
-    tag = keys.tags(LIMITS.shards)[engine.activities.shard("f0")]
+    tag = keys.tags(LIMITS.shards)[engine.store.shard_for("f0")]
     await redis.zrem(keys.live(tag), "f0")
     assert await engine.start_log("f0") != log_position
     with pytest.raises(LogLost):
