@@ -37,7 +37,7 @@ def activity(**changes: object) -> NewActivity:
         "followers": True,
         "publish_ms": None,
         "external_id": "",
-        "body": frame_of("alice"),
+        "frame": frame_of("alice"),
         "digest": secrets.token_bytes(16),
     }
     return NewActivity(**(fields | changes))  # type: ignore[arg-type]
