@@ -1,4 +1,4 @@
-"""The store's clock is the reference: a server whose clock is wrong harms nobody."""
+"""The store's clock is the reference: a server whose clock is wrong does no harm."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from tests.faults.processes import Process, feedsvc_command
 from tests.serving import Service, at_ms
 
 DAY = 86_400
-#: What an id may be ahead of the store's clock, in milliseconds, or behind it when it is of now.
+#: Most milliseconds between the store's clock and the time in an id of now, in either direction.
 SKEW_MS = 3_000
 
 
@@ -29,8 +29,10 @@ async def store_ms(service: Service) -> int:
 
 
 @asynccontextmanager
-async def wrong(folder: Path, url: str, seconds: int) -> AsyncIterator[ActivityServiceStub]:
-    """A server process with a wrong clock."""
+async def server_with_wrong_clock(
+    folder: Path, url: str, seconds: int
+) -> AsyncIterator[ActivityServiceStub]:
+    """Run a server process whose clock is wrong by `seconds`."""
     clock = Clock(folder / "clock")
     clock.step(seconds)
     command = feedsvc_command("serve", "--port", "0", "--redis-url", url)
@@ -53,52 +55,65 @@ async def post(stub: ActivityServiceStub, actor: str, publish_ms: int | None = N
 
 @pytest.mark.skipif(library() is None, reason="clocks are not stepped without libfaketime")
 @pytest.mark.parametrize("seconds", [DAY, -DAY])
-async def test_server_with_a_wrong_clock(
+async def test_server_with_a_wrong_clock_keeps_activities_in_order(
     tmp_path: Path, store_url: str, service: Service, seconds: int
 ) -> None:
-    """It pins nothing above what comes, and puts nothing below what readers have seen."""
+    """Pitfall: a server trusts its own clock, so that it pins an activity on top of later ones.
+
+    A clock that is behind must not put an activity below what readers have seen already.
+    """
     await service.follow("carol", "alice")
     await service.follow("carol", "bob")
-    before = await service.post("bob")
-    async with wrong(tmp_path, store_url, seconds) as stub:
-        known = await service.page("carol")
-        posted = await post(stub, "alice")
-        planned = await post(stub, "alice", await store_ms(service) + 2 * DAY * 1000)
-        after = await service.post("bob")
-    assert await service.feed("carol") == [after, planned, posted, before]
-    newer = await service.page("carol", known.newer_page_token)
-    assert [one.activity.activity.id for one in newer.items] == [after, planned, posted]
+    id_before = await service.post("bob")
+    async with server_with_wrong_clock(tmp_path, store_url, seconds) as stub:
+        page_before = await service.page("carol")
+        activity_id = await post(stub, "alice")
+        future_id = await post(stub, "alice", await store_ms(service) + 2 * DAY * 1000)
+        id_after = await service.post("bob")
+    assert await service.feed("carol") == [id_after, future_id, activity_id, id_before]
+    newer_page = await service.page("carol", page_before.newer_page_token)
+    assert [item.activity.activity.id for item in newer_page.items] == [
+        id_after,
+        future_id,
+        activity_id,
+    ]
 
 
 @pytest.mark.every_store
 @pytest.mark.parametrize("seconds", [DAY, -DAY])
-async def test_what_a_server_believes_is_checked(service: Service, seconds: int) -> None:
-    """What it has learned may be old: then the store itself moves the id to its own time."""
+async def test_store_corrects_an_id_when_the_server_clock_is_wrong(
+    service: Service, seconds: int
+) -> None:
+    """Pitfall: a server whose clock is out of date makes ids that nothing checks.
+
+    The store moves such an id to its own time.
+    """
     clock = service.server.engine.store.clock
     clock.learn = lambda *_: None  # type: ignore[method-assign]
     clock._offset += seconds
-    first = await service.post("alice")
-    with_time = await service.post(
+    activity_id = await service.post("alice")
+    future_id = await service.post(
         "alice", publish_time=at_ms(await store_ms(service) + 2 * DAY * 1000)
     )
-    now = await store_ms(service)
-    assert abs(ids.ms_of(int(first)) - now) <= SKEW_MS
+    now_ms = await store_ms(service)
+    assert abs(ids.ms_of(int(activity_id)) - now_ms) <= SKEW_MS
     if seconds > 0:
-        assert abs(ids.ms_of(int(with_time)) - now) <= SKEW_MS
-    assert ids.shard_of(int(first)) == ids.shard_for("alice", 16)
-    told = await asyncio.gather(*(service.post("alice") for _ in range(50)))
-    assert len({*told}) == 50
-    past = await service.post("dave", publish_time=at_ms(now - 30 * DAY * 1000))
-    assert ids.ms_of(int(past)) == now - 30 * DAY * 1000
+        assert abs(ids.ms_of(int(future_id)) - now_ms) <= SKEW_MS
+    assert ids.shard_of(int(activity_id)) == ids.shard_for("alice", 16)
+    concurrent_ids = await asyncio.gather(*(service.post("alice") for _ in range(50)))
+    assert len({*concurrent_ids}) == 50
+    past_id = await service.post("dave", publish_time=at_ms(now_ms - 30 * DAY * 1000))
+    assert ids.ms_of(int(past_id)) == now_ms - 30 * DAY * 1000
 
 
-def test_clock_keeps_what_agrees_and_takes_the_nearest_that_does() -> None:
+def test_clock_keeps_its_offset_until_the_store_time_contradicts_it() -> None:
+    """Pitfall: each inexact reading of the store's time moves a clock that was right."""
     clock = StoreClock()
     base = time.monotonic()
-    clock.learn(1_000_000_000, base, base + 0.010)  # the store said 1000 s at some moment of those
+    clock.learn(1_000_000_000, base, base + 0.010)  # the store's time was 1000 s within these 10 ms
     offset = clock._offset
     assert 1000 - 0.010 <= offset + base <= 1000
-    clock.learn(1_000_500_000, base + 0.4, base + 2.0)  # it says as much again, less exactly
+    clock.learn(1_000_500_000, base + 0.4, base + 2.0)  # the same time again, less exactly
     assert clock._offset == offset
-    clock.learn(500_000_000, base + 3, base + 3.5)  # it was set back
+    clock.learn(500_000_000, base + 3, base + 3.5)  # the store's clock was set back
     assert clock._offset == pytest.approx(500 - (base + 3))

@@ -11,186 +11,199 @@ from feedsvc.config import Limits
 from feedsvc.core import keys
 from tests.serving import Serve, Service, ids_of, until
 
-#: Checkpoints, at which a stream reads its log unasked, do not come while a test runs.
-QUIET = 300
-#: Activities that are too much for what gRPC keeps of a stream that is not read: 12 MB.
-MANY, LONG = 1_500, "x" * 8_192
+#: Seconds between checkpoints, at which a stream reads its log unasked: no test lasts so long.
+CHECKPOINT_NEVER = 300
+#: Activities, and bytes in each, that exceed what gRPC buffers of an unread stream: 12 MB.
+ACTIVITY_COUNT, CONTENT = 1_500, "x" * 8_192
 
 
 @pytest.fixture
 async def service(serve: Serve) -> Service:
-    return await serve(checkpoint_seconds=QUIET)
+    return await serve(checkpoint_seconds=CHECKPOINT_NEVER)
 
 
 def log_key(service: Service, user: str) -> str:
     return f"{service.tag(user)}l:{user}"
 
 
-async def listening(service: Service) -> bool:
-    """Whether the server listens for wake-ups."""
-    found = await service.store.pubsub_numsub(keys.wake(service.tag("bob")))
-    return bool(found[0][1])
+async def is_listening(service: Service) -> bool:
+    """Return whether the server listens for wake-ups."""
+    subscribers = await service.store.pubsub_numsub(keys.wake(service.tag("bob")))
+    return bool(subscribers[0][1])
 
 
-async def connections(service: Service) -> int:
+async def count_connections(service: Service) -> int:
     return len(await service.store.client_list())
 
 
 @pytest.mark.every_store
-async def test_nothing_ever_publishes_to_the_channel(serve: Serve) -> None:
-    """Published on another process, so that the store's channel is the only way."""
-    here, there = await serve(checkpoint_seconds=QUIET), await serve(checkpoint_seconds=QUIET)
-    await here.follow("bob", "alice")
-    stream = await here.subscribe("bob")
-    posted = ""
+async def test_stream_gets_what_another_process_publishes(serve: Serve) -> None:
+    """Pitfall: nothing ever publishes to the channel that a stream listens to.
+
+    Another process publishes, so that only the store's channel can wake the stream.
+    """
+    server_a = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    server_b = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    await server_a.follow("bob", "alice")
+    stream = await server_a.subscribe("bob")
+    activity_id = ""
     for _ in range(20):
-        posted = await there.post("alice")
-        assert await stream.event() == ("added", posted)
-    await there.delete(posted, "alice")
-    assert await stream.event() == ("removed", posted)
-    own = await there.post("bob")
-    assert await stream.event() == ("added", own)
-    addressed = await there.post("carol", to=["bob"])
-    assert await stream.event() == ("added", addressed)
+        activity_id = await server_b.post("alice")
+        assert await stream.event() == ("added", activity_id)
+    await server_b.delete(activity_id, "alice")
+    assert await stream.event() == ("removed", activity_id)
+    own_id = await server_b.post("bob")
+    assert await stream.event() == ("added", own_id)
+    addressed_id = await server_b.post("carol", to=["bob"])
+    assert await stream.event() == ("added", addressed_id)
 
 
 @pytest.mark.every_store
-async def test_all_arrives_twice(service: Service) -> None:
-    """By as many routes, retries and tabs as there may be."""
+async def test_each_event_arrives_once_in_each_tab(service: Service) -> None:
+    """Pitfall: an event arrives once for each route, retry or open tab."""
     for source in ("alice", "repo:x", "topic:y"):
         await service.follow("bob", source)
     tabs = [await service.subscribe("bob") for _ in range(5)]
     expected = []
-    posted = ""
+    activity_id = ""
     for number in range(20):
-        request = f"r{number}"
-        posted = await service.post("alice", to=["repo:x", "topic:y"], request_id=request)
-        await service.post("alice", to=["repo:x", "topic:y"], request_id=request)
-        expected.append(("added", posted))
-    await service.delete(posted, "alice", request_id="d")
-    await service.delete(posted, "alice", request_id="d")
-    expected.append(("removed", posted))
-    last = await service.post("bob")
+        request_id = f"r{number}"
+        activity_id = await service.post("alice", to=["repo:x", "topic:y"], request_id=request_id)
+        await service.post("alice", to=["repo:x", "topic:y"], request_id=request_id)
+        expected.append(("added", activity_id))
+    await service.delete(activity_id, "alice", request_id="d")
+    await service.delete(activity_id, "alice", request_id="d")
+    expected.append(("removed", activity_id))
+    last_id = await service.post("bob")
     for tab in tabs:
-        assert await tab.until(("added", last)) == [*expected, ("added", last)]
+        assert await tab.until(("added", last_id)) == [*expected, ("added", last_id)]
 
 
-async def test_connection_and_thread_for_each_subscriber(service: Service) -> None:
+async def test_subscribers_share_connections_and_threads(service: Service) -> None:
+    """Pitfall: each subscriber takes a connection and a thread."""
     await service.follow("bob", "alice")
     await (await service.subscribe("bob")).close()
-    before = await connections(service), threading.active_count()
+    counts_before = await count_connections(service), threading.active_count()
     streams = [await service.subscribe(f"u{number}") for number in range(100)]
     streams += [await service.subscribe("bob") for _ in range(100)]
-    assert (await connections(service), threading.active_count()) == before
-    posted = await service.post("alice")
+    assert (await count_connections(service), threading.active_count()) == counts_before
+    activity_id = await service.post("alice")
     for stream in streams[100:]:
-        assert await stream.event() == ("added", posted)
+        assert await stream.event() == ("added", activity_id)
 
 
-async def test_subscribers_are_never_closed(service: Service) -> None:
-    waiting = service.server.engine.live._cursors
+async def test_closed_streams_leave_no_reader_behind(service: Service) -> None:
+    """Pitfall: what the server keeps for a subscriber is never freed."""
+    readers = service.server.engine.live._cursors
     streams = [await service.subscribe(f"u{number % 7}") for number in range(70)]
-    assert len(waiting) == 7
+    assert len(readers) == 7
     for stream in streams:
         await stream.close()
 
-    async def none_left() -> bool:
-        return not waiting
+    async def all_gone() -> bool:
+        return not readers
 
-    await until(none_left)
+    await until(all_gone)
 
 
 @pytest.mark.every_store
-async def test_followees_are_read_once(service: Service) -> None:
-    """Later follows count, and whoever was unfollowed is not heard again."""
+async def test_stream_follows_later_follows_and_unfollows(service: Service) -> None:
+    """Pitfall: a stream reads the followees only once, so that later follows do not count."""
     await service.follow("bob", "alice")
     stream = await service.subscribe("bob")
     await service.follow("bob", "carol")
     assert await stream.event() == ("followed", "carol")
-    posted = await service.post("carol")
-    assert await stream.event() == ("added", posted)
+    activity_id = await service.post("carol")
+    assert await stream.event() == ("added", activity_id)
     await service.unfollow("bob", "alice")
     assert await stream.event() == ("unfollowed", "alice")
     await service.post("alice")
-    last = await service.post("carol")
-    assert await stream.event() == ("added", last)
+    last_id = await service.post("carol")
+    assert await stream.event() == ("added", last_id)
 
 
 @pytest.mark.every_store
-async def test_pubsub_connection_lost_events_are_gone(service: Service) -> None:
-    """What happens while nobody listens is told, and what happens after it is told as well."""
+async def test_stream_gets_events_of_the_time_without_a_pubsub_connection(service: Service) -> None:
+    """Pitfall: events are lost while the pub/sub connection is down, or for ever after."""
     await service.follow("bob", "alice")
     stream = await service.subscribe("bob")
     for _ in range(5):
-        await until(lambda: listening(service))
+        await until(lambda: is_listening(service))
         assert await service.store.client_kill_filter(_type="pubsub") >= 1
         posting = asyncio.create_task(service.posts("alice", 3))
-        while not posting.done():  # who listens again meanwhile does not hear it either
+        while not posting.done():  # cut each new listener off as well
             await service.store.client_kill_filter(_type="pubsub")
-        gap = await posting
-        assert await stream.events(3) == [("added", one) for one in gap]
-        await until(lambda: listening(service))
-        after = await service.post("alice")
-        assert await stream.event() == ("added", after)
+        missed_ids = await posting
+        assert await stream.events(3) == [("added", activity_id) for activity_id in missed_ids]
+        await until(lambda: is_listening(service))
+        later_id = await service.post("alice")
+        assert await stream.event() == ("added", later_id)
 
 
 @pytest.mark.every_store
-async def test_all_connections_lost_events_are_gone(serve: Serve) -> None:
-    here, there = await serve(checkpoint_seconds=QUIET), await serve(checkpoint_seconds=QUIET)
-    await here.follow("bob", "alice")
-    stream = await here.subscribe("bob")
+async def test_stream_gets_events_after_all_connections_were_lost(serve: Serve) -> None:
+    """Pitfall: nothing arrives any more after the server has lost its connections to the store."""
+    server_a = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    server_b = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    await server_a.follow("bob", "alice")
+    stream = await server_a.subscribe("bob")
     for number in range(5):
         for kind in ("pubsub", "normal"):
-            await here.store.client_kill_filter(_type=kind, skipme=True)
-        posted = await there.post("alice", request_id=f"r{number}")
-        assert await stream.event() == ("added", posted)
+            await server_a.store.client_kill_filter(_type=kind, skipme=True)
+        activity_id = await server_b.post("alice", request_id=f"r{number}")
+        assert await stream.event() == ("added", activity_id)
 
 
 @pytest.mark.every_store
-async def test_stream_resumed_after_a_server_restart(serve: Serve) -> None:
-    first = await serve(checkpoint_seconds=QUIET)
-    await first.follow("bob", "alice")
-    stream = await first.subscribe("bob")
+async def test_stream_resumes_after_a_server_restart(serve: Serve) -> None:
+    """Pitfall: events are lost while a server restarts, and no client learns of it."""
+    first_server = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    await first_server.follow("bob", "alice")
+    stream = await first_server.subscribe("bob")
     for _ in range(3):
-        posted = await first.post("alice")
-        assert await stream.event() == ("added", posted)
-    missed = await first.posts("alice", 2)
+        activity_id = await first_server.post("alice")
+        assert await stream.event() == ("added", activity_id)
+    missed_ids = await first_server.posts("alice", 2)
     token = stream.token
-    await first.stop()
-    second = await serve(checkpoint_seconds=QUIET)
-    missed.append(await second.post("alice"))
-    resumed = await second.subscribe("bob", token)
-    assert await resumed.events(3) == [("added", one) for one in missed]
+    await first_server.stop()
+    second_server = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    missed_ids.append(await second_server.post("alice"))
+    resumed = await second_server.subscribe("bob", token)
+    assert await resumed.events(3) == [("added", activity_id) for activity_id in missed_ids]
 
 
 @pytest.mark.every_store
-async def test_every_token_resumes_without_gap_or_repeat(serve: Serve) -> None:
-    """From each message of a stream, on another process: exactly what came after it."""
-    here, there = await serve(checkpoint_seconds=QUIET), await serve(checkpoint_seconds=QUIET)
-    await here.follow("bob", "alice")
-    stream = await here.subscribe("bob")
-    start = stream.token
-    expected, tokens = [], [start]
+async def test_every_resume_token_resumes_without_gap_or_repeat(serve: Serve) -> None:
+    """Pitfall: messages carry no id, so that a stream cannot resume where it broke off.
+
+    A stream resumes from each message, on another process: it gets exactly what came later.
+    """
+    server_a = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    server_b = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    await server_a.follow("bob", "alice")
+    stream = await server_a.subscribe("bob")
+    start_token = stream.token
+    expected, tokens = [], [start_token]
     for number in range(12):
         if number % 4 == 3:
-            await here.follow("bob", f"a{number}")
+            await server_a.follow("bob", f"a{number}")
             expected.append(("followed", f"a{number}"))
         else:
-            expected.append(("added", await here.post("alice")))
+            expected.append(("added", await server_a.post("alice")))
         assert await stream.event() == expected[-1]
         tokens.append(stream.token)
     assert len(set(tokens)) == len(tokens)
-    for place, token in enumerate(tokens):
-        resumed = await there.subscribe("bob", token)
-        assert await resumed.events(len(expected) - place) == expected[place:]
-        last = await here.post("alice")
-        assert await resumed.event() == ("added", last)
-        expected.append(("added", last))
+    for index, token in enumerate(tokens):
+        resumed = await server_b.subscribe("bob", token)
+        assert await resumed.events(len(expected) - index) == expected[index:]
+        last_id = await server_a.post("alice")
+        assert await resumed.event() == ("added", last_id)
+        expected.append(("added", last_id))
         await resumed.close()
 
 
-async def broken_logs(service: Service, token: str) -> AsyncIterator[str]:
-    """Each way in which a log can lack what a token knows; yields when it does."""
+async def break_log_in_each_way(service: Service, token: str) -> AsyncIterator[str]:
+    """Break the log in each way in which it can lack what a token refers to; yield after each."""
     log = log_key(service, "bob")
     await service.store.xtrim(log, maxlen=1, approximate=False)
     yield "trimmed"
@@ -199,161 +212,183 @@ async def broken_logs(service: Service, token: str) -> AsyncIterator[str]:
     await service.store.delete(log, keys.live(service.tag("bob")))
     await (await service.subscribe("bob")).close()
     await service.posts("alice", 10)
-    yield "made anew, and grown beyond the place"
+    yield "begun anew, and grown beyond the token's position"
     await service.store.zadd(keys.live(service.tag("bob")), {"bob": 1})
-    yield "lease run out"
+    yield "lease expired"
 
 
 @pytest.mark.every_store
-async def test_token_older_than_the_log_skips_in_silence(service: Service) -> None:
+async def test_resume_token_older_than_the_log_is_refused_with_a_fresh_token(
+    service: Service,
+) -> None:
+    """Pitfall: a stream whose log no longer reaches back skips the missing events in silence."""
     await service.follow("bob", "alice")
     stream = await service.subscribe("bob")
     token = stream.token
     for _ in range(4):
-        posted = await service.post("alice")
-        assert await stream.event() == ("added", posted)
+        activity_id = await service.post("alice")
+        assert await stream.event() == ("added", activity_id)
     await stream.close()
-    ways = 0
-    async for _ in broken_logs(service, token):
-        fresh = await (await service.subscribe("bob", token)).expired()
-        # And it goes on from there.
-        resumed = await service.subscribe("bob", fresh)
-        posted = await service.post("alice")
-        assert await resumed.event() == ("added", posted)
-        again = await service.subscribe("bob", resumed.token)
-        last = await service.post("alice")
-        assert await again.event() == ("added", last)
-        await again.close()
+    way_count = 0
+    async for _ in break_log_in_each_way(service, token):
+        fresh_token = await (await service.subscribe("bob", token)).expired()
+        # The stream resumes from the fresh token.
+        resumed = await service.subscribe("bob", fresh_token)
+        activity_id = await service.post("alice")
+        assert await resumed.event() == ("added", activity_id)
+        resumed_again = await service.subscribe("bob", resumed.token)
+        last_id = await service.post("alice")
+        assert await resumed_again.event() == ("added", last_id)
+        await resumed_again.close()
         await resumed.close()
-        ways += 1
-    assert ways == 4
+        way_count += 1
+    assert way_count == 4
 
 
 @pytest.mark.every_store
-async def test_log_that_lost_its_tail_looks_continuous(service: Service) -> None:
-    """A store that restarts without its last writes numbers other events the same."""
+async def test_resume_token_of_a_lost_log_tail_is_refused(service: Service) -> None:
+    """Pitfall: a store that loses its last writes gives their numbers to other events."""
     await service.follow("bob", "alice")
     stream = await service.subscribe("bob")
     log = log_key(service, "bob")
-    old = await service.store.dump(log)
-    assert old is not None
-    lost = await service.post("alice")
-    assert await stream.event() == ("added", lost)
+    older_log = await service.store.dump(log)
+    assert older_log is not None
+    lost_id = await service.post("alice")
+    assert await stream.event() == ("added", lost_id)
     token = stream.token
     await stream.close()
-    await service.store.restore(log, 0, old, replace=True)
-    others = await service.posts("alice", 3)
+    await service.store.restore(log, 0, older_log, replace=True)
+    other_ids = await service.posts("alice", 3)
     await (await service.subscribe("bob", token)).expired()
-    assert set(others) <= set(await service.feed("bob"))
+    assert set(other_ids) <= set(await service.feed("bob"))
 
 
 @pytest.mark.every_store
-async def test_page_and_stream_leave_a_gap(service: Service) -> None:
-    """A page that had the log begun loses nothing until the stream is opened."""
+async def test_stream_continues_where_a_resumable_page_was_read(service: Service) -> None:
+    """Pitfall: what happens after a page is read and before its stream opens is lost."""
     await service.follow("bob", "alice")
-    before = await service.posts("alice", 3)
+    ids_before = await service.posts("alice", 3)
     page = await service.page("bob", resumable=True)
-    assert ids_of(page) == before[::-1]
-    gap = await service.posts("alice", 3)
-    await service.delete(before[0], "alice")
+    assert ids_of(page) == ids_before[::-1]
+    missed_ids = await service.posts("alice", 3)
+    await service.delete(ids_before[0], "alice")
     stream = await service.subscribe("bob", page.resume_token)
-    assert await stream.events(4) == [*(("added", one) for one in gap), ("removed", before[0])]
+    assert await stream.events(4) == [
+        *(("added", activity_id) for activity_id in missed_ids),
+        ("removed", ids_before[0]),
+    ]
 
 
 @pytest.mark.every_store
-async def test_page_without_a_log_resumes_in_silence(service: Service) -> None:
+async def test_resume_token_of_a_page_without_a_log_is_refused_with_a_fresh_token(
+    service: Service,
+) -> None:
+    """Pitfall: a stream resumes from a page that began no log, and skips events in silence."""
     await service.follow("bob", "alice")
     await service.post("alice")
     page = await service.page("bob")
     assert not (await service.stats("bob")).live
     await service.post("alice")
-    fresh = await (await service.subscribe("bob", page.resume_token)).expired()
-    stream = await service.subscribe("bob", fresh)
-    posted = await service.post("alice")
-    assert await stream.event() == ("added", posted)
+    fresh_token = await (await service.subscribe("bob", page.resume_token)).expired()
+    stream = await service.subscribe("bob", fresh_token)
+    activity_id = await service.post("alice")
+    assert await stream.event() == ("added", activity_id)
 
 
-async def test_no_heartbeat(serve: Serve) -> None:
+async def test_heartbeat_carries_a_resume_token(serve: Serve) -> None:
+    """Pitfall: a quiet stream sends no heartbeat, so that it looks dead to its client."""
     service = await serve(checkpoint_seconds=0.05)
     stream = await service.subscribe("bob")
     message = await stream.message()
     assert message.HasField("heartbeat")
     assert message.resume_token
-    posted = await service.post("bob")
+    activity_id = await service.post("bob")
     resumed = await service.subscribe("bob", message.resume_token)
-    assert await resumed.event() == ("added", posted)
+    assert await resumed.event() == ("added", activity_id)
 
 
-async def test_slow_consumer_is_cut(serve: Serve) -> None:
-    """Nor does it hold anybody up: others get all while it reads nothing, and then it gets all."""
-    service = await serve(checkpoint_seconds=QUIET, limits=Limits(log_cap=5_000))
+async def test_slow_consumer_gets_all_events_and_delays_no_other(serve: Serve) -> None:
+    """Pitfall: a slow consumer is cut, fills the server's memory or holds up other consumers."""
+    service = await serve(checkpoint_seconds=CHECKPOINT_NEVER, limits=Limits(log_cap=5_000))
     await service.follow("bob", "alice")
     slow, quick = await service.subscribe("bob"), await service.subscribe("bob")
     posted: list[str] = []
-    for _ in range(MANY // 250):
-        some = await service.posts("alice", 250, content=LONG)
-        assert sorted([await quick.event() for _ in some]) == [("added", one) for one in some]
-        posted += some
-    found = await slow.events(MANY)
-    assert sorted(found) == [("added", one) for one in posted]
-    assert len(set(found)) == MANY
+    for _ in range(ACTIVITY_COUNT // 250):
+        batch_ids = await service.posts("alice", 250, content=CONTENT)
+        assert sorted([await quick.event() for _ in batch_ids]) == [
+            ("added", activity_id) for activity_id in batch_ids
+        ]
+        posted += batch_ids
+    slow_events = await slow.events(ACTIVITY_COUNT)
+    assert sorted(slow_events) == [("added", activity_id) for activity_id in posted]
+    assert len(set(slow_events)) == ACTIVITY_COUNT
 
 
-async def test_slow_consumer_beyond_the_log_is_left_out_in_silence(serve: Serve) -> None:
-    """The log is bounded: who falls behind it is told so."""
-    service = await serve(checkpoint_seconds=QUIET, limits=Limits(log_cap=10))
+async def test_slow_consumer_that_falls_behind_the_log_gets_a_fresh_token(serve: Serve) -> None:
+    """Pitfall: a consumer that falls behind a bounded log skips events in silence."""
+    service = await serve(checkpoint_seconds=CHECKPOINT_NEVER, limits=Limits(log_cap=10))
     await service.follow("bob", "alice")
     slow = await service.subscribe("bob")
-    for _ in range(MANY // 250):
-        await service.posts("alice", 250, content=LONG)
+    for _ in range(ACTIVITY_COUNT // 250):
+        await service.posts("alice", 250, content=CONTENT)
     await slow.expired()
-    fresh = await (await service.subscribe("bob", slow.token)).expired()
-    last = await service.post("alice")
-    assert await (await service.subscribe("bob", fresh)).event() == ("added", last)
+    fresh_token = await (await service.subscribe("bob", slow.token)).expired()
+    last_id = await service.post("alice")
+    assert await (await service.subscribe("bob", fresh_token)).event() == ("added", last_id)
 
 
 @pytest.mark.every_store
-async def test_removed_before_it_was_added(serve: Serve) -> None:
-    """An add that was overtaken by its delete is not told after it."""
-    here, there = await serve(checkpoint_seconds=QUIET), await serve(checkpoint_seconds=QUIET)
-    await here.follow("bob", "alice")
-    stream = await here.subscribe("bob")
+async def test_added_never_arrives_after_removed(serve: Serve) -> None:
+    """Pitfall: a delete overtakes the add of its activity, which clients then show for good."""
+    server_a = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    server_b = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
+    await server_a.follow("bob", "alice")
+    stream = await server_a.subscribe("bob")
     for number in range(30):
-        posted = await here.post("alice", request_id=f"r{number}")
+        activity_id = await server_a.post("alice", request_id=f"r{number}")
         await asyncio.gather(
-            there.publish("alice", request_id=f"r{number}"),
-            here.delete(posted, "alice"),
-            there.publish("alice", request_id=f"r{number}"),
+            server_b.publish("alice", request_id=f"r{number}"),
+            server_a.delete(activity_id, "alice"),
+            server_b.publish("alice", request_id=f"r{number}"),
         )
-        found = await stream.until(("removed", posted))
-        assert found in ([("removed", posted)], [("added", posted), ("removed", posted)])
-    last = await here.post("alice")
-    assert await stream.event() == ("added", last)
+        events = await stream.until(("removed", activity_id))
+        assert events in (
+            [("removed", activity_id)],
+            [("added", activity_id), ("removed", activity_id)],
+        )
+    last_id = await server_a.post("alice")
+    assert await stream.event() == ("added", last_id)
 
 
-async def test_log_that_begins_tells_what_the_feed_has_already(service: Service) -> None:
-    """A log that begins knows what the feed holds: a late delivery of it is no news."""
+async def test_new_log_does_not_announce_what_the_feed_holds_already(service: Service) -> None:
+    """Pitfall: a late delivery of an activity that the feed holds already arrives as news."""
     await service.follow("bob", "alice")
     await service.warm("bob")
     await service.post("alice", request_id="r")
     stream = await service.subscribe("bob")
     await service.publish("alice", request_id="r")
-    last = await service.post("alice")
-    assert await stream.event() == ("added", last)
+    last_id = await service.post("alice")
+    assert await stream.event() == ("added", last_id)
 
 
-async def test_stream_of_a_bad_token_begins_anyway(service: Service) -> None:
-    damaged = (await service.page("bob")).resume_token[:-1]
+async def test_stream_with_a_damaged_resume_token_is_refused(service: Service) -> None:
+    """Pitfall: a stream with a damaged token begins all the same, at another position."""
+    damaged_token = (await service.page("bob")).resume_token[:-1]
     call = service.subscriptions.SubscribeFeed(
-        SubscribeFeedRequest(user="bob", resume_token=damaged)
+        SubscribeFeedRequest(user="bob", resume_token=damaged_token)
     )
     assert (await call.code()).name == "INVALID_ARGUMENT"
     assert not (await service.stats("bob")).live
 
 
 @pytest.mark.every_store
-async def test_what_was_unfollowed_meanwhile_is_not_told(service: Service) -> None:
-    """The log has the delivery before the unfollow; whoever reads it afterwards sees no ghost."""
+async def test_resumed_stream_does_not_show_posts_of_an_author_unfollowed_since(
+    service: Service,
+) -> None:
+    """Pitfall: a stream that reads its log late shows posts of an author who was unfollowed since.
+
+    The log holds the delivery before the unfollow.
+    """
     await service.follow("bob", "alice")
     stream = await service.subscribe("bob")
     token = stream.token

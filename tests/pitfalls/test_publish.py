@@ -1,4 +1,4 @@
-"""Mistakes that feed systems make when they publish and fan out."""
+"""Mistakes that feed systems make when they publish and deliver."""
 
 import asyncio
 import sys
@@ -20,10 +20,10 @@ from tests.serving import Serve, Service, at_ms, ids_of, refused, until
 DELIVERED = DeliveryState.DELIVERY_STATE_DELIVERED
 QUEUED = DeliveryState.DELIVERY_STATE_QUEUED
 
-#: Caps that a test can fill.
+#: Caps that are small enough for a test to fill.
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=20)
 
-#: A server process of its own, to be killed.
+#: The program of a separate server process, which the test kills.
 PROCESS = """
 import asyncio, sys
 from feedsvc.config import Config
@@ -38,14 +38,15 @@ asyncio.run(main())
 """
 
 
-async def calls(service: Service, command: str) -> int:
-    """How often the store has run a command since it began."""
+async def count_calls(service: Service, command: str) -> int:
+    """Return the number of times that the store has run a command since it started."""
     stats = await service.store.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
 @pytest.mark.every_store
-async def test_following_twice_counts_two_followers(service: Service) -> None:
+async def test_following_twice_counts_one_follower(service: Service) -> None:
+    """Pitfall: following twice counts two followers."""
     await service.follow("bob", "alice")
     assert (await service.follow("bob", "alice")).already_following
     assert await service.counts("alice") == (1, 0)
@@ -53,15 +54,17 @@ async def test_following_twice_counts_two_followers(service: Service) -> None:
     assert await service.followers("alice") == ["bob"]
 
 
-async def test_following_many_times_at_once_counts_more_than_one_follower(service: Service) -> None:
+async def test_following_many_times_at_once_counts_one_follower(service: Service) -> None:
+    """Pitfall: concurrent follows of the same edge count it more than once."""
     answers = await asyncio.gather(*(service.follow("bob", "alice") for _ in range(40)))
-    assert [one.already_following for one in answers].count(False) == 1
+    assert [answer.already_following for answer in answers].count(False) == 1
     assert await service.counts("alice") == (1, 0)
     assert await service.followers("alice") == ["bob"]
 
 
 @pytest.mark.every_store
-async def test_unfollowing_a_stranger_counts_minus_one(service: Service) -> None:
+async def test_unfollowing_a_stranger_changes_no_count(service: Service) -> None:
+    """Pitfall: unfollowing a stranger counts minus one follower."""
     assert not (await service.unfollow("bob", "alice")).was_following
     assert await service.counts("alice") == (0, 0)
     assert await service.counts("bob") == (0, 0)
@@ -71,7 +74,8 @@ async def test_unfollowing_a_stranger_counts_minus_one(service: Service) -> None
     assert await service.counts("bob") == (0, 0)
 
 
-async def test_list_is_capped_beside_a_counter_that_is_not(service: Service) -> None:
+async def test_follower_list_and_follower_count_agree(service: Service) -> None:
+    """Pitfall: the list is capped while the counter beside it is not."""
     names = [f"f{number}" for number in range(250)]
     await service.follow_all([(name, "alice") for name in names])
     assert await service.counts("alice") == (250, 0)
@@ -79,46 +83,52 @@ async def test_list_is_capped_beside_a_counter_that_is_not(service: Service) -> 
 
 
 @pytest.mark.every_store
-async def test_author_without_followers_never_sees_its_own_activity(service: Service) -> None:
-    cold = await service.post("alice")
-    assert await service.feed("alice") == [cold]
-    warm = await service.post("alice")
-    assert await service.feed("alice") == [warm, cold]
+async def test_author_without_followers_sees_its_own_activity(service: Service) -> None:
+    """Pitfall: an author without followers never sees its own activity in its own feed."""
+    first_id = await service.post("alice")
+    assert await service.feed("alice") == [first_id]
+    second_id = await service.post("alice")
+    assert await service.feed("alice") == [second_id, first_id]
 
 
-async def test_author_with_very_many_followers_never_sees_its_own_activity(serve: Serve) -> None:
+async def test_author_with_very_many_followers_sees_its_own_activity(serve: Serve) -> None:
+    """Pitfall: an author with very many followers never sees its own activity in its own feed."""
     service = await serve(limits=Limits(push_chunk=10))
     await service.follow_all([(f"f{number}", "alice") for number in range(1_000)])
     await service.warm("alice")
-    posted = await service.post("alice")
-    assert await service.feed("alice") == [posted]
+    activity_id = await service.post("alice")
+    assert await service.feed("alice") == [activity_id]
 
 
 @pytest.mark.every_store
-async def test_retry_is_delivered_twice(service: Service) -> None:
+async def test_retry_of_a_publish_delivers_nothing_again(service: Service) -> None:
+    """Pitfall: a client's retry of a publish is delivered twice."""
     await service.follow("bob", "alice")
     await service.warm("bob")
-    first = await service.publish("alice", request_id="r", to=["repo:x"])
+    published = await service.publish("alice", request_id="r", to=["repo:x"])
     await service.follow("bob", "repo:x")
     again = await service.publish("alice", request_id="r", to=["repo:x"])
     assert again.already_published
-    assert again.activity == first.activity
+    assert again.activity == published.activity
     assert again.delivery.delivered_count == 0
     for name in ("alice", "bob", "repo:x"):
-        assert await service.feed(name) == [first.activity.id]
+        assert await service.feed(name) == [published.activity.id]
         await service.chill(name)
-        assert await service.feed(name) == [first.activity.id]
+        assert await service.feed(name) == [published.activity.id]
 
 
-async def test_crash_between_store_and_fan_out_means_never_delivered(
+async def test_acknowledged_publishes_are_delivered_although_the_server_crashes(
     service: Service, store_url: str
 ) -> None:
+    """Pitfall: an activity is never delivered if the server crashes before its fan-out."""
     names = [f"f{number}" for number in range(40)]
     await service.follow_all([(name, "alice") for name in names])
     await service.warm(*names)
     requests = [
-        PublishActivityRequest(activity=Activity(actor="alice", verb="post"), request_id=f"r{n}")
-        for n in range(400)
+        PublishActivityRequest(
+            activity=Activity(actor="alice", verb="post"), request_id=f"r{number}"
+        )
+        for number in range(400)
     ]
     acknowledged: list[str] = []
     process = await create_subprocess_exec(sys.executable, "-c", PROCESS, store_url, stdout=PIPE)
@@ -131,16 +141,18 @@ async def test_crash_between_store_and_fan_out_means_never_delivered(
         async def publish(request: PublishActivityRequest) -> None:
             acknowledged.append((await stub.PublishActivity(request)).activity.id)
 
-        running = [asyncio.create_task(publish(request)) for request in requests]
+        publishing = [asyncio.create_task(publish(request)) for request in requests]
 
-        async def under_way() -> bool:
+        async def enough_acknowledged() -> bool:
             return len(acknowledged) >= 20
 
-        await until(under_way)
+        await until(enough_acknowledged)
         process.kill()
         await process.wait()
-        await asyncio.gather(*running, return_exceptions=True)
-    assert len(acknowledged) < len(requests), "it was killed too late for the test to mean anything"
+        await asyncio.gather(*publishing, return_exceptions=True)
+    assert len(acknowledged) < len(requests), (
+        "the server was killed too late: it had answered every request"
+    )
     for name in names:
         assert set(acknowledged) <= set(await service.feed(name))
     retried = [
@@ -149,132 +161,145 @@ async def test_crash_between_store_and_fan_out_means_never_delivered(
     assert set(acknowledged) <= set(retried)
     for name in names:
         assert await service.feed(name) == sorted(retried, reverse=True)
-        found = await service.verify(name)
-        assert (found.compared_count, list(found.differences)) == (len(requests), [])
+        verification = await service.verify(name)
+        assert (verification.compared_count, list(verification.differences)) == (len(requests), [])
 
 
 @pytest.mark.every_store
-async def test_whole_follower_set_is_sent_as_one_transaction(serve: Serve) -> None:
+async def test_large_fan_out_is_sent_in_several_scripts(serve: Serve) -> None:
+    """Pitfall: the whole follower set is sent as one transaction, which blocks the store."""
     service = await serve(limits=Limits(push_chunk=20))
     names = [f"f{number}" for number in range(600)]
     await service.follow_all([(name, "alice") for name in names])
     await asyncio.gather(*(service.warm(name) for name in names))
-    before = await calls(service, "evalsha")
+    scripts_before = await count_calls(service, "evalsha")
     published = await service.publish("alice")
     assert published.delivery.delivered_count == 600
-    scripts = await calls(service, "evalsha") - before
+    scripts = await count_calls(service, "evalsha") - scripts_before
     assert scripts >= 600 / 20
 
 
 @pytest.mark.every_store
-async def test_one_round_trip_per_follower(serve: Serve) -> None:
-    service = await serve(workers=0)  # which look for jobs by scripts
+async def test_fan_out_takes_few_round_trips(serve: Serve) -> None:
+    """Pitfall: a fan-out takes a round trip for each follower."""
+    service = await serve(workers=0)  # workers would run scripts too, to look for jobs
     names = [f"f{number}" for number in range(600)]
     await service.follow_all([(name, "alice") for name in names])
     await asyncio.gather(*(service.warm(name) for name in names))
-    before = await calls(service, "evalsha")
+    scripts_before = await count_calls(service, "evalsha")
     published = await service.publish("alice")
     assert published.delivery.delivered_count == 600
-    scripts = await calls(service, "evalsha") - before
-    assert scripts <= 2 + Limits().shards  # and the publish, and the end of its job
+    scripts = await count_calls(service, "evalsha") - scripts_before
+    assert scripts <= 2 + Limits().shards  # the publish and the end of its job are the 2
 
 
-async def test_batch_is_accepted_and_then_ignored(service: Service) -> None:
-    """A batch takes few reads of the store's socket, not one for each entry."""
-    await service.post("alice")  # the connection is there, the script is loaded
-    before = (await service.store.info("stats"))["total_reads_processed"]
+async def test_batch_takes_few_round_trips(service: Service) -> None:
+    """Pitfall: a batch is accepted, and then handled one entry at a time."""
+    await service.post("alice")  # opens the connection and loads the script
+    reads_before = (await service.store.info("stats"))["total_reads_processed"]
     await service.posts("alice", 500)
-    reads = (await service.store.info("stats"))["total_reads_processed"] - before
+    reads = (await service.store.info("stats"))["total_reads_processed"] - reads_before
     assert reads < 100
 
 
-async def test_order_of_a_batch_is_lost(service: Service) -> None:
+async def test_batch_keeps_its_order(service: Service) -> None:
+    """Pitfall: the entries of a batch are published in another order."""
     posted = await service.posts("alice", 500)
     assert posted == sorted(posted)
     assert await service.outbox("alice", page_size=100) == posted[::-1]
 
 
-async def test_order_of_a_batch_that_is_only_addressed_is_lost(service: Service) -> None:
+async def test_batch_that_is_only_addressed_to_others_keeps_its_order(service: Service) -> None:
+    """Pitfall: the entries of a batch reach the outboxes of others in another order."""
     posted = await service.posts("alice", 100, to=["repo:x"], audience="AUDIENCE_TO_ONLY")
     assert await service.outbox("repo:x", page_size=100) == posted[::-1]
 
 
 @pytest.mark.every_store
-async def test_reported_fan_out_is_the_number_intended(service: Service) -> None:
-    await service.follow_all([(f"w{n}", "alice") for n in range(7)])
-    await service.follow_all([(f"c{n}", "alice") for n in range(5)])
-    await service.warm("alice", *(f"w{n}" for n in range(7)))
+async def test_reported_fan_out_is_the_number_of_feeds_reached(service: Service) -> None:
+    """Pitfall: the reported fan-out count is the number that was intended."""
+    await service.follow_all([(f"w{number}", "alice") for number in range(7)])
+    await service.follow_all([(f"c{number}", "alice") for number in range(5)])
+    await service.warm("alice", *(f"w{number}" for number in range(7)))
     published = await service.publish("alice", request_id="r")
     assert (published.delivery.delivered_count, published.delivery.skipped_cold_count) == (7, 5)
     again = await service.publish("alice", request_id="r")
     assert (again.delivery.state, again.delivery.delivered_count) == (DELIVERED, 0)
 
 
-async def test_pipeline_errors_are_never_looked_at(serve: Serve) -> None:
-    """A delivery that fails halfway is gone on with until it has reached everybody."""
+async def test_delivery_that_fails_halfway_is_retried_until_it_reaches_every_follower(
+    serve: Serve,
+) -> None:
+    """Pitfall: errors of a pipeline are never looked at, so that followers miss activities."""
     service = await serve(limits=Limits(job_lease=1))
     names = [f"f{number}" for number in range(50)]
     await service.follow_all([(name, "alice") for name in names])
     await service.warm(*names)
-    broken = keys.feed(service.tag("f7"), "f7")
-    await service.store.set(broken, "not a list")
+    broken_key = keys.feed(service.tag("f7"), "f7")
+    await service.store.set(broken_key, "not a list")
     published = await service.publish("alice")
     assert published.delivery.state == QUEUED
 
-    async def tried() -> bool:
+    async def first_attempt_ended() -> bool:
         return (await service.server.engine.jobs.status()).inline == 0
 
-    await until(tried)
-    await service.store.delete(broken)
+    await until(first_attempt_ended)
+    await service.store.delete(broken_key)
 
-    async def over() -> bool:
+    async def is_delivered() -> bool:
         return (await service.delivery(published.activity.id)).state == DELIVERED
 
-    await until(over)
+    await until(is_delivered)
     for name in names:
         assert await service.feed(name) == [published.activity.id]
         assert not (await service.verify(name)).differences
 
 
 @pytest.mark.every_store
-async def test_bodies_that_no_outbox_holds_stay_for_ever(serve: Serve) -> None:
+async def test_activities_that_no_outbox_holds_expire(serve: Serve) -> None:
+    """Pitfall: bodies of activities that no outbox holds any more stay for ever."""
     service = await serve(limits=SMALL)
     posted = await service.posts("alice", 50)
     assert await service.outbox("alice") == posted[:29:-1]
-    for number, one in enumerate(posted):
-        key = service.activity_key(one)
+    for number, activity_id in enumerate(posted):
+        key = service.activity_key(activity_id)
         if number >= 30:
-            assert (await service.get(one)).id == one
+            assert (await service.get(activity_id)).id == activity_id
             assert await service.store.ttl(key) == -1
         else:
-            assert (await refused(service.get(one))).reason == "ACTIVITY_NOT_FOUND"
+            assert (await refused(service.get(activity_id))).reason == "ACTIVITY_NOT_FOUND"
             assert await service.store.get(key) == b""
             assert 0 < await service.store.ttl(key) <= 2 * SMALL.feed_ttl
 
 
 @pytest.mark.every_store
-async def test_bodies_held_by_outboxes_elsewhere_stay_for_ever(serve: Serve) -> None:
+async def test_activity_expires_when_the_last_of_several_outboxes_trims_it(serve: Serve) -> None:
+    """Pitfall: an activity that outboxes of several shards have trimmed stays for ever."""
     service = await serve(limits=SMALL)
-    # In three shards, so that letting go needs word from one to the other.
+    # In three shards: each shard that trims the activity must notify the activity's own shard.
     assert len({service.tag(name) for name in ("alice", "repo:x", "topic:y")}) == 3
-    first = await service.post("alice", to=["repo:x", "topic:y"], external_id="e")
+    activity_id = await service.post("alice", to=["repo:x", "topic:y"], external_id="e")
     await service.posts("alice", 20)
     await service.posts("repo:x", 20)
-    forget = service.server.engine.retention.carry
-    await forget()
-    assert await service.outbox("topic:y") == [first]
+    carry = service.server.engine.retention.carry
+    await carry()
+    assert await service.outbox("topic:y") == [activity_id]
     await service.posts("topic:y", 20)
-    await forget()
-    assert (await refused(service.get(first))).reason == "ACTIVITY_NOT_FOUND"
-    left = [name for name in await service.dump() if first.encode() in name]
-    assert left == [service.activity_key(first).encode()]
-    external = [name for name in await service.dump() if name.endswith(b"x:alice\0e")]
-    assert [await service.store.ttl(name) > 0 for name in external] == [True]
+    await carry()
+    assert (await refused(service.get(activity_id))).reason == "ACTIVITY_NOT_FOUND"
+    remaining_keys = [name for name in await service.dump() if activity_id.encode() in name]
+    assert remaining_keys == [service.activity_key(activity_id).encode()]
+    external_id_keys = [name for name in await service.dump() if name.endswith(b"x:alice\0e")]
+    assert [await service.store.ttl(name) > 0 for name in external_id_keys] == [True]
 
 
 @pytest.mark.parametrize("length", [1, 127, 128, 256])
-async def test_external_ids_of_what_was_trimmed_stay_for_ever(serve: Serve, length: int) -> None:
-    """Scripts find their names in the stored activity: a text of 128 bytes has a longer length."""
+async def test_external_ids_of_trimmed_activities_expire(serve: Serve, length: int) -> None:
+    """Pitfall: the records of external ids stay for ever after their activities are trimmed.
+
+    Scripts parse names out of the stored activity, where the length of a text of 128 bytes takes
+    one byte more.
+    """
     service = await serve(limits=SMALL)
     actor, external_id = "a" * length, "e" * length
     await service.post(actor, external_id=external_id)
@@ -285,7 +310,8 @@ async def test_external_ids_of_what_was_trimmed_stay_for_ever(serve: Serve, leng
 
 
 @pytest.mark.parametrize("count", [19, 20, 21, 22])
-async def test_outbox_caps_are_off_by_one(serve: Serve, count: int) -> None:
+async def test_outbox_keeps_exactly_its_cap(serve: Serve, count: int) -> None:
+    """Pitfall: the cap of an outbox is off by one."""
     service = await serve(limits=SMALL)
     posted = await service.posts("alice", count)
     assert await service.outbox("alice") == posted[::-1][:20]
@@ -295,8 +321,11 @@ async def test_outbox_caps_are_off_by_one(serve: Serve, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [9, 10, 11, 12, 13, 14])
-async def test_feed_caps_are_off_by_one(serve: Serve, count: int) -> None:
-    """A feed of at most 10 that is trimmed at more than 12 keeps all up to 12, and 10 at 13."""
+async def test_feed_is_trimmed_to_exactly_its_cap(serve: Serve, count: int) -> None:
+    """Pitfall: the cap of a feed is off by one.
+
+    A feed with a cap of 10 and a slack of 2 keeps up to 12 entries, and 10 when the 13th comes.
+    """
     service = await serve(limits=SMALL)
     await service.follow("bob", "alice")
     await service.warm("alice", "bob")
@@ -309,7 +338,8 @@ async def test_feed_caps_are_off_by_one(serve: Serve, count: int) -> None:
         assert await service.feed(name) == posted[::-1]
 
 
-async def test_own_feeds_are_not_trimmed(serve: Serve) -> None:
+async def test_authors_own_feed_is_trimmed(serve: Serve) -> None:
+    """Pitfall: an author's own feed is not trimmed."""
     service = await serve(limits=SMALL)
     await service.warm("alice")
     for _ in range(60):
@@ -318,7 +348,8 @@ async def test_own_feeds_are_not_trimmed(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("warm", [True, False])
-async def test_backfills_are_not_trimmed(serve: Serve, *, warm: bool) -> None:
+async def test_backfill_of_a_follow_is_trimmed(serve: Serve, *, warm: bool) -> None:
+    """Pitfall: the backfills of follows are not trimmed."""
     service = await serve(limits=SMALL)
     for number in range(5):
         await service.posts(f"a{number}", 20)
@@ -331,56 +362,69 @@ async def test_backfills_are_not_trimmed(serve: Serve, *, warm: bool) -> None:
     assert 10 <= (await service.stats("bob")).entry_count <= 12
 
 
-async def test_local_time_without_a_zone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_times_do_not_depend_on_the_servers_time_zone(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pitfall: times are stored as local time without a zone."""
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")  # UTC+14
     time.tzset()
     try:
-        before = time.time_ns() // 1_000_000
+        before_ms = time.time_ns() // 1_000_000
         published = (await service.publish("alice")).activity
-        after = time.time_ns() // 1_000_000
+        after_ms = time.time_ns() // 1_000_000
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert before <= published.publish_time.ToMilliseconds() <= after
-    assert before <= ids.ms_of(int(published.id)) <= after
+    assert before_ms <= published.publish_time.ToMilliseconds() <= after_ms
+    assert before_ms <= ids.ms_of(int(published.id)) <= after_ms
     stored = await service.get(published.id)
     assert stored == published
 
 
 @pytest.mark.every_store
-async def test_future_timestamp_is_pinned_on_top(service: Service) -> None:
+async def test_future_publish_time_does_not_pin_an_activity_on_top(service: Service) -> None:
+    """Pitfall: an activity with a future timestamp stays on top of the feed."""
     await service.follow("bob", "alice")
     await service.warm("bob")
     tomorrow = at_ms(time.time_ns() // 1_000_000 + 86_400_000)
-    pinned = await service.publish("alice", publish_time=tomorrow)
-    assert pinned.activity.publish_time == tomorrow
-    assert ids.ms_of(int(pinned.activity.id)) <= time.time_ns() // 1_000_000
-    later = await service.post("alice")
-    assert await service.feed("bob") == [later, pinned.activity.id]
-    assert (await service.get(pinned.activity.id)).publish_time == tomorrow
+    published = await service.publish("alice", publish_time=tomorrow)
+    assert published.activity.publish_time == tomorrow
+    assert ids.ms_of(int(published.activity.id)) <= time.time_ns() // 1_000_000
+    later_id = await service.post("alice")
+    assert await service.feed("bob") == [later_id, published.activity.id]
+    assert (await service.get(published.activity.id)).publish_time == tomorrow
 
 
-async def test_past_timestamp_slips_in_behind_the_cursor(service: Service) -> None:
-    """The walk is not disturbed, and whoever keeps the feed is told by the log."""
+async def test_past_publish_time_does_not_disturb_a_walk_and_reaches_the_stream(
+    service: Service,
+) -> None:
+    """Pitfall: an activity with a past timestamp slips in behind the cursor and is never seen."""
     await service.follow("bob", "alice")
-    noon = time.time_ns() // 1_000_000 - 3_600_000
-    posted = [await service.post("alice", publish_time=at_ms(noon + 1_000 * n)) for n in range(10)]
+    start_ms = time.time_ns() // 1_000_000 - 3_600_000
+    posted = [
+        await service.post("alice", publish_time=at_ms(start_ms + 1_000 * number))
+        for number in range(10)
+    ]
     first = await service.page("bob", size=5, resumable=True)
     assert ids_of(first) == posted[:4:-1]
-    slipped = await service.post("alice", publish_time=at_ms(noon + 7_500))
-    ahead = await service.post("alice", publish_time=at_ms(noon + 2_500))
-    rest = [
-        one async for page in service.walk("bob", first.next_page_token, 3) for one in ids_of(page)
+    id_above_cursor = await service.post("alice", publish_time=at_ms(start_ms + 7_500))
+    id_below_cursor = await service.post("alice", publish_time=at_ms(start_ms + 2_500))
+    lower_ids = [
+        activity_id
+        async for page in service.walk("bob", first.next_page_token, 3)
+        for activity_id in ids_of(page)
     ]
-    assert rest == [posted[4], posted[3], ahead, posted[2], posted[1], posted[0]]
+    assert lower_ids == [posted[4], posted[3], id_below_cursor, posted[2], posted[1], posted[0]]
     stream = await service.subscribe("bob", first.resume_token)
-    assert await stream.events(2) == [("added", slipped), ("added", ahead)]
+    assert await stream.events(2) == [("added", id_above_cursor), ("added", id_below_cursor)]
     await stream.close()
-    assert await service.feed("bob") == sorted([*posted, slipped, ahead], reverse=True)
+    assert await service.feed("bob") == sorted(
+        [*posted, id_above_cursor, id_below_cursor], reverse=True
+    )
 
 
-#: Names that look like keys, parts of keys, marks inside stored values, or each other.
-ODD = [
+#: Names that look like keys, parts of keys, control characters of stored values, or each other.
+CONFUSABLE_NAMES = [
     "bob",
     "f:bob",
     "{0}f:bob",
@@ -397,7 +441,7 @@ ODD = [
     "bob ",
     " bob",
     "BOB",
-    "b\u00f6b",  # composed and decomposed: compared byte by byte
+    "b\u00f6b",  # composed and decomposed: names are compared byte by byte
     "bo\u0308b",
     "bob*",
     "[bob]",
@@ -410,40 +454,42 @@ ODD = [
 
 
 @pytest.mark.every_store
-async def test_key_made_of_raw_ids_collides(service: Service) -> None:
-    for name in ODD:
+async def test_names_that_look_like_keys_do_not_collide(service: Service) -> None:
+    """Pitfall: keys are made of raw names, so that a user `cache:bob:1` collides with a key."""
+    for name in CONFUSABLE_NAMES:
         await service.follow(f"reader of {name}"[:256], name)
         await service.warm(name)
     posted = {
-        name: await service.post(name, external_id=name, request_id=name[:128]) for name in ODD
+        name: await service.post(name, external_id=name, request_id=name[:128])
+        for name in CONFUSABLE_NAMES
     }
-    readers = Counter(f"reader of {name}"[:256] for name in ODD)
+    readers = Counter(f"reader of {name}"[:256] for name in CONFUSABLE_NAMES)
     assert set(readers.values()) == {1}
-    for name in ODD:
+    for name in CONFUSABLE_NAMES:
         assert await service.feed(name) == [posted[name]]
         assert await service.feed(f"reader of {name}"[:256]) == [posted[name]]
         assert await service.counts(name) == (1, 0)
         assert await service.followers(name) == [f"reader of {name}"[:256]]
         assert await service.outbox(name) == [posted[name]]
-    for name in ODD:
+    for name in CONFUSABLE_NAMES:
         await service.unfollow(f"reader of {name}"[:256], name)
         await service.delete(posted[name], name)
-    for name in ODD:
+    for name in CONFUSABLE_NAMES:
         assert await service.feed(name) == []
 
 
-async def test_score_is_not_the_time_in_the_token(service: Service) -> None:
-    """One clock: the id alone gives order, place and continuation."""
+async def test_order_place_and_cursor_follow_the_id_alone(service: Service) -> None:
+    """Pitfall: an activity's score in the feed is not the time in the page token."""
     await service.follow("bob", "alice")
     await service.warm("bob")
-    start = time.time_ns() // 1_000_000 - 1_000_000
+    start_ms = time.time_ns() // 1_000_000 - 1_000_000
     offsets = [(number * 37) % 100 for number in range(100)]
     posted = {
-        offset: await service.post("alice", publish_time=at_ms(start + offset))
+        offset: await service.post("alice", publish_time=at_ms(start_ms + offset))
         for offset in offsets
     }
-    for offset, one in posted.items():
-        assert ids.ms_of(int(one)) == start + offset
+    for offset, activity_id in posted.items():
+        assert ids.ms_of(int(activity_id)) == start_ms + offset
     expected = [posted[offset] for offset in sorted(offsets, reverse=True)]
     assert await service.feed("bob", size=7) == expected
     await service.chill("bob")

@@ -56,7 +56,9 @@ BUGS = (
             ),
             ("core/wakeups.py", "if subscribed and not receivers:", "if False:"),
         ),
-        (f"{PITFALLS}/test_background.py::test_stalled_channel_is_noticed",),
+        (
+            f"{PITFALLS}/test_background_tasks.py::test_stream_gets_events_although_the_wake_up_connection_stalls",
+        ),
     ),
     Bug(
         "celebrities-are-never-live",
@@ -152,7 +154,7 @@ BUGS = (
                 "                    pass\n",
             ),
         ),
-        (f"{LIVE}::test_pubsub_connection_lost_events_are_gone",),
+        (f"{LIVE}::test_stream_gets_events_of_the_time_without_a_pubsub_connection",),
     ),
     Bug(
         "trimmed-log-resumed",
@@ -164,7 +166,7 @@ BUGS = (
                 "if not found[1] then return 'lost' end",
             ),
         ),
-        (f"{LIVE}::test_token_older_than_the_log_skips_in_silence",),
+        (f"{LIVE}::test_resume_token_older_than_the_log_is_refused_with_a_fresh_token",),
     ),
     Bug(
         "log-made-anew-resumed",
@@ -181,7 +183,7 @@ BUGS = (
                 "found[1][1]:match('^%d+') ~= after:match('^%d+') then",
             ),
         ),
-        (f"{LIVE}::test_log_that_lost_its_tail_looks_continuous",),
+        (f"{LIVE}::test_resume_token_of_a_lost_log_tail_is_refused",),
     ),
     Bug(
         "lease-run-out-log-kept",
@@ -217,7 +219,9 @@ BUGS = (
                 "",
             ),
         ),
-        (f"{SUBSCRIPTIONS}::test_old_activity_that_is_delivered_again_is_not_told_as_new",),
+        (
+            f"{SUBSCRIPTIONS}::test_stream_of_an_outbox_does_not_add_an_old_activity_delivered_again",
+        ),
     ),
     Bug(
         "body-kept",
@@ -246,7 +250,7 @@ BUGS = (
                 "  return route\n",
             ),
         ),
-        (f"{LIVE}::test_what_was_unfollowed_meanwhile_is_not_told",),
+        (f"{LIVE}::test_resumed_stream_does_not_show_posts_of_an_author_unfollowed_since",),
     ),
     Bug(
         "one-answer-for-each-log",

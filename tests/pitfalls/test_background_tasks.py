@@ -1,0 +1,106 @@
+"""Background tasks that stall or die: the server notices, and every client is still served."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
+
+import pytest
+
+from feedsvc.core.live import Live
+from feedsvc.core.streams import Stream
+from feedsvc.core.wakeups import WakeUps
+from tests.nodes import Switch
+from tests.serving import Serve, Service, until
+
+#: Seconds, longer than any test: only a wake-up makes a stream read its log.
+NEVER = 290
+
+
+async def test_stream_gets_events_although_the_wake_up_connection_stalls(store_url: str) -> None:
+    """Pitfall: a pub/sub connection stays open but brings nothing, and the stream stays silent."""
+    async with Switch(unquote(store_url.removeprefix("unix://"))) as switch:
+        service = await Service.start(switch.url, None, checkpoint_seconds=NEVER)
+        try:
+            stream = await service.subscribe("bob")
+            first_id = await service.post("bob")
+            assert await stream.event() == ("added", first_id)
+            for _ in range(2):
+                switch.deafen()
+                activity_id = await service.post("bob")
+                assert await stream.event() == ("added", activity_id)
+            await stream.close()
+        finally:
+            await service.stop()
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [
+        (WakeUps, "_listen"),
+        (WakeUps, "_until_deaf"),
+        (Live, "_cut_slow"),
+        (Live, "_read_wanted"),
+    ],
+)
+async def test_background_task_that_dies_is_started_again(
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    owner: type,
+    method: str,
+) -> None:
+    """Pitfall: a defect kills a background task once, and no stream gets events after that.
+
+    The tasks are the listener, the clock and the reader.
+    """
+    deaths = []
+    original_method: Callable[..., Awaitable[None]] = getattr(owner, method)
+
+    def defect(*arguments: object) -> Awaitable[None]:
+        if not deaths:
+            deaths.append(method)
+            raise ZeroDivisionError
+        return original_method(*arguments)
+
+    monkeypatch.setattr(owner, method, defect)
+    service = await serve(checkpoint_seconds=0.1)
+    stream = await service.subscribe("bob")
+
+    async def died() -> bool:
+        return bool(deaths) and any("died" in record.getMessage() for record in caplog.records)
+
+    await until(died)
+    activity_id = await service.post("bob")
+    assert await stream.event() == ("added", activity_id)
+    assert (await stream.message()).HasField("heartbeat")  # a checkpoint: the clock still runs
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+    await stream.close()
+
+
+async def test_defect_of_one_stream_does_not_stop_the_clock(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pitfall: a defect of one stream stops the clock that all streams share.
+
+    The clock starts again. It then fires the broken streams and all others that were due.
+    """
+    service = await serve(checkpoint_seconds=0.1)
+    streams = [await service.subscribe(f"u{number}") for number in range(20)]
+    broken_streams: list[Stream] = []
+    original_fire = Stream.fire
+
+    def defect(stream: Stream) -> None:
+        if len(broken_streams) < 3:
+            broken_streams.append(stream)
+            raise ZeroDivisionError
+        original_fire(stream)
+
+    monkeypatch.setattr(Stream, "fire", defect)
+
+    async def all_broke() -> bool:
+        return len(broken_streams) == 3
+
+    await until(all_broke)
+    for stream in streams:
+        assert (await stream.message()).HasField("heartbeat")  # a checkpoint
+        await stream.close()
