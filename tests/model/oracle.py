@@ -7,64 +7,68 @@ from itertools import groupby
 
 
 @dataclass
-class Act:
+class ModelActivity:
     """An activity, as it was published."""
 
     id: int
     actor: str
     to: tuple[str, ...]
-    followers: bool
+    for_followers: bool
     deleted: bool = False
 
     @property
     def routes(self) -> tuple[str, ...]:
-        return ((self.actor,) if self.followers else ()) + self.to
+        """The entities whose outboxes the activity was published to."""
+        return ((self.actor,) if self.for_followers else ()) + self.to
 
 
 @dataclass
 class Outbox:
-    """The newest ids up to a cap; the floor is the newest that was let go."""
+    """The newest ids of an outbox, up to its cap."""
 
     cap: int
     ids: list[int] = field(default_factory=list)
     floor: int = 0
+    """The newest id that was trimmed; 0 if none was."""
 
     @property
-    def lowest_welcome(self) -> int:
-        """Below this id nothing new comes in."""
+    def refused_up_to(self) -> int:
+        """The greatest id that the outbox refuses to a new activity."""
         return self.ids[0] if len(self.ids) == self.cap else self.floor
 
-    def add(self, one: int) -> bool:
-        """Whether it is there now."""
-        if one in self.ids:
+    def add(self, activity_id: int) -> bool:
+        """Add an id and trim; return whether the outbox holds the id afterwards."""
+        if activity_id in self.ids:
             return True
-        if one <= self.floor:
+        if activity_id <= self.floor:
             return False
-        insort(self.ids, one)
+        insort(self.ids, activity_id)
         if len(self.ids) > self.cap:
             self.floor = self.ids.pop(0)
-        return one > self.floor
+        return activity_id > self.floor
 
 
 @dataclass
 class Log:
-    """What a live user was told since it became live: the step, the kind, and what."""
+    """The live log of a user."""
 
     events: list[tuple[int, str, str]] = field(default_factory=list)
-    told: set[int] = field(default_factory=set)
+    """The step, the kind and the subject (an activity or an entity) of each event, in order."""
+    announced: set[int] = field(default_factory=set)
+    """Activities that have an "added" event, certain or possible."""
 
 
 class Oracle:
-    """Everything that was published and followed, and what follows from it."""
+    """All activities and edges, and the feeds and logs that result from them."""
 
     def __init__(self, outbox_cap: int) -> None:
         self._cap = outbox_cap
-        self.acts: dict[int, Act] = {}
+        self.activities: dict[int, ModelActivity] = {}
         self.outboxes: dict[str, Outbox] = {}
         self.edges: dict[tuple[str, str], None] = {}
         self.logs: dict[str, Log] = {}
         self.step = 0
-        """Counts what is done; the parts of one step may take effect in any order."""
+        """Number of operations so far. The parts of one step may take effect in any order."""
 
     def outbox(self, entity: str) -> Outbox:
         return self.outboxes.setdefault(entity, Outbox(self._cap))
@@ -72,31 +76,36 @@ class Oracle:
     def sources(self, user: str) -> set[str]:
         return {user} | {followee for follower, followee in self.edges if follower == user}
 
-    def publish(self, act: Act) -> None:
-        """A new activity, which was not refused."""
-        assert act.id not in self.acts, "an id was used again"
-        self.acts[act.id] = act
-        held = [entity for entity in act.routes if self.outbox(entity).add(act.id)]
+    def publish(self, activity: ModelActivity) -> None:
+        """Take in a new activity that the service has accepted."""
+        assert activity.id not in self.activities, "the service used an id twice"
+        self.activities[activity.id] = activity
+        holders = [entity for entity in activity.routes if self.outbox(entity).add(activity.id)]
         for user, log in self.logs.items():
-            if self.sources(user).intersection(held) and act.id not in log.told:
-                log.told.add(act.id)
-                log.events.append((self.step, "added", str(act.id)))
+            if self.sources(user).intersection(holders) and activity.id not in log.announced:
+                log.announced.add(activity.id)
+                log.events.append((self.step, "added", str(activity.id)))
 
-    def delivered_again(self, act: Act) -> None:
-        """A repeated publish may tell those who became live after the first, but not twice."""
-        for user, log in self.logs.items():
-            if self.sources(user).intersection(act.routes) and act.id not in log.told:
-                log.told.add(act.id)
-                log.events.append((self.step, "maybe added", str(act.id)))
+    def deliver_again(self, activity: ModelActivity) -> None:
+        """Take in a repeated publish.
 
-    def delete(self, act: Act) -> None:
-        act.deleted = True
+        It may announce the activity to readers who went live after the first publish, but never
+        twice.
+        """
         for user, log in self.logs.items():
-            if self.sources(user).intersection({act.actor, *act.to}):
-                log.events.append((self.step, "removed", str(act.id)))
+            readers_sources = self.sources(user)
+            if readers_sources.intersection(activity.routes) and activity.id not in log.announced:
+                log.announced.add(activity.id)
+                log.events.append((self.step, "maybe added", str(activity.id)))
+
+    def delete(self, activity: ModelActivity) -> None:
+        activity.deleted = True
+        for user, log in self.logs.items():
+            if self.sources(user).intersection({activity.actor, *activity.to}):
+                log.events.append((self.step, "removed", str(activity.id)))
 
     def follow(self, follower: str, followee: str) -> bool:
-        """Whether the edge is new."""
+        """Add an edge; return whether the edge is new."""
         if (follower, followee) in self.edges:
             return False
         self.edges[follower, followee] = None
@@ -104,69 +113,82 @@ class Oracle:
         return True
 
     def unfollow(self, follower: str, followee: str) -> bool:
-        """Whether there was an edge."""
+        """Remove an edge; return whether the edge existed."""
         if (follower, followee) not in self.edges:
             return False
         del self.edges[follower, followee]
         self._source_changed(follower, "unfollowed", followee)
         return True
 
-    def _source_changed(self, user: str, what: str, entity: str) -> None:
+    def _source_changed(self, user: str, kind: str, entity: str) -> None:
         if user in self.logs:
-            self.logs[user].events.append((self.step, what, entity))
+            self.logs[user].events.append((self.step, kind, entity))
 
-    def alive(self, one: int) -> bool:
-        """Not deleted, and some outbox still holds it."""
-        act = self.acts[one]
-        return not act.deleted and any(one in self.outbox(entity).ids for entity in act.routes)
+    def is_alive(self, activity_id: int) -> bool:
+        """Return whether the activity is not deleted and an outbox still holds it."""
+        activity = self.activities[activity_id]
+        return not activity.deleted and any(
+            activity_id in self.outbox(entity).ids for entity in activity.routes
+        )
 
     def listing(self, entity: str, *, own_only: bool = False) -> list[int]:
-        """What is in an outbox, newest first."""
+        """Return the ids that a listing of the outbox shows, newest first."""
         return [
-            one
-            for one in reversed(self.outbox(entity).ids)
-            if not self.acts[one].deleted and (not own_only or self.acts[one].actor == entity)
+            activity_id
+            for activity_id in reversed(self.outbox(entity).ids)
+            if not self.activities[activity_id].deleted
+            and (not own_only or self.activities[activity_id].actor == entity)
         ]
 
     def feed(self, user: str) -> list[int]:
-        """The feed by its definition, newest first."""
-        found = {one for entity in self.sources(user) for one in self.outbox(entity).ids}
-        return sorted((one for one in found if not self.acts[one].deleted), reverse=True)
+        """Return the feed by its definition, newest first."""
+        held_ids = {
+            activity_id for entity in self.sources(user) for activity_id in self.outbox(entity).ids
+        }
+        return sorted(
+            (activity_id for activity_id in held_ids if not self.activities[activity_id].deleted),
+            reverse=True,
+        )
 
     def floor(self, user: str) -> int:
-        """Where the feed may be incomplete from; 0: nowhere."""
+        """Return the id from which on downwards the feed may be incomplete; 0 if it is complete."""
         return max(self.outbox(entity).floor for entity in self.sources(user))
 
-    def via(self, user: str, one: int) -> list[str]:
+    def via(self, user: str, activity_id: int) -> list[str]:
         sources = self.sources(user)
-        return sorted(
-            {entity for entity in self.acts[one].routes if entity in sources}, key=str.encode
-        )
+        routes = {entity for entity in self.activities[activity_id].routes if entity in sources}
+        return sorted(routes, key=str.encode)
 
     def go_live(self, user: str) -> None:
         if user not in self.logs:
             self.logs[user] = Log()
 
-    def check_told(
-        self, user: str, events: Sequence[tuple[int, str, str]], told: Sequence[tuple[str, str]]
+    def check_received(
+        self,
+        user: str,
+        events: Sequence[tuple[int, str, str]],
+        received: Sequence[tuple[str, str]],
     ) -> None:
-        """What a reader is told now: all events, in order, but for what has been overtaken."""
-        rest = list(told)
+        """Check that a stream has brought all events, in order.
+
+        Events that later events have made void may be missing.
+        """
+        unexplained = list(received)
         feed = set(self.feed(user))
-        for _, step in groupby(events, key=lambda event: event[0]):
-            must, may = [], []
-            for _, kind, what in step:
+        for _, step_events in groupby(events, key=lambda event: event[0]):
+            required, optional = [], []
+            for _, kind, subject in step_events:
                 if kind in ("added", "maybe added"):
-                    act = self.acts[int(what)]
-                    if act.deleted or not self.via(user, act.id):
+                    activity = self.activities[int(subject)]
+                    if activity.deleted or not self.via(user, activity.id):
                         continue
-                    # What was trimmed since may be told as long as its body is there.
-                    certain = kind == "added" and act.id in feed
-                    (must if certain else may).append(("added", what))
+                    # An activity that was trimmed since may arrive as long as its body exists.
+                    is_certain = kind == "added" and activity.id in feed
+                    (required if is_certain else optional).append(("added", subject))
                 else:
-                    must.append((kind, what))
-            while rest and rest[0] in must + may:
-                first = rest.pop(0)
-                (must if first in must else may).remove(first)
-            assert not must, f"not told: {must}; told: {told}; of {events}"
-        assert not rest, f"told as well: {rest}; told: {told}; of {events}"
+                    required.append((kind, subject))
+            while unexplained and unexplained[0] in required + optional:
+                event = unexplained.pop(0)
+                (required if event in required else optional).remove(event)
+            assert not required, f"missing: {required}; received: {received}; of {events}"
+        assert not unexplained, f"too many: {unexplained}; received: {received}; of {events}"
