@@ -1,7 +1,7 @@
 """Runs operations together on a real store in every order of their store calls.
 
-Each operation is stopped before each of its calls; the scheduler lets one call through at a time.
-Trying every sequence of choices tries every interleaving, of so many interruptions at the most.
+Each operation stops before each of its calls; the scheduler lets one call through at a time.
+All sequences of choices together are all interleavings, up to a number of interruptions.
 """
 
 import asyncio
@@ -15,14 +15,13 @@ from feedsvc.core.store import Arg, Store
 
 Operation = Callable[[], Awaitable[Any]]
 
-#: Turns of the event loop after which an operation that is still not waiting for the store is
-#: stuck.
+#: Turns of the event loop after which an operation that does not wait for the store is stuck.
 PATIENCE = 2_000
 
 
 @dataclass(eq=False)
 class Running:
-    """An operation on its way."""
+    """An operation that has begun."""
 
     task: "asyncio.Task[Any] | None" = None
     pending: deque[tuple[tuple[Arg, ...], "asyncio.Future[Any]"]] = field(default_factory=deque)
@@ -38,7 +37,7 @@ _current: ContextVar[Running | None] = ContextVar("running", default=None)
 
 
 class GatedStore(Store):
-    """A store whose calls wait for the scheduler, if they come from one of its operations."""
+    """A store whose calls wait for the scheduler if an operation of the scheduler makes them."""
 
     def call(self, *command: Arg, cost: int = 0) -> "asyncio.Future[Any]":
         running = _current.get()
@@ -49,12 +48,12 @@ class GatedStore(Store):
         return answer
 
     async def let_through(self, running: Running) -> None:
-        """Sends the oldest call that an operation waits for, and hands it the answer."""
+        """Send the oldest call that an operation waits for, and hand it the answer."""
         command, answer = running.pending.popleft()
         running.calls += 1
         try:
             result = await super().call(*command)
-        except Exception as error:  # noqa: BLE001 (the operation is to see it)
+        except Exception as error:  # noqa: BLE001 (the operation gets the error)
             answer.set_exception(error)
         else:
             if not answer.done():
@@ -71,31 +70,37 @@ async def _begin(operation: Operation) -> Running:
     return running
 
 
-async def _come_to_rest(all_running: Sequence[Running]) -> None:
-    """Until every operation has ended or waits for the store, with all sent that it has to.
+def _state(operations: Sequence[Running]) -> list[tuple[bool, int]]:
+    return [(operation.done, len(operation.pending)) for operation in operations]
 
-    One may also wait for another, whose build it has joined: then nothing moves for a while.
+
+async def _come_to_rest(operations: Sequence[Running]) -> None:
+    """Wait until every operation has ended, or has sent its calls and waits for the store.
+
+    An operation may also wait for a build of another operation: then nothing moves for a while.
     """
-    quiet = 0
+    quiet_turns = 0
     for _ in range(PATIENCE):
-        before = [(one.done, len(one.pending)) for one in all_running]
+        state_before = _state(operations)
         await asyncio.sleep(0)
-        quiet = quiet + 1 if before == [(one.done, len(one.pending)) for one in all_running] else 0
-        if quiet == 4 and all(one.pending or one.done for one in all_running):
+        quiet_turns = quiet_turns + 1 if state_before == _state(operations) else 0
+        if quiet_turns == 4 and all(
+            operation.pending or operation.done for operation in operations
+        ):
             return
-        if quiet == 16 and any(one.pending for one in all_running):
+        if quiet_turns == 16 and any(operation.pending for operation in operations):
             return
     raise AssertionError("an operation waits for something that is not the store")
 
 
 class Step(NamedTuple):
-    """One call that the scheduler let through."""
+    """A call that the scheduler let through."""
 
     operation: int
     ready: tuple[int, ...]
-    """The operations that could have been next: first the one that ran last, if it could go on."""
+    """The operations that could go on: first the operation that ran last, if it could."""
     interrupts: bool
-    """Whether another operation than the one that ran last is next, though that could go on."""
+    """True if another operation than the last goes on although the last operation could."""
 
 
 async def run(
@@ -104,63 +109,66 @@ async def run(
     choices: Sequence[int],
     crash: "tuple[int, int] | None" = None,
 ) -> tuple[list[Step], list[Any]]:
-    """Run operations; ``choices`` are the operations whose calls come first, by their numbers.
+    """Run operations together and return the steps, and what the operations returned or raised.
 
-    From there on, and where the operation of a choice cannot go on, the operation that ran last
-    goes on, or else the first that can. ``crash`` names an operation and the number of calls after
-    which its process dies: it is never let go on. Return the steps, and what the operations
-    returned or raised.
+    ``choices`` are the numbers of the operations whose calls come first. After these, and where
+    the chosen operation cannot go on, the operation that ran last goes on, or else the first
+    operation that can. ``crash`` names an operation and the number of calls after which its process
+    dies: the operation never goes on.
     """
     all_running = [await _begin(operation) for operation in operations]
-    made: list[Step] = []
-    last = -1
+    steps: list[Step] = []
+    last_number = -1
     try:
         while True:
             await _come_to_rest(all_running)
-            able = [
+            able_numbers = [
                 number
-                for number, one in enumerate(all_running)
-                if one.pending and (number, one.calls) != crash
+                for number, running in enumerate(all_running)
+                if running.pending and (number, running.calls) != crash
             ]
-            if not able:
+            if not able_numbers:
                 break
-            ready = tuple(sorted(able, key=lambda number: number != last))
-            choice = choices[len(made)] if len(made) < len(choices) else ready[0]
+            ready = tuple(sorted(able_numbers, key=lambda number: number != last_number))
+            choice = choices[len(steps)] if len(steps) < len(choices) else ready[0]
             if choice not in ready:
                 choice = ready[0]
-            made.append(Step(choice, ready, interrupts=choice != last and last in ready))
-            last = choice
+            steps.append(
+                Step(choice, ready, interrupts=choice != last_number and last_number in ready)
+            )
+            last_number = choice
             await store.let_through(all_running[choice])
-        tasks = [one.task for one in all_running if one.task is not None]
+        tasks = [running.task for running in all_running if running.task is not None]
         results = await asyncio.gather(
             *(task for task in tasks if task.done()), return_exceptions=True
         )
-        return made, list(results)
+        return steps, list(results)
     finally:
-        for one in all_running:
-            for _, answer in one.pending:
+        for running in all_running:
+            for _, answer in running.pending:
                 answer.cancel()
-            if one.task is not None and not one.task.done():
-                one.task.cancel()
+            if running.task is not None and not running.task.done():
+                running.task.cancel()
         await asyncio.sleep(0)
 
 
-def order(made: Sequence[Step]) -> list[int]:
-    """The operations in the order of their calls."""
-    return [step.operation for step in made]
+def order(steps: Sequence[Step]) -> list[int]:
+    """Return the numbers of the operations in the order of their calls."""
+    return [step.operation for step in steps]
 
 
-def next_choices(made: Sequence[Step], interruptions: int) -> list[int] | None:
-    """The choices of the next interleaving in order, or None after the last.
+def next_choices(steps: Sequence[Step], interruptions: int) -> list[int] | None:
+    """Return the choices of the next interleaving in order, or None after the last.
 
-    Of those in which operations are interrupted so many times at the most: nearly all bugs show
-    with two interruptions (Musuvathi and Qadeer, "Iterative context bounding", 2007), and their
-    number grows with the calls by a power, not exponentially.
+    Operations interrupt each other at most `interruptions` times. Nearly all bugs show with two
+    interruptions (Musuvathi and Qadeer, "Iterative context bounding", 2007), and the number of
+    interleavings grows with the calls by a power, not exponentially.
     """
-    for last in range(len(made) - 1, -1, -1):
-        step, before = made[last], made[:last]
-        later = step.ready[step.ready.index(step.operation) + 1 :]
-        goes_on = bool(before) and before[-1].operation in step.ready
-        if later and sum(one.interrupts for one in before) + goes_on <= interruptions:
-            return [*order(before), later[0]]
+    for last in range(len(steps) - 1, -1, -1):
+        step, steps_before = steps[last], steps[:last]
+        later_choices = step.ready[step.ready.index(step.operation) + 1 :]
+        last_could_go_on = bool(steps_before) and steps_before[-1].operation in step.ready
+        interrupted = sum(earlier_step.interrupts for earlier_step in steps_before)
+        if later_choices and interrupted + last_could_go_on <= interruptions:
+            return [*order(steps_before), later_choices[0]]
     return None

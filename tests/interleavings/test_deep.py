@@ -1,25 +1,21 @@
-"""Deep pages, interrupted between any two store calls by what changes what they are read from.
+"""Deep pages that other operations interrupt between any two store calls, and the reverse.
 
-The world: alice has done more than bob's feed keeps, dave some. Bob's feed is warm; its deep
-segment is there, or not yet.
+The world: bob follows alice, ann and erin. Alice published more activities than bob's feed keeps,
+dave a few. Bob's feed is warm; its deep segment exists, or does not exist yet.
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
 
 from feedsvc.core import deep
 from feedsvc.core.edges import NewEdge
-from feedsvc.core.engine import Engine
 from feedsvc.core.pages import Cursor
-from tests.interleavings.scheduler import GatedStore, order
-from tests.interleavings.test_interleavings import (
-    LIMITS,
-    Act,
-    World,
-    check_log,
+from tests.interleavings.exploring import check_log
+from tests.interleavings.operations import (
+    WorldOperation,
     delete,
     expire,
     follow,
@@ -32,46 +28,34 @@ from tests.interleavings.test_interleavings import (
     push_again,
     rebuild,
     refollow,
-    run,
     unfollow,
     work,
 )
-from tests.interleavings.truth import Truth
+from tests.interleavings.scheduler import order, run
+from tests.interleavings.world import LIMITS, World
 
 DEEP = replace(LIMITS, feed_slack=0)
-#: What alice did before the world began: six more than the feed keeps.
-DONE = 16
+#: Activities of alice before the test: six more than bob's feed keeps.
+ALICE_COUNT = 16
 REMOVING = {unfollow, refollow, delete}
 
 
 @dataclass
 class DeepWorld(World):
-    """Bob follows alice, ann and erin; his feed was trimmed."""
+    """A world in which bob's feed was trimmed.
+
+    `reset(warm=True)` makes it with a deep segment, `reset(warm=False)` without.
+    """
 
     removing: bool = False
-    """Whether something is taken from the feed while it is read."""
+    """True if an operation removes activities from the feed during the read."""
     following: bool = False
-    """Whether bob follows dave meanwhile."""
-    made: dict[bool, "tuple[dict[str, int], dict[bytes, tuple[int, bytes]]]"] = field(
-        default_factory=dict
-    )
+    """True if bob follows dave during the read."""
 
-    async def reset(self, *, warm: bool) -> None:
-        """``warm``: the deep segment is there."""
-        self.engine = Engine.on(self.store)
-        redis = self.store.redis
-        await redis.flushall()
-        if warm in self.made:
-            self.acts = dict(self.made[warm][0])
-            pipeline = redis.pipeline(transaction=False)
-            for name, (ttl, content) in self.made[warm][1].items():
-                pipeline.restore(name, max(0, ttl), content)
-            await pipeline.execute()
-            return
-        self.acts = {}
+    async def _make(self, *, warm: bool) -> None:
         for number, name in enumerate(["d1", "d2"]):
             await self.publish(name, "dave", 1_500 + 1_000 * number)
-        for number in range(DONE):
+        for number in range(ALICE_COUNT):
             await self.publish(f"a{number + 1}", "alice", 1_000 * number)
         for followee in ("alice", "ann", "erin"):
             await self.engine.edges.follow([NewEdge("bob", followee)])
@@ -79,39 +63,36 @@ class DeepWorld(World):
         await self.engine.start_log("bob")
         if warm:
             await read_deep(self)
-            assert await redis.exists(f"{self.store.tags[0]}F:bob")
-        names = await redis.keys()
-        self.made[warm] = (
-            dict(self.acts),
-            {name: (await redis.pttl(name), await redis.dump(name)) for name in names},
-        )
+            assert await self.store.redis.exists(f"{self.store.tags[0]}F:bob")
 
     @property
-    def begun_with(self) -> set[int]:
-        return {self.acts[f"a{number + 1}"] for number in range(DONE)}
+    def first_feed(self) -> set[int]:
+        return {self.activity_ids[f"a{number + 1}"] for number in range(ALICE_COUNT)}
 
 
 async def read_deep(world: World) -> object:
-    """All that is below what is stored: at least what was there before."""
+    """Read all below the stored feed; check that no activity of the first feed is missing."""
     assert isinstance(world, DeepWorld)
-    edge = world.acts["a6"]
-    before = {one for one in world.begun_with if one < edge}
-    page = await world.engine.feeds.page("bob", Cursor(older=True, id=edge), 30)
-    found = [one for one, _ in page.items]
-    assert found == sorted(set(found), reverse=True)
-    assert world.removing or before <= set(found), "the read lacks something"
-    assert not {world.acts["d1"], world.acts["d2"]} & set(found) or world.following
+    cursor_id = world.activity_ids["a6"]
+    expected = {activity_id for activity_id in world.first_feed if activity_id < cursor_id}
+    page = await world.engine.feeds.page("bob", Cursor(older=True, id=cursor_id), 30)
+    read_ids = [activity_id for activity_id, _ in page.items]
+    assert read_ids == sorted(set(read_ids), reverse=True)
+    assert world.removing or expected <= set(read_ids), "the page lacks an activity"
+    dave_ids = {world.activity_ids["d1"], world.activity_ids["d2"]}
+    assert not dave_ids & set(read_ids) or world.following
     return None
 
 
 async def read_up(world: World) -> object:
-    """From far below towards newer ids."""
+    """Read from far below towards newer ids."""
     assert isinstance(world, DeepWorld)
-    edge = world.acts["a3"]
-    page = await world.engine.feeds.page("bob", Cursor(older=False, id=edge), 30)
-    found = [one for one, _ in page.items]
-    assert found == sorted(set(found), reverse=True)
-    assert world.removing or {one for one in world.begun_with if one > edge} <= set(found)
+    cursor_id = world.activity_ids["a3"]
+    expected = {activity_id for activity_id in world.first_feed if activity_id > cursor_id}
+    page = await world.engine.feeds.page("bob", Cursor(older=False, id=cursor_id), 30)
+    read_ids = [activity_id for activity_id, _ in page.items]
+    assert read_ids == sorted(set(read_ids), reverse=True)
+    assert world.removing or expected <= set(read_ids)
     return None
 
 
@@ -128,13 +109,13 @@ async def publish_late_to_others(world: World) -> object:
 
 
 async def publish_twice(world: World) -> object:
-    """Two trims."""
+    """Publish two activities, each of which trims the feed."""
     await world.publish("a17", "alice", 30_000)
     return await world.publish("a18", "alice", 31_000)
 
 
-async def check(world: World, what: str) -> None:
-    """At rest the feed equals the query, read twice from its top to its end."""
+async def check(world: World, case: str) -> None:
+    """Check that at rest the feed, read twice from its top to its end, equals the query."""
     await world.at_rest()
     expected = await world.truth.feed("bob")
     for _ in range(2):
@@ -142,38 +123,48 @@ async def check(world: World, what: str) -> None:
         cursor: Cursor | None = Cursor()
         while cursor is not None:
             page = await world.engine.feeds.page("bob", cursor, 7)
-            walked += [one for one, _ in page.items]
+            walked += [activity_id for activity_id, _ in page.items]
             cursor = None if page.older is None else Cursor(older=True, id=page.older)
-        assert walked == expected, what
-    assert not (await world.engine.feeds.verify("bob")).differences, what
-    await check_log(world, what, set(expected))
+        assert walked == expected, case
+    assert not (await world.engine.feeds.verify("bob")).differences, case
+    await check_log(world, case, set(expected))
 
 
-async def interrupt(world: DeepWorld, reading: Act, other: Act, prepare: Act = nothing) -> int:
-    """One of them is interrupted by all of the other, anywhere; says in how many ways."""
+async def interrupt(
+    world: DeepWorld,
+    reading: WorldOperation,
+    other: WorldOperation,
+    prepare: WorldOperation = nothing,
+) -> int:
+    """Interrupt each operation, between any two of its calls, by all of the other operation.
+
+    Return the number of interleavings.
+    """
     tried = 0
     for warm in (True, False):
-        for first in (0, 1):
-            for before in range(40):
+        for interrupted in (0, 1):
+            for calls_before in range(40):
                 await world.reset(warm=warm)
                 await prepare(world)
-                choices = [first] * before + [1 - first] * 60
-                made, results = await run(
+                choices = [interrupted] * calls_before + [1 - interrupted] * 60
+                steps, results = await run(
                     world.store, [lambda: reading(world), lambda: other(world)], choices
                 )
-                what = f"{reading.__name__}, {other.__name__}, {warm}: {order(made)}"
+                case = f"{reading.__name__}, {other.__name__}, {warm}: {order(steps)}"
                 for result in results:
                     if isinstance(result, BaseException):
-                        raise AssertionError(what) from result  # noqa: TRY004
-                await check(world, what)
+                        raise AssertionError(case) from result  # noqa: TRY004
+                await check(world, case)
                 tried += 1
-                # The first one ended before it was to be interrupted.
-                if len(made) < before or all(len(step.ready) == 1 for step in made[before:]):
+                # The operation ended before the interruption.
+                if len(steps) < calls_before or all(
+                    len(step.ready) == 1 for step in steps[calls_before:]
+                ):
                     break
     return tried
 
 
-OTHERS: list[Act] = [
+OTHERS: list[WorldOperation] = [
     *(publish_late, publish_late_own, publish_late_to_others, publish_twice, publish_own),
     *(unfollow, refollow, follow, follow_again, delete, expire, rebuild, read_deep, read_up),
     *(push_again, work, pull),
@@ -184,21 +175,25 @@ OTHERS: list[Act] = [
 async def world(store_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DeepWorld]:
     monkeypatch.setattr(deep, "FEW_EDGES", 0)
     monkeypatch.setattr(deep, "LEFT_OUT", 0)
-    store = GatedStore.at(store_url, DEEP)
-    await store.open()
-    yield DeepWorld(store, Engine.on(store), Truth(store.redis, store.tags[0]))
-    await store.close()
+    async with DeepWorld.on(store_url, DEEP) as world:
+        yield world
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=lambda act: act.__name__)
-@pytest.mark.parametrize("reading", [read_deep, read_up], ids=lambda act: act.__name__)
-async def test_deep_read_and(world: DeepWorld, reading: Act, other: Act) -> None:
+@pytest.mark.parametrize("other", OTHERS, ids=lambda operation: operation.__name__)
+@pytest.mark.parametrize("reading", [read_deep, read_up], ids=lambda operation: operation.__name__)
+async def test_deep_read_is_right_beside_any_operation(
+    world: DeepWorld, reading: WorldOperation, other: WorldOperation
+) -> None:
     world.removing, world.following = other in REMOVING, other is follow
     assert await interrupt(world, reading, other) > 2
 
 
-@pytest.mark.parametrize("other", [push, publish_and_push], ids=lambda act: act.__name__)
-async def test_deep_read_and_celebrity_no_more(world: DeepWorld, other: Act) -> None:
+@pytest.mark.parametrize(
+    "other", [push, publish_and_push], ids=lambda operation: operation.__name__
+)
+async def test_deep_read_is_right_while_a_celebrity_flips_back(
+    world: DeepWorld, other: WorldOperation
+) -> None:
     assert await interrupt(world, read_deep, other, prepare=pull) > 2
 
 
@@ -210,27 +205,29 @@ async def test_deep_read_and_celebrity_no_more(world: DeepWorld, other: Act) -> 
         (follow, publish_late),
         (pull, publish_late),
     ],
-    ids=lambda acts: "+".join(act.__name__ for act in acts),
+    ids=lambda operations: "+".join(operation.__name__ for operation in operations),
 )
-async def test_deep_read_is_interrupted_by(world: DeepWorld, others: tuple[Act, ...]) -> None:
-    """By one after the other, wherever it is."""
+async def test_deep_read_is_right_beside_two_operations_in_a_row(
+    world: DeepWorld, others: tuple[WorldOperation, ...]
+) -> None:
     world.removing, world.following = bool(REMOVING & set(others)), follow in others
 
-    async def both(world: World) -> object:
-        for act in others:
-            await act(world)
+    async def run_in_a_row(world: World) -> object:
+        for operation in others:
+            await operation(world)
         return None
 
-    assert await interrupt(world, read_deep, both) > 2
+    assert await interrupt(world, read_deep, run_in_a_row) > 2
 
 
-async def test_process_that_builds_a_segment_dies(world: DeepWorld) -> None:
-    """What it leaves behind is never read, and expires."""
+async def test_segment_of_a_process_that_died_while_building_is_never_read(
+    world: DeepWorld,
+) -> None:
     for calls in range(20):
         await world.reset(warm=False)
         _, results = await run(world.store, [lambda: read_deep(world)], [], crash=(0, calls))
         await publish_late(world)
-        await check(world, f"dies after {calls}")
+        await check(world, f"dies after {calls} calls")
         if results:
             return
-    raise AssertionError("never ran to its end")
+    raise AssertionError("the operation never ran to its end")
