@@ -1,4 +1,4 @@
-"""How far a delivery has come: what publishes answer, GetDelivery, and what operators are told."""
+"""Progress of deliveries: in answers of publishes, GetDelivery and the operators' status."""
 
 import asyncio
 import dataclasses
@@ -40,24 +40,24 @@ from feedsvc.core.job import Job, Kind
 from tests.letters import ERROR, SINCE_MS, SUBJECT, plant
 from tests.serving import Serve, Service, at_ms, ids_of, until
 
-#: What goes to two followers is queued.
+#: A delivery to two followers is queued.
 NARROW = Limits(inline_audience=1, push_chunk=1)
 FOLLOWERS = [f"f{number}" for number in range(12)]
 
 
 @pytest.fixture
-async def idle(serve: Serve) -> Service:
-    """A server without workers, and alice with her followers, of which two are warm."""
+async def idle_service(serve: Serve) -> Service:
+    """Start a server without workers; alice has followers, of whom two have warm feeds."""
     service = await serve(limits=NARROW, workers=0)
     await service.follow_all([(name, "alice") for name in FOLLOWERS])
     await service.warm(*FOLLOWERS[:2])
     return service
 
 
-async def wait_for(
+async def publish_and_wait(
     service: Service, actor: str, seconds: float | None = None, **fields: Any
 ) -> PublishActivityResponse:
-    """Publishes and waits for the delivery."""
+    """Publish and wait for the delivery."""
     activity = Activity(actor=actor, verb="post", **fields)
     request = PublishActivityRequest(activity=activity, wait_for_delivery=True)
     return await service.activities.PublishActivity(request, timeout=seconds)
@@ -73,55 +73,63 @@ async def status(service: Service) -> GetFanoutStatusResponse:
 
 
 @pytest.mark.every_store
-async def test_small_audience_is_served_before_the_answer(service: Service) -> None:
+async def test_publish_to_a_small_audience_returns_after_the_delivery(service: Service) -> None:
     await service.follow_all([(name, "alice") for name in FOLLOWERS])
     await service.warm(*FOLLOWERS[:2])
-    whole = Delivery(
+    with_counts = Delivery(
         delivered_count=2,
         skipped_cold_count=10,
         state=DELIVERY_STATE_DELIVERED,
         audience_count=12,
     )
     published = await service.publish("alice", request_id="r")
-    assert published.delivery == whole
-    assert (await wait_for(service, "alice")).delivery == whole
-    # Later it has the state alone.
-    alone = Delivery(state=DELIVERY_STATE_DELIVERED)
-    assert await delivery(service, published.activity.id) == alone
-    assert (await service.publish("alice", request_id="r")).delivery == alone
+    assert published.delivery == with_counts
+    assert (await publish_and_wait(service, "alice")).delivery == with_counts
+    # A later answer has the state alone.
+    state_only = Delivery(state=DELIVERY_STATE_DELIVERED)
+    assert await delivery(service, published.activity.id) == state_only
+    assert (await service.publish("alice", request_id="r")).delivery == state_only
     lonely = await service.publish("lonely")
-    none = {"delivered_count": 0, "skipped_cold_count": 0, "audience_count": 0}
-    assert lonely.delivery == Delivery(state=DELIVERY_STATE_DELIVERED, **none)
-    only = await service.publish("bob", to=["alice"], audience=AUDIENCE_TO_ONLY)
-    assert only.delivery == whole
-    assert await delivery(service, only.activity.id) == alone
+    no_counts = {"delivered_count": 0, "skipped_cold_count": 0, "audience_count": 0}
+    assert lonely.delivery == Delivery(state=DELIVERY_STATE_DELIVERED, **no_counts)
+    addressed = await service.publish("bob", to=["alice"], audience=AUDIENCE_TO_ONLY)
+    assert addressed.delivery == with_counts
+    assert await delivery(service, addressed.activity.id) == state_only
 
 
 @pytest.mark.every_store
-async def test_large_audience_is_queued_and_delivered(idle: Service, serve: Serve) -> None:
-    published = await idle.publish("alice", request_id="r")
+async def test_delivery_to_a_large_audience_is_queued_and_then_delivered(
+    idle_service: Service, serve: Serve
+) -> None:
+    published = await idle_service.publish("alice", request_id="r")
     assert (published.delivery.state, published.delivery.audience_count) == (
         DELIVERY_STATE_QUEUED,
         12,
     )
-    again = await idle.publish("alice", request_id="r")
-    for found in (again.delivery, await delivery(idle, published.activity.id)):
-        assert (found.state, found.audience_count) == (DELIVERY_STATE_QUEUED, 12)
-    assert await idle.feed("alice") == [published.activity.id]
-    assert ids_of(await idle.page(FOLLOWERS[-1])) == [published.activity.id], "a cold feed has it"
+    retried = await idle_service.publish("alice", request_id="r")
+    for progress in (retried.delivery, await delivery(idle_service, published.activity.id)):
+        assert (progress.state, progress.audience_count) == (DELIVERY_STATE_QUEUED, 12)
+    assert await idle_service.feed("alice") == [published.activity.id]
+    assert ids_of(await idle_service.page(FOLLOWERS[-1])) == [published.activity.id], (
+        "a cold feed shows the activity at once"
+    )
     await serve(limits=NARROW, workers=2)
 
-    async def delivered() -> bool:
-        state = (await delivery(idle, published.activity.id)).state
+    async def is_delivered() -> bool:
+        state = (await delivery(idle_service, published.activity.id)).state
         return state == DELIVERY_STATE_DELIVERED
 
-    await until(delivered)
-    found = await delivery(idle, published.activity.id)
-    assert (found.delivered_count, found.skipped_cold_count, found.audience_count) == (2, 9, 12)
-    again = await idle.publish("alice", request_id="r")
-    assert (again.already_published, again.delivery) == (True, found)
+    await until(is_delivered)
+    progress = await delivery(idle_service, published.activity.id)
+    assert (progress.delivered_count, progress.skipped_cold_count, progress.audience_count) == (
+        2,
+        9,
+        12,
+    )
+    retried = await idle_service.publish("alice", request_id="r")
+    assert (retried.already_published, retried.delivery) == (True, progress)
     for name in FOLLOWERS[:2]:
-        assert await idle.feed(name) == [published.activity.id]
+        assert await idle_service.feed(name) == [published.activity.id]
 
 
 @pytest.mark.every_store
@@ -129,14 +137,14 @@ async def test_publish_may_wait_for_its_delivery(serve: Serve) -> None:
     service = await serve(limits=NARROW, workers=2)
     await service.follow_all([(name, "alice") for name in FOLLOWERS])
     await service.warm(*FOLLOWERS)
-    published = await wait_for(service, "alice")
-    whole = Delivery(
+    published = await publish_and_wait(service, "alice")
+    complete = Delivery(
         delivered_count=12,
         skipped_cold_count=0,
         state=DELIVERY_STATE_DELIVERED,
         audience_count=12,
     )
-    assert published.delivery == whole
+    assert published.delivery == complete
     requests = [
         PublishActivityRequest(
             activity=Activity(actor="alice", verb="post"), wait_for_delivery=True
@@ -146,132 +154,145 @@ async def test_publish_may_wait_for_its_delivery(serve: Serve) -> None:
     answer = await service.activities.BatchPublishActivities(
         BatchPublishActivitiesRequest(requests=requests)
     )
-    assert [one.response.delivery for one in answer.results] == [whole] * 30
-    newest = [one.response.activity.id for one in answer.results][::-1]
-    assert await service.feed("f0") == [*newest, published.activity.id]
+    assert [result.response.delivery for result in answer.results] == [complete] * 30
+    batch_ids = [result.response.activity.id for result in answer.results][::-1]
+    assert await service.feed("f0") == [*batch_ids, published.activity.id]
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 3.0])
-async def test_waiting_ends_before_the_deadline(idle: Service, seconds: float) -> None:
-    begun = time.monotonic()
-    published = await wait_for(idle, "alice", seconds)
-    assert published.delivery.state == DELIVERY_STATE_QUEUED
-    assert 0.4 * seconds < time.monotonic() - begun < seconds
-
-
-async def test_time_that_publishing_takes_is_not_waited_too(
-    idle: Service, monkeypatch: pytest.MonkeyPatch
+async def test_publish_that_waits_returns_before_its_deadline(
+    idle_service: Service, seconds: float
 ) -> None:
-    core = idle.server.engine.activities
-    publish = core._publish
+    start = time.monotonic()
+    published = await publish_and_wait(idle_service, "alice", seconds)
+    assert published.delivery.state == DELIVERY_STATE_QUEUED
+    assert 0.4 * seconds < time.monotonic() - start < seconds
 
-    async def slow(*arguments: Any) -> Published:
+
+async def test_time_of_the_publish_itself_counts_towards_the_wait(
+    idle_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activities = idle_service.server.engine.activities
+    publish = activities._publish
+
+    async def publish_slowly(*arguments: Any) -> Published:
         await asyncio.sleep(1)
         return await publish(*arguments)
 
-    monkeypatch.setattr(core, "_publish", slow)
-    published = await wait_for(idle, "alice", 3)
+    monkeypatch.setattr(activities, "_publish", publish_slowly)
+    published = await publish_and_wait(idle_service, "alice", 3)
     assert published.delivery.state == DELIVERY_STATE_QUEUED
 
 
-async def test_entries_of_a_batch_wait_at_the_same_time(idle: Service) -> None:
+async def test_entries_of_a_batch_wait_together(idle_service: Service) -> None:
     request = PublishActivityRequest(
         activity=Activity(actor="alice", verb="post"), wait_for_delivery=True
     )
     batch = BatchPublishActivitiesRequest(requests=[request] * 50)
-    begun = time.monotonic()
-    answer = await idle.activities.BatchPublishActivities(batch, timeout=2)
-    assert 1 < time.monotonic() - begun < 2
-    states = {one.response.delivery.state for one in answer.results}
+    start = time.monotonic()
+    answer = await idle_service.activities.BatchPublishActivities(batch, timeout=2)
+    assert 1 < time.monotonic() - start < 2
+    states = {result.response.delivery.state for result in answer.results}
     assert states == {DELIVERY_STATE_QUEUED}
 
 
-async def test_waiting_holds_up_nothing_else(idle: Service) -> None:
-    waiting = asyncio.create_task(wait_for(idle, "alice", 5))
+async def test_publish_that_waits_delays_no_other_call(idle_service: Service) -> None:
+    waiting = asyncio.create_task(publish_and_wait(idle_service, "alice", 5))
 
-    async def queued() -> bool:
-        return (await status(idle)).open_count > 0
+    async def is_queued() -> bool:
+        return (await status(idle_service)).open_count > 0
 
-    await until(queued)
-    begun = time.monotonic()
-    await idle.publish("alice")
-    await idle.page("bob")
-    assert time.monotonic() - begun < 1
+    await until(is_queued)
+    start = time.monotonic()
+    await idle_service.publish("alice")
+    await idle_service.page("bob")
+    assert time.monotonic() - start < 1
     assert not waiting.done()
     waiting.cancel()
 
 
 @pytest.mark.every_store
-async def test_deleted_while_it_was_delivered(idle: Service) -> None:
-    published = await idle.publish("alice")
-    await idle.delete(published.activity.id, "alice")
+async def test_delivery_of_a_deleted_activity_is_not_found(idle_service: Service) -> None:
+    published = await idle_service.publish("alice")
+    await idle_service.delete(published.activity.id, "alice")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await delivery(idle, published.activity.id)
+        await delivery(idle_service, published.activity.id)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.every_store
-async def test_followers_of_a_celebrity_read_for_themselves(serve: Serve) -> None:
+async def test_delivery_of_a_celebrity_is_pulled(serve: Serve) -> None:
     service = await serve(
         limits=Limits(inline_audience=1, push_chunk=1, celebrity_threshold=10), workers=2
     )
     await service.follow_all([(name, "alice") for name in FOLLOWERS])
     await service.warm(*FOLLOWERS)
 
-    async def pulled() -> bool:
-        found = (await wait_for(service, "alice")).delivery
-        return found.state == DELIVERY_STATE_PULLED and found.audience_count == 12
+    async def is_pulled() -> bool:
+        progress = (await publish_and_wait(service, "alice")).delivery
+        return progress.state == DELIVERY_STATE_PULLED and progress.audience_count == 12
 
-    await until(pulled)
-    newest = (await service.outbox("alice"))[0]
-    assert (await delivery(service, newest)).state == DELIVERY_STATE_PULLED
+    await until(is_pulled)
+    newest_id = (await service.outbox("alice"))[0]
+    assert (await delivery(service, newest_id)).state == DELIVERY_STATE_PULLED
     for name in FOLLOWERS:
-        assert (await service.feed(name))[0] == newest
+        assert (await service.feed(name))[0] == newest_id
 
 
-# For operators.
+# The status and the dead letters, for operators.
 
 
 @pytest.mark.every_store
-async def test_status_of_a_service_at_rest(service: Service) -> None:
+async def test_status_of_a_service_at_rest_is_empty(service: Service) -> None:
     await service.follow("bob", "alice")
     await service.post("alice")
-    found = await status(service)
-    assert found == GetFanoutStatusResponse(lag=found.lag)
-    assert found.lag.ToMilliseconds() == 0
+    fanout_status = await status(service)
+    assert fanout_status == GetFanoutStatusResponse(lag=fanout_status.lag)
+    assert fanout_status.lag.ToMilliseconds() == 0
 
 
 @pytest.mark.every_store
-async def test_status_tells_what_waits(idle: Service, serve: Serve) -> None:
-    before = time.time_ns() // 1_000_000
-    first = await idle.post("alice", to=["repo:x"])
-    await idle.posts("alice", 2)
-    await plant(idle, 4)
+async def test_status_reports_the_waiting_jobs_and_their_lag(
+    idle_service: Service, serve: Serve
+) -> None:
+    before_ms = time.time_ns() // 1_000_000
+    first_id = await idle_service.post("alice", to=["repo:x"])
+    await idle_service.posts("alice", 2)
+    await plant(idle_service, 4)
 
-    async def behind() -> bool:
-        return (await status(idle)).lag.ToMilliseconds() >= 50
+    async def is_behind() -> bool:
+        return (await status(idle_service)).lag.ToMilliseconds() >= 50
 
-    await until(behind)
-    found = await status(idle)
-    assert (found.open_count, found.waiting_count, found.running_count) == (3, 3, 0)
-    assert (found.inline_count, found.dead_letter_count, found.followers_per_second) == (0, 4, 0)
-    assert found.lag.ToMilliseconds() <= time.time_ns() // 1_000_000 - before
-    oldest = found.oldest
-    assert (oldest.kind, oldest.activity_id) == (JOB_KIND_DELIVER, first)
+    await until(is_behind)
+    fanout_status = await status(idle_service)
+    assert (fanout_status.open_count, fanout_status.waiting_count, fanout_status.running_count) == (
+        3,
+        3,
+        0,
+    )
+    assert (
+        fanout_status.inline_count,
+        fanout_status.dead_letter_count,
+        fanout_status.followers_per_second,
+    ) == (0, 4, 0)
+    assert fanout_status.lag.ToMilliseconds() <= time.time_ns() // 1_000_000 - before_ms
+    oldest = fanout_status.oldest
+    assert (oldest.kind, oldest.activity_id) == (JOB_KIND_DELIVER, first_id)
     assert (oldest.actor, list(oldest.to), oldest.attempt_count) == ("alice", ["repo:x"], 0)
-    assert oldest.queue_time.ToMilliseconds() >= before
+    assert oldest.queue_time.ToMilliseconds() >= before_ms
     await serve(limits=NARROW, workers=2)
 
-    async def done() -> bool:
-        return (await status(idle)).open_count == 0
+    async def is_done() -> bool:
+        return (await status(idle_service)).open_count == 0
 
-    await until(done)
-    found = await status(idle)
-    assert (found.dead_letter_count, found.HasField("oldest")) == (4, False)
-    assert found.lag.ToMilliseconds() == 0
+    await until(is_done)
+    fanout_status = await status(idle_service)
+    assert (fanout_status.dead_letter_count, fanout_status.HasField("oldest")) == (4, False)
+    assert fanout_status.lag.ToMilliseconds() == 0
 
 
-async def letters(service: Service, size: int = 0) -> AsyncIterator[DeadLetter]:
+async def list_letters(service: Service, size: int = 0) -> AsyncIterator[DeadLetter]:
+    """Yield all dead letters, from pages of `size`."""
     token = ""
     while True:
         page = await service.admin.ListDeadLetters(
@@ -286,30 +307,32 @@ async def letters(service: Service, size: int = 0) -> AsyncIterator[DeadLetter]:
 
 @pytest.mark.every_store
 @pytest.mark.parametrize("size", [0, 1, 3, 7, 1_000])
-async def test_dead_letters_are_listed_once_each(idle: Service, size: int) -> None:
-    planted = await plant(idle, 21)
-    assert [one.id async for one in letters(idle, size)] == planted
+async def test_each_dead_letter_is_listed_once(idle_service: Service, size: int) -> None:
+    planted = await plant(idle_service, 21)
+    assert [letter.id async for letter in list_letters(idle_service, size)] == planted
 
 
-async def test_full_last_page_promises_no_next_one(idle: Service) -> None:
-    await plant(idle, 6)
-    page = await idle.admin.ListDeadLetters(ListDeadLettersRequest(page_size=6))
+async def test_full_last_page_of_dead_letters_is_the_end(idle_service: Service) -> None:
+    await plant(idle_service, 6)
+    page = await idle_service.admin.ListDeadLetters(ListDeadLettersRequest(page_size=6))
     assert (len(page.dead_letters), page.next_page_token) == (6, "")
-    assert (await idle.admin.ListDeadLetters(ListDeadLettersRequest(page_size=5))).next_page_token
+    assert (
+        await idle_service.admin.ListDeadLetters(ListDeadLettersRequest(page_size=5))
+    ).next_page_token
 
 
-async def test_dead_letter_says_all_of_its_job(idle: Service) -> None:
-    before = time.time_ns() // 1_000_000
+async def test_dead_letter_describes_its_job(idle_service: Service) -> None:
+    before_ms = time.time_ns() // 1_000_000
     planted = await plant(
-        idle,
+        idle_service,
         3,
         Job(Kind.DELIVER, SUBJECT, "", ("repo:x", "repo:y")),
         Job(Kind.RETRACT, SUBJECT + 1, "alice"),
         Job(Kind.FLIP, 17, "star"),
     )
-    found = [one async for one in letters(idle)]
-    assert [one.id for one in found] == planted
-    assert sorted((one.job for one in found), key=lambda job: job.delivered_count) == [
+    listed = [letter async for letter in list_letters(idle_service)]
+    assert [letter.id for letter in listed] == planted
+    assert sorted((letter.job for letter in listed), key=lambda job: job.delivered_count) == [
         FanoutJob(
             kind=kind,
             activity_id=activity_id,
@@ -328,57 +351,66 @@ async def test_dead_letter_says_all_of_its_job(idle: Service) -> None:
             )
         )
     ]
-    assert {one.error for one in found} == {ERROR}
-    for one in found:
-        assert before - 5 <= one.failure_time.ToMilliseconds() <= time.time_ns() // 1_000_000 + 5
+    assert {letter.error for letter in listed} == {ERROR}
+    for letter in listed:
+        assert (
+            before_ms - 5 <= letter.failure_time.ToMilliseconds() <= time.time_ns() // 1_000_000 + 5
+        )
 
 
 @pytest.mark.every_store
-async def test_failed_delivery_is_set_aside_and_replayed(idle: Service, serve: Serve) -> None:
-    (broken, *warm) = FOLLOWERS[:2]
-    key = keys.feed(idle.tag(broken), broken)
-    await idle.store.set(key, "no list")
-    published = await idle.publish("alice")
-    other = await serve(limits=dataclasses.replace(NARROW, job_tries=2), workers=2)
+async def test_failed_delivery_becomes_a_dead_letter_that_can_be_replayed(
+    idle_service: Service, serve: Serve
+) -> None:
+    (broken_user, *other_users) = FOLLOWERS[:2]
+    feed_key = keys.feed(idle_service.tag(broken_user), broken_user)
+    await idle_service.store.set(feed_key, "no list")
+    published = await idle_service.publish("alice")
+    server_with_workers = await serve(limits=dataclasses.replace(NARROW, job_tries=2), workers=2)
 
-    async def failed() -> bool:
-        return (await delivery(idle, published.activity.id)).state == DELIVERY_STATE_FAILED
+    async def has_failed() -> bool:
+        return (await delivery(idle_service, published.activity.id)).state == DELIVERY_STATE_FAILED
 
-    await until(failed)
-    found = await status(idle)
-    assert (found.open_count, found.dead_letter_count) == (0, 1)
-    (letter,) = [one async for one in letters(idle)]
+    await until(has_failed)
+    fanout_status = await status(idle_service)
+    assert (fanout_status.open_count, fanout_status.dead_letter_count) == (0, 1)
+    (letter,) = [letter async for letter in list_letters(idle_service)]
     assert (letter.job.activity_id, letter.job.actor) == (published.activity.id, "alice")
     assert letter.job.attempt_count == 2
     assert "WRONGTYPE" in letter.error
-    # The others have it: what fails for one shard goes on for the others.
-    for name in warm:
-        assert (await idle.stats(name)).entry_count == 1
-    assert (await idle.publish("alice", external_id="e")).delivery.state == DELIVERY_STATE_QUEUED
-    await other.stop()
-    await idle.store.delete(key)
-    await idle.warm(broken)
-    answer = await idle.admin.ReplayDeadLetters(ReplayDeadLettersRequest(ids=[letter.id]))
+    # A delivery that fails in a shard goes on in the other shards.
+    for name in other_users:
+        assert (await idle_service.stats(name)).entry_count == 1
+    assert (
+        await idle_service.publish("alice", external_id="e")
+    ).delivery.state == DELIVERY_STATE_QUEUED
+    await server_with_workers.stop()
+    await idle_service.store.delete(feed_key)
+    await idle_service.warm(broken_user)
+    answer = await idle_service.admin.ReplayDeadLetters(ReplayDeadLettersRequest(ids=[letter.id]))
     assert answer.results[0].status.code == 0
-    found_delivery = await delivery(idle, published.activity.id)
-    assert found_delivery.state == DELIVERY_STATE_QUEUED
+    progress = await delivery(idle_service, published.activity.id)
+    assert progress.state == DELIVERY_STATE_QUEUED
     await serve(limits=NARROW, workers=2)
 
-    async def delivered() -> bool:
-        state = (await delivery(idle, published.activity.id)).state
+    async def is_delivered() -> bool:
+        state = (await delivery(idle_service, published.activity.id)).state
         return state == DELIVERY_STATE_DELIVERED
 
-    await until(delivered)
-    assert (await status(idle)).dead_letter_count == 0
-    assert published.activity.id in await idle.feed(broken)
+    await until(is_delivered)
+    assert (await status(idle_service)).dead_letter_count == 0
+    assert published.activity.id in await idle_service.feed(broken_user)
 
 
-@pytest.mark.every_store
-async def test_discarded_letters_are_gone(idle: Service) -> None:
-    planted = await plant(idle, 3)
-    wanted = [planted[2], planted[0], planted[2], "nonsense"]
-    answer = await idle.admin.DiscardDeadLetters(DiscardDeadLettersRequest(ids=wanted))
-    assert [one.status.code for one in answer.results] == [
+async def handle_two_of_three_letters(service: Service, method: Any, request_type: Any) -> None:
+    """Plant three letters and check that a method takes two of them away.
+
+    The method gets a letter twice, and an id that is none.
+    """
+    planted = await plant(service, 3)
+    letter_ids = [planted[2], planted[0], planted[2], "nonsense"]
+    answer = await method(request_type(ids=letter_ids))
+    assert [result.status.code for result in answer.results] == [
         code.value[0]
         for code in (
             grpc.StatusCode.OK,
@@ -387,32 +419,29 @@ async def test_discarded_letters_are_gone(idle: Service) -> None:
             grpc.StatusCode.INVALID_ARGUMENT,
         )
     ]
-    assert [one.id async for one in letters(idle)] == [planted[1]]
-    found = await status(idle)
-    assert (found.open_count, found.dead_letter_count) == (0, 1)
+    assert [letter.id async for letter in list_letters(service)] == [planted[1]]
 
 
 @pytest.mark.every_store
-async def test_replayed_letters_are_queued(idle: Service, serve: Serve) -> None:
-    planted = await plant(idle, 3)
-    wanted = [planted[2], planted[0], planted[2], "nonsense"]
-    answer = await idle.admin.ReplayDeadLetters(ReplayDeadLettersRequest(ids=wanted))
-    assert [one.status.code for one in answer.results] == [
-        code.value[0]
-        for code in (
-            grpc.StatusCode.OK,
-            grpc.StatusCode.OK,
-            grpc.StatusCode.NOT_FOUND,
-            grpc.StatusCode.INVALID_ARGUMENT,
-        )
-    ]
-    assert [one.id async for one in letters(idle)] == [planted[1]]
-    found = await status(idle)
-    assert (found.open_count, found.dead_letter_count) == (2, 1)
+async def test_discarded_dead_letters_are_gone(idle_service: Service) -> None:
+    await handle_two_of_three_letters(
+        idle_service, idle_service.admin.DiscardDeadLetters, DiscardDeadLettersRequest
+    )
+    fanout_status = await status(idle_service)
+    assert (fanout_status.open_count, fanout_status.dead_letter_count) == (0, 1)
+
+
+@pytest.mark.every_store
+async def test_replayed_dead_letters_are_queued(idle_service: Service, serve: Serve) -> None:
+    await handle_two_of_three_letters(
+        idle_service, idle_service.admin.ReplayDeadLetters, ReplayDeadLettersRequest
+    )
+    fanout_status = await status(idle_service)
+    assert (fanout_status.open_count, fanout_status.dead_letter_count) == (2, 1)
     await serve(limits=NARROW, workers=2)
 
-    async def done() -> bool:
-        return (await status(idle)).open_count == 0
+    async def is_done() -> bool:
+        return (await status(idle_service)).open_count == 0
 
-    await until(done)
-    assert (await status(idle)).dead_letter_count == 1
+    await until(is_done)
+    assert (await status(idle_service)).dead_letter_count == 1

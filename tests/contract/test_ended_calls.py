@@ -1,4 +1,7 @@
-"""Calls whose client goes while they are answered or refused: no defect, and nothing in the log."""
+"""Clients that go away while the server answers or refuses their calls.
+
+The server treats it as no defect and logs nothing.
+"""
 
 import asyncio
 import logging
@@ -21,20 +24,20 @@ from activityfeed.v1.subscription_service_pb2_grpc import (
 )
 
 from feedsvc.config import Config
-from feedsvc.core.streams import Stream as Followed
+from feedsvc.core.streams import Stream as LiveStream
 from feedsvc.errors import StoreUnavailable, StreamNotRead
 from feedsvc.interceptors.errors import ErrorInterceptor
 from feedsvc.services.message_writer import MessageWriter
 from tests.serving import SECONDS, Serve, Service, Stream, end_of, refusal_of, until
 
 Handler = Callable[[Any], Awaitable[None]]
-#: More than a client that does not read takes.
-LONG = SubscribeFeedResponse(resume_token="x" * 3_000_000)
+#: A message that is longer than a client that does not read accepts.
+LONG_MESSAGE = SubscribeFeedResponse(resume_token="x" * 3_000_000)
 
 
 @asynccontextmanager
-async def answering(handler: Handler) -> AsyncIterator[Any]:
-    """A server whose SubscribeFeed is this handler; a stub of a client that holds little unread."""
+async def serving_handler(handler: Handler) -> AsyncIterator[Any]:
+    """Serve `handler` as SubscribeFeed; yield a stub of a client that buffers little."""
 
     class Answering(SubscriptionServiceServicer):
         async def SubscribeFeed(  # type: ignore[override]
@@ -52,8 +55,8 @@ async def answering(handler: Handler) -> AsyncIterator[Any]:
     await server.stop(None)
 
 
-async def gone(context: Any, call: Any) -> None:
-    """Until the client has gone, which the handler survives."""
+async def wait_until_client_is_gone(context: Any, call: Any) -> None:
+    """Cancel the call and wait until the handler notices; let the handler survive it."""
     try:
         call.cancel()
         await asyncio.sleep(SECONDS)
@@ -63,78 +66,83 @@ async def gone(context: Any, call: Any) -> None:
         task.uncancel()
 
 
-async def test_what_is_written_to_nobody_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
-    ended, calls = asyncio.Event(), list[Any]()
-
-    async def handler(context: Any) -> None:
-        context.add_done_callback(lambda _: ended.set())
-        await context.write(b"")
-        await gone(context, calls[0])
-        await context.write(b"")
-
-    async with answering(handler) as stub:
-        calls.append(stub.SubscribeFeed(SubscribeFeedRequest()))
-        async with asyncio.timeout(SECONDS):
-            await ended.wait()
-    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
-
-
-async def test_what_is_refused_to_nobody_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
-    ended, calls = asyncio.Event(), list[Any]()
-
-    async def handler(context: Any) -> None:
-        context.add_done_callback(lambda _: ended.set())
-        await gone(context, calls[0])
-        raise StoreUnavailable("the store is not available")
-
-    async with answering(handler) as stub:
-        calls.append(stub.SubscribeFeed(SubscribeFeedRequest()))
-        async with asyncio.timeout(SECONDS):
-            await ended.wait()
-    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
-
-
-async def test_first_message_that_is_cut_is_followed_by_the_status(
+async def test_write_to_a_client_that_is_gone_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The client that reads on after all is told why its stream ended."""
-    cut = asyncio.Event()
+    ended, calls = asyncio.Event(), list[Any]()
 
     async def handler(context: Any) -> None:
-        stream: Any = Followed(None, SECONDS)  # type: ignore[arg-type]
+        context.add_done_callback(lambda _: ended.set())
+        await context.write(b"")
+        await wait_until_client_is_gone(context, calls[0])
+        await context.write(b"")
+
+    async with serving_handler(handler) as stub:
+        calls.append(stub.SubscribeFeed(SubscribeFeedRequest()))
+        async with asyncio.timeout(SECONDS):
+            await ended.wait()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_refusal_of_a_client_that_is_gone_logs_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended, calls = asyncio.Event(), list[Any]()
+
+    async def handler(context: Any) -> None:
+        context.add_done_callback(lambda _: ended.set())
+        await wait_until_client_is_gone(context, calls[0])
+        raise StoreUnavailable("the store is not available")
+
+    async with serving_handler(handler) as stub:
+        calls.append(stub.SubscribeFeed(SubscribeFeedRequest()))
+        async with asyncio.timeout(SECONDS):
+            await ended.wait()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_stream_cut_at_its_first_message_ends_with_a_status(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A client that begins to read after all learns why its stream ended."""
+    was_cut = asyncio.Event()
+
+    async def handler(context: Any) -> None:
+        stream: Any = LiveStream(None, SECONDS)  # type: ignore[arg-type]
         writer = MessageWriter(stream, context, Config(write_seconds=0.1))
 
         def cancel() -> None:
             stream.cut = True
             stream.task.cancel()
-            cut.set()
+            was_cut.set()
 
         asyncio.get_running_loop().call_later(0.2, cancel)
         for _ in range(10):
-            await writer.write(LONG.SerializeToString())
+            await writer.write(LONG_MESSAGE.SerializeToString())
         raise StreamNotRead("not reached")
 
-    async with answering(handler) as stub:
+    async with serving_handler(handler) as stub:
         call = stub.SubscribeFeed(SubscribeFeedRequest())
         async with asyncio.timeout(SECONDS):
-            await cut.wait()
+            await was_cut.wait()
             refusal = await end_of(Stream(call))
     assert refusal.reason == "STREAM_NOT_READ"
-    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_clients_that_write_when_streams_end(
+async def test_client_that_answers_every_message_gets_the_status_of_an_ended_stream(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each that answers its last messages by requests is told the status all the same."""
     service = await serve(checkpoint_seconds=1, stream_seconds=1, drain_seconds=5)
-    ended = await asyncio.gather(*(answered(service, f"u{number}") for number in range(20)))
-    assert set(ended) == {(grpc.StatusCode.UNAVAILABLE, "STREAM_EXPIRED")}
-    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+    endings = await asyncio.gather(
+        *(answer_until_the_end(service, f"u{number}") for number in range(20))
+    )
+    assert set(endings) == {(grpc.StatusCode.UNAVAILABLE, "STREAM_EXPIRED")}
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def answered(service: Service, user: str) -> tuple[grpc.StatusCode, str]:
-    """How a stream ended on which every message was answered by a request."""
+async def answer_until_the_end(service: Service, user: str) -> tuple[grpc.StatusCode, str]:
+    """Answer every message of a stream with a request; return how the stream ended."""
     call = service.subscriptions.SubscribeFeeds()
     add = SubscribeFeedsRequest(add=AddFeedSubscription(subscription_id="s", user=user))
     await call.write(add)
@@ -149,22 +157,22 @@ async def answered(service: Service, user: str) -> tuple[grpc.StatusCode, str]:
     raise AssertionError("the stream ended without an error")
 
 
-async def test_resets_while_streams_are_refused(
+async def test_client_that_cancels_while_its_stream_is_refused_logs_nothing(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = await serve(checkpoint_seconds=300)
 
-    async def reset(number: int) -> None:
+    async def open_and_cancel(number: int) -> None:
         request = SubscribeFeedRequest(user="bob", resume_token=f"{number}")
         call = service.subscriptions.SubscribeFeed(request)
         for _ in range(number % 20):
             await asyncio.sleep(0)
         call.cancel()
 
-    await asyncio.gather(*(reset(number) for number in range(400)))
+    await asyncio.gather(*(open_and_cancel(number) for number in range(400)))
 
-    async def none_left() -> bool:
+    async def all_gone() -> bool:
         return not service.server.engine.live.streams
 
-    await until(none_left)
-    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+    await until(all_gone)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

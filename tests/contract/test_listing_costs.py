@@ -1,4 +1,4 @@
-"""What a page of edges asks of the store: a little, however many edges there are."""
+"""What a page of edges asks of the store: little, however many edges exist."""
 
 import asyncio
 from collections import Counter
@@ -18,57 +18,61 @@ from feedsvc.core.following import Followings
 from feedsvc.core.store import Arg, Store
 from tests.serving import Serve, Service
 
-MANY = 1_500
+EDGE_COUNT = 1_500
 
 
 @contextmanager
-def counted(asked: Counter[str], answered: Callable[[str, Any], int] | None = None) -> Any:
-    """Counts the commands of the core, and what of the answers of scripts is to be counted."""
-    call, script = Store.call, Store.script
+def count_commands(
+    counts: Counter[str], count_answer: Callable[[str, Any], int] | None = None
+) -> Any:
+    """Count the core's commands and scripts, and `count_answer` of each script's answer."""
+    run_command, run_script = Store.call, Store.script
 
-    def counting(self: Store, *command: Arg, **rest: Any) -> "asyncio.Future[Any]":
-        asked[str(command[0])] += 1
-        return call(self, *command, **rest)
+    def count_and_call(self: Store, *command: Arg, **options: Any) -> "asyncio.Future[Any]":
+        counts[str(command[0])] += 1
+        return run_command(self, *command, **options)
 
-    async def scripting(self: Store, name: str, shards: Any, *arguments: Arg, **rest: Any) -> Any:
-        asked[name] += 1
-        answer = await script(self, name, shards, *arguments, **rest)
-        if answered is not None:
-            asked["answered"] += answered(name, answer)
+    async def count_and_run(
+        self: Store, name: str, shards: Any, *arguments: Arg, **options: Any
+    ) -> Any:
+        counts[name] += 1
+        answer = await run_script(self, name, shards, *arguments, **options)
+        if count_answer is not None:
+            counts["answered"] += count_answer(name, answer)
         return answer
 
-    with patch.object(Store, "call", counting), patch.object(Store, "script", scripting):
+    with patch.object(Store, "call", count_and_call), patch.object(Store, "script", count_and_run):
         yield
 
 
 async def test_following_is_read_and_sorted_once_for_all_pages(serve: Serve) -> None:
     service = await serve()
-    names = [f"a{number}" for number in range(MANY)]
+    names = [f"a{number}" for number in range(EDGE_COUNT)]
     await service.follow_all([("bob", name) for name in names])
 
-    async def pages() -> list[str]:
-        found, token = [], ""
+    async def first_pages() -> list[str]:
+        followees, token = [], ""
         for _ in range(3):
             page = await service.follows.ListFollowing(
                 ListFollowingRequest(entity="bob", page_size=1, page_token=token)
             )
-            found += [edge.followee for edge in page.edges]
+            followees += [edge.followee for edge in page.edges]
             token = page.next_page_token
-        return found
+        return followees
 
-    asked: Counter[str] = Counter()
-    with counted(asked):
-        for found in await asyncio.gather(*(pages() for _ in range(64))):
-            assert found == names[:-4:-1]
-    assert asked["HGETALL"] == asked["HKEYS"] == 0
-    assert asked["HSCAN"] <= 2 * MANY // following.EDGES_A_READ + 2
-    assert asked["HGET"] <= 64 * 3 + 2 * 64
-    # And then again when an edge has changed, by whichever process.
-    other = await serve()
-    await other.unfollow("bob", names[-2])
-    assert await pages() == [names[-1], names[-3], names[-4]]
-    await other.follow("bob", names[-2])
-    assert await pages() == [names[-2], names[-1], names[-3]]
+    counts: Counter[str] = Counter()
+    with count_commands(counts):
+        for followees in await asyncio.gather(*(first_pages() for _ in range(64))):
+            assert followees == names[:-4:-1]
+    assert counts["HGETALL"] == counts["HKEYS"] == 0
+    assert counts["HSCAN"] <= 2 * EDGE_COUNT // following.EDGES_A_READ + 2
+    assert counts["HGET"] <= 64 * 3 + 2 * 64
+    # Any process's change of an edge makes the server read the list again.
+    other_server = await serve()
+    await other_server.unfollow("bob", names[-2])
+    assert await first_pages() == [names[-1], names[-3], names[-4]]
+    await other_server.follow("bob", names[-2])
+    assert await first_pages() == [names[-2], names[-1], names[-3]]
 
 
 @pytest.fixture
@@ -80,12 +84,13 @@ async def core_store(store_url: str) -> AsyncIterator[Store]:
 
 
 async def follow(store: Store, follower: str, count: int) -> list[str]:
+    """Make a follower follow `count` entities; return their names, newest edge first."""
     edges = [NewEdge(follower, f"a{number}") for number in range(count)]
     await Engine.on(store).edges.follow(edges)
     return [edge.followee for edge in reversed(edges)]
 
 
-async def test_lists_that_are_kept_are_bounded(
+async def test_cached_following_lists_are_bounded(
     core_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = core_store
@@ -94,7 +99,11 @@ async def test_lists_that_are_kept_are_bounded(
     for number in range(20):
         names = await follow(store, f"f{number}", 12)
         assert (await lists.of(f"f{number}")).names == names
-        assert lists._edges == sum(len(one.names) for one in lists._kept.values()) <= 50
+        assert (
+            lists._edges
+            == sum(len(following_list.names) for following_list in lists._kept.values())
+            <= 50
+        )
     assert list(lists._kept) == [f"f{number}" for number in (16, 17, 18, 19)]
     assert (await lists.of("f3")).names == names
     await follow(store, "fan", 60)
@@ -102,8 +111,10 @@ async def test_lists_that_are_kept_are_bounded(
     assert lists._edges == 0
 
 
-async def test_list_of_an_edge_that_the_store_has_lost(core_store: Store) -> None:
-    """After a loss the generation may come back with other edges: another era tells."""
+async def test_cached_following_list_is_read_again_after_a_loss_of_the_store(
+    core_store: Store,
+) -> None:
+    """After a loss the same generation may come back with other edges; the era tells them apart."""
     store = core_store
     lists = Followings(store)
     await follow(store, "bob", 3)
@@ -123,81 +134,81 @@ async def test_list_of_an_edge_that_the_store_has_lost(core_store: Store) -> Non
     assert (await lists.of("bob")).names == []
 
 
-async def test_edge_changes_while_a_long_list_is_read(core_store: Store) -> None:
-    """The parts of a list are of one moment, however often it is begun again."""
+async def test_long_following_list_shows_a_single_moment(core_store: Store) -> None:
+    """The read begins again when an edge changes, however often that happens."""
     store = core_store
-    names = await follow(store, "bob", MANY)
+    names = await follow(store, "bob", EDGE_COUNT)
     edges = Engine.on(store).edges
-    changes = most = 0
-    call = Store.call
+    changes = max_changes = 0
+    run_command = Store.call
 
-    def changing(self: Store, *command: Arg) -> "asyncio.Future[Any]":
+    def call_and_change(self: Store, *command: Arg) -> "asyncio.Future[Any]":
         async def change() -> Any:
             nonlocal changes
-            answer = await call(self, *command)
+            answer = await run_command(self, *command)
             changes += 1
-            with patch.object(Store, "call", call):
+            with patch.object(Store, "call", run_command):
                 await edges.unfollow(NewEdge("bob", names.pop(0)))
                 await edges.follow([NewEdge("bob", f"late {changes}")])
             names.insert(0, f"late {changes}")
             return answer
 
-        if command[0] == "HSCAN" and changes < most:
+        if command[0] == "HSCAN" and changes < max_changes:
             return asyncio.ensure_future(change())
-        return call(self, *command)
+        return run_command(self, *command)
 
-    async def reads(at_most: int) -> None:
-        nonlocal changes, most
-        changes, most = 0, at_most
-        with patch.object(Store, "call", changing):
+    async def check_read(limit: int) -> None:
+        nonlocal changes, max_changes
+        changes, max_changes = 0, limit
+        with patch.object(Store, "call", call_and_change):
             assert (await Followings(store).of("bob")).names == names
         assert changes
 
-    await reads(2)
-    await reads(1_000)
+    await check_read(2)
+    await check_read(1_000)
 
 
 @pytest.mark.every_store
 @pytest.mark.parametrize("size", [1, 10, 100])
-async def test_page_of_followers_reads_a_few_of_each_shard(serve: Serve, size: int) -> None:
+async def test_page_of_followers_reads_few_entries_of_each_shard(serve: Serve, size: int) -> None:
     service = await serve()
-    await service.follow_all([(f"f{number}", "alice") for number in range(MANY)])
-    found, token = list[str](), ""
-    pages = 0
+    await service.follow_all([(f"f{number}", "alice") for number in range(EDGE_COUNT)])
+    followers, token = list[str](), ""
+    page_count = 0
 
-    def entries(name: str, answer: Any) -> int:
-        return sum(len(flat) // 2 for flat in answer) if name == "followers_read" else 0
+    def count_entries(name: str, answer: Any) -> int:
+        return sum(len(fields) // 2 for fields in answer) if name == "followers_read" else 0
 
-    asked: Counter[str] = Counter()
-    with counted(asked, entries):
+    counts: Counter[str] = Counter()
+    with count_commands(counts, count_entries):
         for _ in range(5):
             page = await service.follows.ListFollowers(
                 ListFollowersRequest(entity="alice", page_size=size, page_token=token)
             )
-            found += [edge.follower for edge in page.edges]
-            token, pages = page.next_page_token, pages + 1
+            followers += [edge.follower for edge in page.edges]
+            token, page_count = page.next_page_token, page_count + 1
     shards = service.server.config.limits.shards
-    assert asked["answered"] <= pages * (8 * shards + 6 * size)
+    assert counts["answered"] <= page_count * (8 * shards + 6 * size)
     if not service.server.engine.store.cluster:
-        assert asked["followers_read"] <= 3 * pages
-    assert found == (await service.followers("alice", 5_000))[: 5 * size]
+        assert counts["followers_read"] <= 3 * page_count
+    assert followers == (await service.followers("alice", 5_000))[: 5 * size]
 
 
-async def listed(service: Service) -> list[str]:
+async def list_following(service: Service) -> list[str]:
     return await service.following("bob", 2)
 
 
 @pytest.mark.every_store
-async def test_own_changes_are_in_the_next_list(serve: Serve) -> None:
-    """Whatever is kept: an edge that was acknowledged is listed, and one that ended is not."""
-    here, there = await serve(), await serve()
+async def test_next_list_shows_every_acknowledged_change(serve: Serve) -> None:
+    """No cache hides a new edge or shows an edge that has ended."""
+    server_a, server_b = await serve(), await serve()
     expected: list[str] = []
     for number in range(12):
-        await (here if number % 2 else there).follow("bob", f"a{number}")
+        await (server_a if number % 2 else server_b).follow("bob", f"a{number}")
         expected.insert(0, f"a{number}")
         if number % 3 == 2:
-            gone = expected.pop(1)
-            await here.unfollow("bob", gone)
-        assert await listed(here) == await listed(there) == expected
-    await here.store.flushall()
-    assert await listed(here) == []
+            unfollowed = expected.pop(1)
+            await server_a.unfollow("bob", unfollowed)
+        assert await list_following(server_a) == await list_following(server_b) == expected
+    await server_a.store.flushall()
+    assert await list_following(server_a) == []

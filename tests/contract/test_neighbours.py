@@ -1,4 +1,4 @@
-"""What one caller does does not stop the others: turns, shared waiting, bounds, and the way out."""
+"""A caller does not stop others: turns, shared waits, bounds, and the stop of a server."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ from tests.serving import SECONDS, Serve, Service, refused, until
 
 @asynccontextmanager
 async def other_caller(service: Service) -> AsyncIterator[grpc.aio.Channel]:
-    """A connection beside the service's own."""
+    """Open a connection beside the service's own."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     target = f"127.0.0.1:{service.server.port}"
     async with grpc.aio.insecure_channel(target, options=options) as channel:
@@ -47,130 +47,136 @@ def batch(actor: str, count: int, **entry: Any) -> BatchPublishActivitiesRequest
     )
 
 
-async def test_a_batch_is_published_a_few_entries_at_a_time(
+async def test_batch_is_published_a_few_entries_at_a_time(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So its entries are not all decoded at once, and others' commands go between."""
+    """The entries are not all decoded at once, and commands of other callers go in between."""
     activities = service.server.engine.activities
-    publish, under_way, most = activities.publish, 0, 0
+    publish, running, most_running = activities.publish, 0, 0
 
-    async def watched(*arguments: Any) -> Any:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
+    async def count_and_publish(*arguments: Any) -> Any:
+        nonlocal running, most_running
+        running += 1
+        most_running = max(most_running, running)
         try:
             return await publish(*arguments)
         finally:
-            under_way -= 1
+            running -= 1
 
-    monkeypatch.setattr(activities, "publish", watched)
+    monkeypatch.setattr(activities, "publish", count_and_publish)
     answer = await service.activities.BatchPublishActivities(batch("alice", 500))
     assert all(result.HasField("response") for result in answer.results)
-    assert 1 < most <= ENTRIES_AT_ONCE
+    assert 1 < most_running <= ENTRIES_AT_ONCE
     ids = [result.response.activity.id for result in answer.results]
     assert ids == sorted(set(ids))
     assert await service.outbox("alice") == ids[::-1]
 
 
-async def test_entries_are_checked_between_other_work(
+async def test_event_loop_turns_between_any_two_checks_of_entries(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event loop goes round between any two entries, whoever sent them."""
+    """The loop turns whichever caller sent the entries."""
     loop = asyncio.get_running_loop()
-    rounds = 0
-    checked: list[int] = []
+    turns = 0
+    turns_of_checks: list[int] = []
     check = validation.check
 
-    def turn() -> None:
-        nonlocal rounds
-        rounds += 1
-        if going:
-            loop.call_soon(turn)
+    def count_turn() -> None:
+        nonlocal turns
+        turns += 1
+        if counting:
+            loop.call_soon(count_turn)
 
-    def noted(request: Any) -> None:
+    def note_and_check(request: Any) -> None:
         if isinstance(request, PublishActivityRequest):
-            checked.append(rounds)
+            turns_of_checks.append(turns)
         check(request)
 
-    monkeypatch.setattr(validation, "check", noted)
+    monkeypatch.setattr(validation, "check", note_and_check)
     extra = Struct()
     extra["nulls"] = [None] * 3_000
-    going = True
-    loop.call_soon(turn)
+    counting = True
+    loop.call_soon(count_turn)
     try:
         async with other_caller(service) as channel:
             await asyncio.gather(
                 *(
-                    stub.BatchPublishActivities(batch(f"actor {n}", 50, activity={"extra": extra}))
-                    for n, stub in enumerate([ActivityServiceStub(channel), service.activities])
+                    stub.BatchPublishActivities(
+                        batch(f"actor {number}", 50, activity={"extra": extra})
+                    )
+                    for number, stub in enumerate(
+                        [ActivityServiceStub(channel), service.activities]
+                    )
                 )
             )
     finally:
-        going = False
-    assert len(checked) == 100
-    assert len(set(checked)) == 100
+        counting = False
+    assert len(turns_of_checks) == 100
+    assert len(set(turns_of_checks)) == 100
 
 
-async def test_callers_with_one_connection_each_have_a_share(serve: Serve) -> None:
-    """What one of them has waiting is not read, and others do not wait for it."""
+async def test_each_connection_has_a_share_of_the_work(serve: Serve) -> None:
+    """A server does not read what a connection has beyond its share; others do not wait for it."""
     service = await serve(caller_work=4)
     engine = service.server.engine
-    hold = asyncio.Event()
-    pages = engine.feeds.page
-    begun: list[str] = []
+    release = asyncio.Event()
+    read_page = engine.feeds.page
+    started: list[str] = []
 
-    async def held(user: str, *rest: Any) -> Any:
-        begun.append(user)
+    async def hold_greedy(user: str, *arguments: Any) -> Any:
+        started.append(user)
         if user.startswith("greedy"):
-            await hold.wait()
-        return await pages(user, *rest)
+            await release.wait()
+        return await read_page(user, *arguments)
 
-    engine.feeds.page = held  # type: ignore[method-assign]
+    engine.feeds.page = hold_greedy  # type: ignore[method-assign]
     async with other_caller(service) as channel:
         stub = FeedServiceStub(channel)
-        greedy = [
-            asyncio.ensure_future(stub.GetFeed(GetFeedRequest(user=f"greedy {n}")))
-            for n in range(30)
+        greedy_calls = [
+            asyncio.ensure_future(stub.GetFeed(GetFeedRequest(user=f"greedy {number}")))
+            for number in range(30)
         ]
 
-        async def share_taken() -> bool:
+        async def has_all_calls() -> bool:
             return service.server._admission.calls == 30
 
-        await until(share_taken)
+        await until(has_all_calls)
         await service.page("calm")
-        assert (len(begun), begun[-1]) == (5, "calm")
-        waiting = [call for n, call in enumerate(greedy) if f"greedy {n}" not in begun]
-        for call in waiting[:10]:
+        assert (len(started), started[-1]) == (5, "calm")
+        waiting_calls = [
+            call for number, call in enumerate(greedy_calls) if f"greedy {number}" not in started
+        ]
+        for call in waiting_calls[:10]:
             call.cancel()
-        await asyncio.wait(waiting[:10])
+        await asyncio.wait(waiting_calls[:10])
 
-        async def gone() -> bool:
+        async def are_cancelled() -> bool:
             return service.server._admission.calls == 20
 
-        await until(gone)
-        hold.set()
-        await asyncio.gather(*(call for call in greedy if call not in waiting[:10]))
-    assert len(begun) == 21  # those that were cancelled never began
+        await until(are_cancelled)
+        release.set()
+        await asyncio.gather(*(call for call in greedy_calls if call not in waiting_calls[:10]))
+    assert len(started) == 21  # a cancelled call never starts
 
 
-async def test_streams_take_turns_with_other_callers(
+async def test_store_calls_of_a_stream_count_for_its_connection(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a stream asks of the store is its connection's, like that of other calls."""
+    """The calls take turns with the store calls of other connections."""
     service = await serve(checkpoint_seconds=0.1)
     engine, callers = service.server.engine, dict[str, object]()
-    page, warm = engine.feeds.page, engine.feeds.warm
+    read_page, warm_feed = engine.feeds.page, engine.feeds.warm
 
-    async def noted_page(user: str, *rest: Any) -> Any:
+    async def note_page(user: str, *arguments: Any) -> Any:
         callers["call"] = CALLER.get()
-        return await page(user, *rest)
+        return await read_page(user, *arguments)
 
-    async def noted_warm(user: str) -> None:
+    async def note_warm(user: str) -> None:
         callers["stream"] = CALLER.get()
-        await warm(user)
+        await warm_feed(user)
 
-    monkeypatch.setattr(engine.feeds, "page", noted_page)
-    monkeypatch.setattr(engine.feeds, "warm", noted_warm)
+    monkeypatch.setattr(engine.feeds, "page", note_page)
+    monkeypatch.setattr(engine.feeds, "warm", note_warm)
     await service.page("bob")
     stream = await service.subscribe("bob")
     await stream.message()
@@ -179,35 +185,35 @@ async def test_streams_take_turns_with_other_callers(
     assert callers["stream"] == callers["call"]
 
 
-async def test_who_waits_for_deliveries_does_not_take_places(serve: Serve) -> None:
+async def test_publish_that_waits_for_its_delivery_does_not_use_up_the_share(serve: Serve) -> None:
     limits = Limits(inline_audience=1, push_chunk=1)
     service = await serve(caller_work=2, limits=limits, workers=0)
-    await service.follow_all([(f"f{n}", "alice") for n in range(3)])
-    waiting = [asyncio.ensure_future(service.publish("alice", wait=True)) for _ in range(8)]
+    await service.follow_all([(f"f{number}", "alice") for number in range(3)])
+    publishes = [asyncio.ensure_future(service.publish("alice", wait=True)) for _ in range(8)]
 
-    async def all_wait() -> bool:
+    async def all_are_waiting() -> bool:
         return (await service.server.engine.jobs.status()).waiting == 8
 
-    await until(all_wait)
+    await until(all_are_waiting)
     await service.page("calm")
     await service.server.engine.workers.work()
-    answers = await asyncio.gather(*waiting)
+    answers = await asyncio.gather(*publishes)
     assert {answer.delivery.state for answer in answers} == {DELIVERY_STATE_DELIVERED}
 
 
-async def test_all_who_wait_for_deliveries_share_one_look(serve: Serve) -> None:
-    """Some hundred waiting entries are looked at together, not each by itself."""
+async def test_publishes_that_wait_for_deliveries_share_reads_of_the_progress(serve: Serve) -> None:
+    """Hundreds of waiting entries are read together, not each by itself."""
     service = await serve(limits=Limits(inline_audience=1, push_chunk=1), workers=0)
-    await service.follow_all([(f"f{n}", "alice") for n in range(3)])
+    await service.follow_all([(f"f{number}", "alice") for number in range(3)])
     engine = service.server.engine
-    looks: list[int] = []
+    read_sizes: list[int] = []
     read = engine.jobs._watch._read
 
-    async def counted(jobs: Sequence[Job]) -> list[Delivery]:
-        looks.append(len(jobs))
+    async def count_and_read(jobs: Sequence[Job]) -> list[Delivery]:
+        read_sizes.append(len(jobs))
         return await read(jobs)
 
-    engine.jobs._watch._read = counted
+    engine.jobs._watch._read = count_and_read
     calls = [
         asyncio.ensure_future(
             service.activities.BatchPublishActivities(batch("alice", 100, wait_for_delivery=True))
@@ -215,11 +221,11 @@ async def test_all_who_wait_for_deliveries_share_one_look(serve: Serve) -> None:
         for _ in range(3)
     ]
 
-    async def looked() -> bool:
-        return sum(looks) > 600
+    async def has_read_often() -> bool:
+        return sum(read_sizes) > 600
 
-    await until(looked)
-    assert len(looks) < sum(looks) / 30
+    await until(has_read_often)
+    assert len(read_sizes) < sum(read_sizes) / 30
     await engine.workers.work()
     for answer in await asyncio.gather(*calls):
         for result in answer.results:
@@ -228,18 +234,18 @@ async def test_all_who_wait_for_deliveries_share_one_look(serve: Serve) -> None:
             assert result.response.delivery.skipped_cold_count == 3
 
 
-async def test_a_store_that_is_away_does_not_fail_who_waits(
+async def test_publish_that_waits_for_its_delivery_outlives_a_pause_of_the_store(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = await serve(limits=Limits(inline_audience=1, push_chunk=1), workers=0)
-    await service.follow_all([(f"f{n}", "alice") for n in range(3)])
+    await service.follow_all([(f"f{number}", "alice") for number in range(3)])
     call = asyncio.ensure_future(service.publish("alice", wait=True))
 
-    async def waits() -> bool:
+    async def is_waiting() -> bool:
         return (await service.server.engine.jobs.status()).waiting == 1
 
-    await until(waits)
-    # Longer than a command may take.
+    await until(is_waiting)
+    # The store pauses for longer than a command may take.
     monkeypatch.setattr("feedsvc.core.transport.ANSWER_SECONDS", 0.3)
     await service.store.execute_command("CLIENT", "PAUSE", 1_000, "ALL")
     await service.store.execute_command("PING")
@@ -247,25 +253,31 @@ async def test_a_store_that_is_away_does_not_fail_who_waits(
     assert (await call).delivery.state == DELIVERY_STATE_DELIVERED
 
 
-async def test_refused_calls_say_when_to_come_again(serve: Serve) -> None:
-    service = await serve(max_calls=8, caller_work=1)
+def hold_pages(service: Service) -> asyncio.Event:
+    """Make every read of a page wait until the returned event is set."""
     engine = service.server.engine
-    hold = asyncio.Event()
-    pages = engine.feeds.page
+    release = asyncio.Event()
+    read_page = engine.feeds.page
 
-    async def held(*arguments: Any) -> Any:
-        await hold.wait()
-        return await pages(*arguments)
+    async def hold_page(*arguments: Any) -> Any:
+        await release.wait()
+        return await read_page(*arguments)
 
-    engine.feeds.page = held  # type: ignore[method-assign]
+    engine.feeds.page = hold_page  # type: ignore[method-assign]
+    return release
+
+
+async def test_overloaded_server_says_when_to_try_again(serve: Serve) -> None:
+    service = await serve(max_calls=8, caller_work=1)
+    release = hold_pages(service)
     calls = [
         asyncio.ensure_future(service.page("bob")) for _ in range(8 // admission.CALLER_DIVISOR)
     ]
 
-    async def full() -> bool:
+    async def is_full() -> bool:
         return service.server._admission.calls == len(calls)
 
-    await until(full)
+    await until(is_full)
     call = service.feeds.GetFeed(GetFeedRequest(user="bob"))
     refusal = await refused(call)
     assert (refusal.code, refusal.reason) == (
@@ -276,50 +288,43 @@ async def test_refused_calls_say_when_to_come_again(serve: Serve) -> None:
     trailing = dict(await call.trailing_metadata())
     assert trailing["grpc-retry-pushback-ms"] == str(refusal.retry_ms)
     async with other_caller(service) as channel:
-        others = FeedServiceStub(channel)
-        again = asyncio.ensure_future(others.GetFeed(GetFeedRequest(user="carol")))
-        hold.set()
-        await again
+        other_stub = FeedServiceStub(channel)
+        other_call = asyncio.ensure_future(other_stub.GetFeed(GetFeedRequest(user="carol")))
+        release.set()
+        await other_call
     await asyncio.gather(*calls)
     await service.page("bob")
 
 
-async def test_a_stopping_server_answers_what_it_has_not_begun(serve: Serve) -> None:
+async def test_stopping_server_refuses_calls_that_have_not_started(serve: Serve) -> None:
     service = await serve(caller_work=1, drain_seconds=10)
-    engine = service.server.engine
-    hold = asyncio.Event()
-    pages = engine.feeds.page
-
-    async def held(*arguments: Any) -> Any:
-        await hold.wait()
-        return await pages(*arguments)
-
-    engine.feeds.page = held  # type: ignore[method-assign]
+    release = hold_pages(service)
     calls = [asyncio.ensure_future(service.page("bob")) for _ in range(5)]
 
-    async def waiting() -> bool:
+    async def are_waiting() -> bool:
         return service.server._admission.calls == 5
 
-    await until(waiting)
+    await until(are_waiting)
     async with other_caller(service) as channel:
         stopping = asyncio.ensure_future(service.server.__aexit__())
         waiting_calls = set(calls)
-        while len(waiting_calls) > 1:  # whichever came first has been begun
+        while len(waiting_calls) > 1:  # the server has started the call that came first
             _, waiting_calls = await asyncio.wait(
                 waiting_calls, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
         for call in set(calls) - waiting_calls:
             refusal = await refused(call)
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
-        later = FeedServiceStub(channel).GetFeed(GetFeedRequest(user="bob"))
-        assert (await refused(later)).reason == "DRAINING"
-        hold.set()
+        later_call = FeedServiceStub(channel).GetFeed(GetFeedRequest(user="bob"))
+        assert (await refused(later_call)).reason == "DRAINING"
+        release.set()
         await asyncio.gather(*waiting_calls)
         await stopping
 
 
 @asynccontextmanager
-async def serving(port: int, store_url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def server_process(port: int, store_url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a server process."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "feedsvc", "serve", "--log-level", "error"),
         *("--port", str(port), "--redis-url", store_url),
@@ -340,12 +345,12 @@ def free_port() -> int:
         return port
 
 
-async def test_restarts_show_clients_unavailable_and_nothing_else(store_url: str) -> None:
+async def test_restarts_show_clients_only_unavailable(store_url: str) -> None:
     """A client that retries UNAVAILABLE, as gRPC's own policies do, gets over every restart."""
-    port, codes, over = free_port(), Counter[str](), asyncio.Event()
+    port, codes, stop = free_port(), Counter[str](), asyncio.Event()
 
-    async def ask(call: Callable[[], Awaitable[Any]]) -> None:
-        while not over.is_set():
+    async def call_until_stopped(call: Callable[[], Awaitable[Any]]) -> None:
+        while not stop.is_set():
             try:
                 await call()
                 codes["OK"] += 1
@@ -356,8 +361,8 @@ async def test_restarts_show_clients_unavailable_and_nothing_else(store_url: str
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(3)]
     publish = PublishActivityRequest(activity=Activity(actor="alice", verb="post"))
-    works = [
-        asyncio.ensure_future(ask(call))
+    callers = [
+        asyncio.ensure_future(call_until_stopped(call))
         for channel in channels
         for feeds, activities in [(FeedServiceStub(channel), ActivityServiceStub(channel))]
         for call in (
@@ -368,19 +373,19 @@ async def test_restarts_show_clients_unavailable_and_nothing_else(store_url: str
     ]
     try:
         for _ in range(4):
-            before = codes["OK"]
+            count_before = codes["OK"]
 
-            async def served(before: int = before) -> bool:
-                return codes["OK"] > before + 50
+            async def has_served(count_before: int = count_before) -> bool:
+                return codes["OK"] > count_before + 50
 
-            async with serving(port, store_url) as process:
-                await until(served)
+            async with server_process(port, store_url) as process:
+                await until(has_served)
                 process.send_signal(signal.SIGTERM)
                 async with asyncio.timeout(SECONDS):
                     assert await process.wait() == 0
     finally:
-        over.set()
-        await asyncio.gather(*works)
+        stop.set()
+        await asyncio.gather(*callers)
         for channel in channels:
             await channel.close()
     assert set(codes) == {"OK", "UNAVAILABLE"}

@@ -1,4 +1,4 @@
-"""The README tells the truth: its first page of Python runs, and prints what it should."""
+"""The README's first program: it runs and prints what the README says."""
 
 import asyncio
 import re
@@ -10,13 +10,13 @@ from tests.serving import Service
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
-async def test_first_page_of_python(service: Service) -> None:
+async def test_first_python_program_of_the_readme_runs(service: Service) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     program = block.replace("127.0.0.1:50051", f"127.0.0.1:{service.server.port}")
     assert program != block
-    running = await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
     )
-    printed, _ = await running.communicate()
-    assert running.returncode == 0
-    assert printed.decode().splitlines() == ["alice star linux", "live: star"]
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert output.decode().splitlines() == ["alice star linux", "live: star"]

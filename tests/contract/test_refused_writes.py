@@ -1,5 +1,6 @@
-"""A store that refuses writes: every read answers, from the outboxes if need be; writes say when
-to come again.
+"""A store that refuses writes: every read still answers, and writes say when to try again.
+
+Reads fall back to the outboxes.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +20,7 @@ from tests.serving import Serve, Service, refused, until
 from tests.stores import _redis7
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40)
-#: Outboxes of so many are merged for a page below what is stored.
+#: Outboxes that a page below the stored feed merges.
 AUTHORS = 30
 
 Refusing = Callable[[Service], AbstractAsyncContextManager[None]]
@@ -27,11 +28,11 @@ Refusing = Callable[[Service], AbstractAsyncContextManager[None]]
 
 @asynccontextmanager
 async def full(service: Service) -> AsyncIterator[None]:
-    """The store's memory is full."""
+    """Fill the store's memory."""
     await service.store.config_set("maxmemory", "1")
 
     async def refuses() -> bool:
-        """Not while it still frees what was flushed."""
+        """Return whether the store refuses; it does not while it frees flushed data."""
         try:
             await service.store.set("{0}probe", "")
         except OutOfMemoryError:
@@ -48,7 +49,7 @@ async def full(service: Service) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def without_replicas(service: Service) -> AsyncIterator[None]:
-    """The store wants replicas to write to, and has none."""
+    """Make the store require replicas, of which it has none."""
     await service.store.config_set("min-replicas-to-write", "1")
     try:
         yield
@@ -56,8 +57,11 @@ async def without_replicas(service: Service) -> AsyncIterator[None]:
         await service.store.config_set("min-replicas-to-write", "0")
 
 
-async def prepared(service: Service) -> dict[str, list[str]]:
-    """Users whose feeds are warm, cold, being built and with an edge that is PULL, by name."""
+async def prepare_feeds(service: Service) -> dict[str, list[str]]:
+    """Prepare users with feeds in each state; return the expected feeds by user.
+
+    The feeds are warm, cold, being built, with a PULL edge, and near their expiry.
+    """
     authors = [f"a{number}" for number in range(AUTHORS)]
     users = ["warm", "cold", "building", "unsettled", "old"]
     await service.follow_all([(user, author) for user in users for author in authors])
@@ -69,14 +73,14 @@ async def prepared(service: Service) -> dict[str, list[str]]:
     await service.chill("cold", "building")
     await service.store.rpush(keys.feed(service.tag("building"), "building"), "!0123456789abcdef")
     await service.store.sadd(keys.pulled(service.tag("unsettled"), "unsettled"), "a1")
-    # Due to be noted as read.
+    # The next read is due to extend the expiry.
     await service.store.expire(keys.feed(service.tag("old"), "old"), 60)
     return dict.fromkeys(users, expected)
 
 
-async def check(service: Service, refusing: Refusing) -> None:
-    feeds = await prepared(service)
-    # Live until a moment ago: its log cannot be taken away now.
+async def check_reads(service: Service, refusing: Refusing) -> None:
+    feeds = await prepare_feeds(service)
+    # The log of this feed has no lease any more, but the store cannot delete it now.
     await (await service.subscribe("warm")).close()
     await service.store.zadd(keys.live(service.tag("warm")), {"warm": 1})
     async with refusing(service):
@@ -84,19 +88,26 @@ async def check(service: Service, refusing: Refusing) -> None:
             assert (await refused(write)).reason == "STORE_UNAVAILABLE"
         for user, expected in feeds.items():
             assert await service.feed(user, size=7) == expected, user
-            top = await service.page(user, size=5)
+            top_page = await service.page(user, size=5)
             page = await service.page(user, (await service.page(user, size=50)).next_page_token, 5)
-            newer = [one async for one in service.walk_newer(user, page.newer_page_token, 20)]
-            found = [item.activity.activity.id for one in reversed(newer) for item in one.items]
-            assert found == expected[:50], user
+            newer_pages = [
+                newer_page
+                async for newer_page in service.walk_newer(user, page.newer_page_token, 20)
+            ]
+            newer_ids = [
+                item.activity.activity.id
+                for newer_page in reversed(newer_pages)
+                for item in newer_page.items
+            ]
+            assert newer_ids == expected[:50], user
             assert not (await service.verify(user)).differences
             await service.stats(user)
-            # A page that is to begin a log cannot be had without one.
+            # A resumable page begins a log, and so needs a write.
             refusal = await refused(service.page(user, resumable=True))
             assert refusal.reason == "STORE_UNAVAILABLE"
             assert refusal.code is grpc.StatusCode.UNAVAILABLE
             assert refusal.retry_ms
-            assert top.items
+            assert top_page.items
         expected = feeds["cold"]
         assert (await service.get(expected[0])).id == expected[0]
         assert (await service.delivery(expected[0])).state
@@ -105,26 +116,29 @@ async def check(service: Service, refusing: Refusing) -> None:
         assert await service.counts("a1") == (len(feeds), 0)
         assert sorted(await service.followers("a1", size=2)) == sorted(feeds)
         assert len(await service.following("warm", size=7)) == AUTHORS
-        related = await service.follows.BatchGetRelationships(
+        answer = await service.follows.BatchGetRelationships(
             BatchGetRelationshipsRequest(entity="warm", others=["a1", "carol"])
         )
-        assert [one.following for one in related.relationships] == [True, False]
+        followed = [relationship.following for relationship in answer.relationships]
+        assert followed == [True, False]
     for user, expected in feeds.items():
         assert await service.feed(user, size=7) == expected
     await service.post("a0")
 
 
 @pytest.mark.every_store
-@pytest.mark.parametrize("refusing", [full, without_replicas], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "refusing", [full, without_replicas], ids=lambda refusing: refusing.__name__
+)
 async def test_reads_answer_while_the_store_refuses_writes(
     serve: Serve, refusing: Refusing
 ) -> None:
-    await check(await serve(limits=SMALL), refusing)
+    await check_reads(await serve(limits=SMALL), refusing)
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis7"])
 async def test_reads_answer_while_the_store_cannot_save(tmp_path: Path, kind: str) -> None:
-    """A folder stands where its snapshot goes: that fails, and then it refuses writes (MISCONF)."""
+    """A folder in place of the snapshot makes the save fail (MISCONF)."""
     server: ServerBinary | None = _redis7() if kind == "redis7" else None
     store = EmbeddedStore(tmp_path / "store", durable=False, server=server)
     await store.start()
@@ -133,11 +147,12 @@ async def test_reads_answer_while_the_store_cannot_save(tmp_path: Path, kind: st
 
         @asynccontextmanager
         async def unable_to_save(service: Service) -> AsyncIterator[None]:
-            names = {
-                name: (await service.store.config_get(name))[name] for name in ("dir", "dbfilename")
+            settings = {
+                setting: (await service.store.config_get(setting))[setting]
+                for setting in ("dir", "dbfilename")
             }
-            in_the_way = Path(names["dir"]) / names["dbfilename"]
-            in_the_way.mkdir()
+            obstacle = Path(settings["dir"]) / settings["dbfilename"]
+            obstacle.mkdir()
             await service.store.config_set("stop-writes-on-bgsave-error", "yes")
             await service.store.config_set("save", "3600 1000000")
             await service.store.bgsave()
@@ -152,10 +167,10 @@ async def test_reads_answer_while_the_store_cannot_save(tmp_path: Path, kind: st
             await until(refuses)
             yield
             await service.store.config_set("save", "")
-            in_the_way.rmdir()
+            obstacle.rmdir()
 
         try:
-            await check(service, unable_to_save)
+            await check_reads(service, unable_to_save)
         finally:
             await service.stop()
     finally:

@@ -1,4 +1,4 @@
-"""What works in each state of the store: docs/operations.md says so, and this holds it to that."""
+"""Calls in each state of the store behave as docs/operations.md says."""
 
 import asyncio
 import re
@@ -21,38 +21,42 @@ WRITING = ("ActivityService", "FollowService", "SubscriptionService")
 Calls = dict[str, Callable[[], Awaitable[object]]]
 
 
-def table() -> dict[str, dict[str, str]]:
-    """By state, what the documentation says of each call."""
+def documented_outcomes() -> dict[str, dict[str, str]]:
+    """Return the documented outcome of each call, by state."""
     lines = DOCS.read_text().splitlines()
-    start = next(n for n, line in enumerate(lines) if line.startswith("| call |"))
+    start = next(number for number, line in enumerate(lines) if line.startswith("| call |"))
     rows = [re.split(r" *\| *", line.strip("| ")) for line in lines[start:]]
-    head, _, *body = rows[: next(n for n, row in enumerate(rows) if len(row) < 2)]
+    header, _, *body = rows[: next(number for number, row in enumerate(rows) if len(row) < 2)]
     return {
-        state: {row[0]: row[column] for row in body} for column, state in enumerate(head) if column
+        state: {row[0]: row[column] for row in body}
+        for column, state in enumerate(header)
+        if column
     }
 
 
-def calls(service: Service, posted: list[str]) -> Calls:
-    """One of each kind; none needs another."""
+def make_calls(service: Service, activity_ids: list[str]) -> Calls:
+    """Return a call of each kind; none depends on another."""
 
-    async def subscribed() -> None:
+    async def subscribe() -> None:
         stream = await service.subscribe("erin")
         await stream.message()
         await stream.close()
 
     return {
         "PublishActivity": lambda: service.post("alice"),
-        "DeleteActivity": lambda: service.delete(posted[0], "alice"),
+        "DeleteActivity": lambda: service.delete(activity_ids[0], "alice"),
         "Follow": lambda: service.follow("bob", "carol"),
         "Unfollow": lambda: service.unfollow("dave", "alice"),
         "GetFeed, warm": lambda: service.page("bob"),
         "GetFeed, cold": lambda: service.page("cold"),
         "ListActivities": lambda: service.outbox("alice"),
-        "GetActivity": lambda: service.activities.GetActivity(GetActivityRequest(id=posted[1])),
+        "GetActivity": lambda: service.activities.GetActivity(
+            GetActivityRequest(id=activity_ids[1])
+        ),
         "ListFollowing": lambda: service.following("bob"),
         "ListFollowers": lambda: service.followers("alice"),
         "GetFollowCounts": lambda: service.counts("alice"),
-        "SubscribeFeed": subscribed,
+        "SubscribeFeed": subscribe,
         "GetFeedStats": lambda: service.stats("bob"),
         "VerifyFeed": lambda: service.verify("bob"),
         "GetFanoutStatus": lambda: service.admin.GetFanoutStatus(GetFanoutStatusRequest()),
@@ -74,44 +78,46 @@ async def outcome(call: Callable[[], Awaitable[object]]) -> str:
 
 
 async def health(service: Service) -> dict[str, bool]:
-    """Which services serve; by their short names, the server by none."""
+    """Return which services serve, by short name; the server itself has an empty name."""
     stub = health_pb2_grpc.HealthStub(service.channel)
-    found = {}
+    serving = {}
     for name in ("", *SERVICES):
         answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
-        found[name.rpartition(".")[2]] = answer.status == health_pb2.HealthCheckResponse.SERVING
-    return found
+        serving[name.rpartition(".")[2]] = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return serving
 
 
 async def until_health(service: Service, *, reads: bool, writes: bool) -> None:
     names = ["", *(name.rpartition(".")[2] for name in SERVICES)]
     expected = {name: writes if name in WRITING else reads for name in names}
 
-    async def told() -> bool:
+    async def is_expected() -> bool:
         return await health(service) == expected
 
-    await until(told)
+    await until(is_expected)
 
 
 @asynccontextmanager
-async def standing(folder: Path, *options: str) -> AsyncIterator[tuple[Node, Service, list[str]]]:
-    """A server on a store of its own with a little in it."""
+async def server_on_own_store(
+    folder: Path, *options: str
+) -> AsyncIterator[tuple[Node, Service, list[str]]]:
+    """Start a server on a store of its own that holds a few activities."""
     node = Node(folder / "store", "--appendonly", "yes", *options)
     await node.start()
     service = await Service.start(node.url, None, checkpoint_seconds=0.1)
     try:
         for follower in ("bob", "cold", "dave"):
             await service.follow(follower, "alice")
-        posted = await service.posts("alice", 3)
+        activity_ids = await service.posts("alice", 3)
         await service.warm("bob")
-        yield node, service, posted
+        yield node, service, activity_ids
     finally:
         await service.stop()
         await node.stop()
 
 
-async def enter(state: str, node: Node) -> None:
-    """Brings a store into a state, in which it stays."""
+async def enter_state(state: str, node: Node) -> None:
+    """Bring a store into a state, in which it stays."""
     match state:
         case "full":
             await node.redis.config_set("maxmemory", 1)
@@ -124,7 +130,9 @@ async def enter(state: str, node: Node) -> None:
             node.process.kill()
         case "loading":
             pipeline = node.redis.pipeline(transaction=False)
-            for number in range(10_000):  # it looks at its clients each 1,024 commands
+            for number in range(
+                10_000
+            ):  # a loading store answers clients after every 1,024 commands
                 pipeline.rpush("list", number)
             await pipeline.execute()
             await node.redis.config_set("appendfsync", "always")
@@ -134,28 +142,35 @@ async def enter(state: str, node: Node) -> None:
             await node.redis.replicaof("127.0.0.1", 1)
 
 
-@pytest.mark.parametrize("state", [one for one in table() if one != "ready"])
-async def test_calls_answer_as_documented(tmp_path: Path, state: str) -> None:
-    # One command loaded takes it a millisecond, once it is started anew.
+@pytest.mark.parametrize("state", [state for state in documented_outcomes() if state != "ready"])
+async def test_calls_behave_as_documented_in_each_state(tmp_path: Path, state: str) -> None:
+    # The store takes a millisecond to load each command after its restart.
     options = ("--key-load-delay", "1000") if state == "loading" else ()
-    async with standing(tmp_path, *options) as (node, service, posted):
+    async with server_on_own_store(tmp_path, *options) as (node, service, activity_ids):
         await until_health(service, reads=True, writes=True)
-        expected = {call: what.replace("late", "yes") for call, what in table()[state].items()}
-        await enter(state, node)
+        expected = {
+            call: documented.replace("late", "yes")
+            for call, documented in documented_outcomes()[state].items()
+        }
+        await enter_state(state, node)
         if state not in ("slow", "loading"):
             reads = state in ("full", "read-only")
             await until_health(service, reads=reads, writes=False)
-        wanted = {name: call for name, call in calls(service, posted).items() if name in expected}
-        assert wanted.keys() == expected.keys()
-        found = await asyncio.gather(*map(outcome, wanted.values()))
-        assert dict(zip(wanted, found, strict=True)) == expected
+        documented_calls = {
+            name: call
+            for name, call in make_calls(service, activity_ids).items()
+            if name in expected
+        }
+        assert documented_calls.keys() == expected.keys()
+        outcomes = await asyncio.gather(*map(outcome, documented_calls.values()))
+        assert dict(zip(documented_calls, outcomes, strict=True)) == expected
 
 
 @pytest.mark.parametrize("state", ["full", "read-only", "failing over", "gone"])
-async def test_all_is_well_again(tmp_path: Path, state: str) -> None:
-    """And health says so; what happened is logged once."""
-    async with standing(tmp_path) as (node, service, posted):
-        await enter(state, node)
+async def test_all_calls_succeed_again_after_each_state(tmp_path: Path, state: str) -> None:
+    """Health says so, too."""
+    async with server_on_own_store(tmp_path) as (node, service, activity_ids):
+        await enter_state(state, node)
         reads = state in ("full", "read-only")
         await until_health(service, reads=reads, writes=False)
         if state == "gone":
@@ -165,37 +180,39 @@ async def test_all_is_well_again(tmp_path: Path, state: str) -> None:
             await node.redis.config_set("min-replicas-to-write", 0)
             await node.promote()
         await until_health(service, reads=True, writes=True)
-        for name, call in calls(service, posted).items():
+        for name, call in make_calls(service, activity_ids).items():
             assert await outcome(call) == "yes", name
 
 
-async def test_health_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_change_of_the_stores_state_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "feedsvc")
-    async with standing(tmp_path) as (node, service, _):
-        await enter("full", node)
+    async with server_on_own_store(tmp_path) as (node, service, _):
+        await enter_state("full", node)
         await until_health(service, reads=True, writes=False)
         for _ in range(5):
             assert await outcome(lambda: service.post("alice")) == "no"
         await node.redis.config_set("maxmemory", 0)
         await until_health(service, reads=True, writes=True)
-    told = [
-        one.getMessage().partition(" (")[0]
-        for one in caplog.records
-        if one.name.endswith(("core.store", "core.health"))
+    messages = [
+        record.getMessage().partition(" (")[0]
+        for record in caplog.records
+        if record.name.endswith(("core.store", "core.health"))
     ]
-    assert told == ["the store refuses writes", "the store is ready"]
+    assert messages == ["the store refuses writes", "the store is ready"]
 
 
-async def test_looking_costs_no_sync(tmp_path: Path) -> None:
-    """Nothing that a look asks is written to the append-only file."""
-    async with standing(tmp_path) as (node, service, _):
+async def test_health_check_of_the_store_writes_nothing(tmp_path: Path) -> None:
+    """The append-only file does not grow."""
+    async with server_on_own_store(tmp_path) as (node, service, _):
         heartbeat = service.server._heartbeat
 
-        async def size() -> int:
+        async def log_size() -> int:
             return int((await node.redis.info("persistence"))["aof_current_size"])
 
         await service.at_rest()
-        before = await size()
+        size_before = await log_size()
         for _ in range(5):
             assert await heartbeat._store.sibling().examine()
-        assert await size() == before
+        assert await log_size() == size_before

@@ -1,4 +1,4 @@
-"""Every read on behalf of a viewer passes the one place where viewer rules will be applied."""
+"""Every read for a viewer passes the single place where viewer rules will be applied."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +15,17 @@ from feedsvc.validation.rules import RULES
 from tests.serving import Serve, Service, refused, said
 
 READS: dict[str, tuple[str, Callable[[str], Message]]] = {
-    "GetActivity": ("activities", lambda one: activities.GetActivityRequest(id=one)),
-    "GetDelivery": ("activities", lambda one: activities.GetDeliveryRequest(id=one)),
+    "GetActivity": (
+        "activities",
+        lambda activity_id: activities.GetActivityRequest(id=activity_id),
+    ),
+    "GetDelivery": (
+        "activities",
+        lambda activity_id: activities.GetDeliveryRequest(id=activity_id),
+    ),
     "BatchGetActivities": (
         "activities",
-        lambda one: activities.BatchGetActivitiesRequest(ids=[one]),
+        lambda activity_id: activities.BatchGetActivitiesRequest(ids=[activity_id]),
     ),
     "ListActivities": ("activities", lambda _: activities.ListActivitiesRequest(entity="alice")),
     "ListFollowers": ("follows", lambda _: follows.ListFollowersRequest(entity="alice")),
@@ -31,82 +37,88 @@ READS: dict[str, tuple[str, Callable[[str], Message]]] = {
     "GetFollowCounts": ("follows", lambda _: follows.GetFollowCountsRequest(entity="alice")),
     "GetFeed": ("feeds", lambda _: feeds.GetFeedRequest(user="bob")),
 }
-#: Those that tell what happens; see the test of streams.
-TELLING = {"SubscribeFeed", "AddFeedSubscription", "SubscribeActivities", "GetFeedEvents"}
+#: Requests that bring events; see the test of streams.
+STREAMING = {"SubscribeFeed", "AddFeedSubscription", "SubscribeActivities", "GetFeedEvents"}
 
 
-def test_no_read_is_forgotten() -> None:
+def test_every_request_with_a_viewer_is_tested() -> None:
     names = {
-        kind.DESCRIPTOR.name.removesuffix("Request")
-        for kind in RULES
-        if "viewer" in kind.DESCRIPTOR.fields_by_name
+        request_type.DESCRIPTOR.name.removesuffix("Request")
+        for request_type in RULES
+        if "viewer" in request_type.DESCRIPTOR.fields_by_name
     }
-    assert names | {"AddFeedSubscription"} == READS.keys() | TELLING
+    assert names | {"AddFeedSubscription"} == READS.keys() | STREAMING
 
 
 @pytest.fixture
-def hidden(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Viewers who see nothing."""
-    blind: list[str] = []
+def blind_viewers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of viewers who see nothing; the test fills the list."""
+    viewers: list[str] = []
 
-    async def nothing(_: Viewers, viewer: str, found: Any) -> Any:
-        return [] if viewer in blind else found
+    async def filter_for_viewer(_: Viewers, viewer: str, shown: Any) -> Any:
+        return [] if viewer in viewers else shown
 
-    monkeypatch.setattr(Viewers, "activities", nothing)
-    monkeypatch.setattr(Viewers, "entities", nothing)
-    return blind
+    monkeypatch.setattr(Viewers, "activities", filter_for_viewer)
+    monkeypatch.setattr(Viewers, "entities", filter_for_viewer)
+    return viewers
 
 
 @pytest.mark.parametrize("name", READS)
-async def test_reads_go_by_the_viewer(service: Service, hidden: list[str], name: str) -> None:
+async def test_read_shows_nothing_that_its_viewer_may_not_see(
+    service: Service, blind_viewers: list[str], name: str
+) -> None:
     await service.follow("bob", "alice")
-    posted = await service.post("alice")
-    stub, make = READS[name]
+    activity_id = await service.post("alice")
+    stub, make_request = READS[name]
     call = getattr(getattr(service, stub), name)
 
     def request(viewer: str) -> Any:
-        made: Any = make(posted)
-        made.viewer = viewer
-        return made
+        message: Any = make_request(activity_id)
+        message.viewer = viewer
+        return message
 
-    hidden.append("eve")
-    seen, unseen = await call(request("carol")), None
+    blind_viewers.append("eve")
+    seen_by_carol = await call(request("carol"))
     if name in {"GetActivity", "GetDelivery"}:
         assert (await refused(call(request("eve")))).reason == "ACTIVITY_NOT_FOUND"
         return
-    unseen = await call(request("eve"))
-    assert len(shown(unseen)) < len(shown(seen))
+    seen_by_eve = await call(request("eve"))
+    assert len(shown_entries(seen_by_eve)) < len(shown_entries(seen_by_carol))
 
 
-def shown(answer: Any) -> list[Any]:
-    """What an answer shows of activities and entities."""
+def shown_entries(answer: Any) -> list[Any]:
+    """Return the activities and entities that an answer shows."""
     answer = getattr(answer, "page", answer)
     if answer.DESCRIPTOR.name == "GetFollowCountsResponse":
         return [1] * answer.follower_count
-    many = [one for field, some in answer.ListFields() if field.is_repeated for one in some]
+    entries = [
+        entry for field, values in answer.ListFields() if field.is_repeated for entry in values
+    ]
     if answer.DESCRIPTOR.name == "BatchGetRelationshipsResponse":
-        return [one for one in many if one.following]
-    return [one for one in many if not (hasattr(one, "error") and one.HasField("error"))]
+        return [entry for entry in entries if entry.following]
+    return [entry for entry in entries if not (hasattr(entry, "error") and entry.HasField("error"))]
 
 
-async def test_what_is_told_goes_by_the_viewer(serve: Serve, hidden: list[str]) -> None:
+async def test_stream_shows_nothing_that_its_viewer_may_not_see(
+    serve: Serve, blind_viewers: list[str]
+) -> None:
     service = await serve(checkpoint_seconds=300)
-    hidden.append("eve")
-    feed = await service.subscribe("alice", viewer="eve")
-    box = await service.subscribe_activities("alice", viewer="eve")
-    many = service.subscriptions.SubscribeFeeds()
+    blind_viewers.append("eve")
+    feed_stream = await service.subscribe("alice", viewer="eve")
+    outbox_stream = await service.subscribe_activities("alice", viewer="eve")
+    feeds_stream = service.subscriptions.SubscribeFeeds()
     add = subscriptions.AddFeedSubscription(subscription_id="s", user="alice", viewer="eve")
-    await many.write(subscriptions.SubscribeFeedsRequest(add=add))
-    assert said(await many.read()) == [("started", "")]
-    polling = subscriptions.GetFeedEventsRequest(user="alice", viewer="eve")
-    begun = await service.subscriptions.GetFeedEvents(polling)
-    unseen = await service.post("alice")
-    polling.resume_token = begun.resume_token
-    assert not (await service.subscriptions.GetFeedEvents(polling)).events
-    # Something that everybody is told, so that what was not told before it is left out.
+    await feeds_stream.write(subscriptions.SubscribeFeedsRequest(add=add))
+    assert said(await feeds_stream.read()) == [("started", "")]
+    poll_request = subscriptions.GetFeedEventsRequest(user="alice", viewer="eve")
+    first_poll = await service.subscriptions.GetFeedEvents(poll_request)
+    hidden_id = await service.post("alice")
+    poll_request.resume_token = first_poll.resume_token
+    assert not (await service.subscriptions.GetFeedEvents(poll_request)).events
+    # An event that every viewer gets: a hidden event would have come before it.
     await service.follow("alice", "carol")
-    assert await feed.event() == ("followed", "carol")
-    assert said(await many.read()) == [("followed", "carol")]
-    await service.delete(unseen, "alice")
-    assert await box.event() == ("removed", unseen)
-    many.cancel()
+    assert await feed_stream.event() == ("followed", "carol")
+    assert said(await feeds_stream.read()) == [("followed", "carol")]
+    await service.delete(hidden_id, "alice")
+    assert await outbox_stream.event() == ("removed", hidden_id)
+    feeds_stream.cancel()

@@ -297,7 +297,7 @@ BUGS = (
         "each-waits-for-itself",
         "each job that is waited for is looked at by a call of its own",
         (("core/watch.py", "256, 64", "256, 1"),),
-        (f"{NEIGHBOURS}::test_all_who_wait_for_deliveries_share_one_look",),
+        (f"{NEIGHBOURS}::test_publishes_that_wait_for_deliveries_share_reads_of_the_progress",),
     ),
     Bug(
         "waiting-fails-with-the-store",
@@ -311,13 +311,13 @@ BUGS = (
                 "                    watched.ended.set_exception(away)",
             ),
         ),
-        (f"{NEIGHBOURS}::test_a_store_that_is_away_does_not_fail_who_waits",),
+        (f"{NEIGHBOURS}::test_publish_that_waits_for_its_delivery_outlives_a_pause_of_the_store",),
     ),
     Bug(
         "deep-segment-outlives-a-settled-edge",
         "deep pages lack what somebody did who is followed since",
         (("core/lua/settle.lua", "redis.call('DEL', cache_key(DEEP, follower))\n", ""),),
-        (f"{DEEP}::test_deep_page_outlives_a_change",),
+        (f"{DEEP}::test_deep_page_shows_every_change_since_it_was_cached",),
     ),
     Bug(
         "deep-segment-outlives-a-flip",
@@ -329,6 +329,6 @@ BUGS = (
                 "if redis.call('SADD', key(PULLED, follower), entity) == 2 then\n",
             ),
         ),
-        (f"{DEEP}::test_deep_page_shows_what_a_celebritys_outbox_has_let_go",),
+        (f"{DEEP}::test_deep_page_hides_what_a_celebritys_outbox_has_trimmed",),
     ),
 )

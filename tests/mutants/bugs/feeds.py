@@ -174,7 +174,7 @@ BUGS = (
         "deep-segment-outlives-a-cold-feed",
         "what was delivered while the feed was cold is not in its deep segment",
         (("core/lua/build_begin.lua", "  redis.call('DEL', cache_key(DEEP, user))\n", ""),),
-        (f"{DEEP}::test_deep_page_outlives_a_change",),
+        (f"{DEEP}::test_deep_page_shows_every_change_since_it_was_cached",),
     ),
     Bug(
         "deep-segment-shows-what-was-let-go",
@@ -188,7 +188,7 @@ BUGS = (
             ),
             ("core/lua/lib/feed.lua", "    if head then deep_spend(deep, head, trimmed) end\n", ""),
         ),
-        (f"{DEEP}::test_deep_page_shows_what_outboxes_have_let_go",),
+        (f"{DEEP}::test_deep_page_hides_what_the_outboxes_have_trimmed",),
     ),
     Bug(
         "warm-read-needs-a-write",
@@ -230,6 +230,6 @@ BUGS = (
                 "            return _slice_of(merged, await self._log_tail(log))",
             ),
         ),
-        (f"{AGAIN}::test_outbox_page_loses_nothing_that_happens_meanwhile",),
+        (f"{AGAIN}::test_outbox_page_loses_nothing_that_is_published_meanwhile",),
     ),
 )

@@ -72,7 +72,7 @@ BUGS = (
                 "",
             ),
         ),
-        (f"{PITFALLS}/test_clock.py::test_what_a_server_believes_is_checked",),
+        (f"{PITFALLS}/test_clock.py::test_store_corrects_an_id_when_the_server_clock_is_wrong",),
     ),
     Bug(
         "silent-drop",
@@ -178,7 +178,7 @@ BUGS = (
         "long-external-name",
         "the name of an external id record is cut wrongly if a part of it has 128 bytes or more",
         (("core/lua/lib/outbox.lua", "last - first < 130", "last - first < 300"),),
-        ("tests/pitfalls/test_publish.py::test_external_ids_of_what_was_trimmed_stay_for_ever",),
+        ("tests/pitfalls/test_publish.py::test_external_ids_of_trimmed_activities_expire",),
     ),
     Bug(
         "servers-without-one-order",
@@ -245,7 +245,7 @@ BUGS = (
                 "redis.call('EXISTS', key(EXTERNAL, external))",
             ),
         ),
-        (f"{AGAIN}::test_external_ids_end",),
+        (f"{AGAIN}::test_external_ids_expire_after_their_activity",),
     ),
     Bug(
         "removed-without-a-name",
@@ -257,6 +257,6 @@ BUGS = (
                 "announce_removed(OUTBOX_LOG .. entity, id)",
             ),
         ),
-        (f"{AGAIN}::test_removed_says_whose_it_was",),
+        (f"{AGAIN}::test_removed_events_name_the_actor_and_the_external_id",),
     ),
 )

@@ -6,15 +6,19 @@ from tests.mutants.bugs.where import (
     BAD_INPUT,
     BOUNDS,
     ENDED,
+    FEED_EVENTS,
     FROZEN,
     KNOWN,
     MODEL,
     NEIGHBOURS,
     REPLACED,
     STATES,
+    STREAM_ENDS,
     STREAMS,
+    SUBSCRIBE_FEEDS,
     SUBSCRIPTIONS,
     VIEWERS,
+    VIEWS,
 )
 
 BUGS = (
@@ -67,7 +71,7 @@ BUGS = (
                 "        first.resume_token = source.resume_token()\n",
             ),
         ),
-        (f"{SUBSCRIPTIONS}::test_events_by_polling",),
+        (f"{FEED_EVENTS}::test_polling_brings_all_events",),
     ),
     Bug(
         "checkpoint-before-the-log",
@@ -91,7 +95,7 @@ BUGS = (
                 "followed.intersection(next(iter(possible_routes.values())))",
             ),
         ),
-        (f"{SUBSCRIPTIONS}::test_routes_of_what_is_told_together",),
+        (f"{FEED_EVENTS}::test_events_that_are_read_together_have_their_present_routes",),
     ),
     Bug(
         "time-left-out",
@@ -184,7 +188,7 @@ BUGS = (
                 "        finally:\n            self._add_slots.release()\n",
             ),
         ),
-        (f"{SUBSCRIPTIONS}::test_user_who_cannot_be_added_does_not_end_the_others",),
+        (f"{SUBSCRIBE_FEEDS}::test_user_who_cannot_be_added_does_not_end_the_stream_for_others",),
     ),
     Bug(
         "request-about-nobody-ends-all",
@@ -198,7 +202,7 @@ BUGS = (
                 "                raise\n",
             ),
         ),
-        (f"{SUBSCRIPTIONS}::test_requests_about_nobody_do_not_end_the_others",),
+        (f"{SUBSCRIBE_FEEDS}::test_bad_request_does_not_end_the_stream_for_others",),
     ),
     Bug(
         "lost-log-answered-with-its-token",
@@ -214,7 +218,7 @@ BUGS = (
                 "                    )\n",
             ),
         ),
-        (f"{SUBSCRIPTIONS}::test_lost_log_is_answered_with_a_reset_at_once",),
+        (f"{SUBSCRIBE_FEEDS}::test_user_whose_log_was_trimmed_is_added_with_a_reset",),
     ),
     Bug(
         "message-as-long-as-it-comes",
@@ -300,7 +304,7 @@ BUGS = (
                 "        if self._open_streams < 0:\n",
             ),
         ),
-        (f"{SUBSCRIPTIONS}::test_more_streams_than_may_be",),
+        (f"{STREAM_ENDS}::test_stream_beyond_the_limit_is_refused",),
     ),
     Bug(
         "batch-all-at-once",
@@ -312,13 +316,13 @@ BUGS = (
                 "await run_concurrently(publish_next, len(batch.entries))",
             ),
         ),
-        (f"{NEIGHBOURS}::test_a_batch_is_published_a_few_entries_at_a_time",),
+        (f"{NEIGHBOURS}::test_batch_is_published_a_few_entries_at_a_time",),
     ),
     Bug(
         "batch-in-one-go",
         "entries of batches are checked without a pause for other calls",
         (("batch_requests.py", "            await asyncio.sleep(0)\n", "            pass\n"),),
-        (f"{NEIGHBOURS}::test_entries_are_checked_between_other_work",),
+        (f"{NEIGHBOURS}::test_event_loop_turns_between_any_two_checks_of_entries",),
     ),
     Bug(
         "callers-without-a-share",
@@ -330,13 +334,13 @@ BUGS = (
                 "return True",
             ),
         ),
-        (f"{NEIGHBOURS}::test_callers_with_one_connection_each_have_a_share",),
+        (f"{NEIGHBOURS}::test_each_connection_has_a_share_of_the_work",),
     ),
     Bug(
         "waiting-takes-places",
         "a call that waits for a delivery keeps its part of its caller's share",
         (("admission.py", "    if turn is not None:\n        turn.release()", "    pass"),),
-        (f"{NEIGHBOURS}::test_who_waits_for_deliveries_does_not_take_places",),
+        (f"{NEIGHBOURS}::test_publish_that_waits_for_its_delivery_does_not_use_up_the_share",),
     ),
     Bug(
         "refused-without-pushback",
@@ -348,7 +352,7 @@ BUGS = (
                 'PUSHBACK_KEY = "pushback"',
             ),
         ),
-        (f"{NEIGHBOURS}::test_refused_calls_say_when_to_come_again",),
+        (f"{NEIGHBOURS}::test_overloaded_server_says_when_to_try_again",),
     ),
     Bug(
         "what-waits-is-cancelled",
@@ -358,15 +362,15 @@ BUGS = (
             ("process.py", "        server.exits = True\n", ""),
         ),
         (
-            f"{NEIGHBOURS}::test_a_stopping_server_answers_what_it_has_not_begun",
-            f"{NEIGHBOURS}::test_restarts_show_clients_unavailable_and_nothing_else",
+            f"{NEIGHBOURS}::test_stopping_server_refuses_calls_that_have_not_started",
+            f"{NEIGHBOURS}::test_restarts_show_clients_only_unavailable",
         ),
     ),
     Bug(
         "exits-by-grpc",
         "a stopping server stops gRPC: calls that arrive meanwhile end with CANCELLED",
         (("process.py", "        server.exits = True\n", ""),),
-        (f"{NEIGHBOURS}::test_restarts_show_clients_unavailable_and_nothing_else",),
+        (f"{NEIGHBOURS}::test_restarts_show_clients_only_unavailable",),
     ),
     Bug(
         "not-a-number",
@@ -390,7 +394,7 @@ BUGS = (
                 "return FramedActivity(frame, comparable + publish_time)",
             ),
         ),
-        (f"{AGAIN}::test_what_was_answered_may_be_sent_back",),
+        (f"{AGAIN}::test_returned_activity_can_be_published_again",),
     ),
     Bug(
         "unknown-view-shown-flat",
@@ -402,7 +406,7 @@ BUGS = (
                 "if False:",
             ),
         ),
-        (f"{SUBSCRIPTIONS}::test_views_that_a_server_does_not_know_are_refused",),
+        (f"{VIEWS}::test_unknown_view_is_refused_by_every_method_that_takes_a_view",),
     ),
     Bug(
         "request-without-rules-let-through",
@@ -414,7 +418,7 @@ BUGS = (
                 "            if False:\n",
             ),
         ),
-        (f"{FROZEN}::test_a_request_without_rules_is_not_let_through",),
+        (f"{FROZEN}::test_request_without_rules_is_not_accepted",),
     ),
     Bug(
         "viewer-not-asked",
@@ -426,7 +430,7 @@ BUGS = (
                 "visible = stored",
             ),
         ),
-        (f"{VIEWERS}::test_reads_go_by_the_viewer",),
+        (f"{VIEWERS}::test_read_shows_nothing_that_its_viewer_may_not_see",),
     ),
     Bug(
         "resumed-before-it-is-known",
@@ -441,6 +445,6 @@ BUGS = (
                 "source.started_message(pb.SUBSCRIPTION_START_RESUMED))\n",
             ),
         ),
-        (f"{SUBSCRIPTIONS}::test_token_that_has_expired_is_never_resumed",),
+        (f"{SUBSCRIPTIONS}::test_stream_of_an_expired_token_begins_with_the_error",),
     ),
 )

@@ -102,7 +102,7 @@ BUGS = (
                 '    if str(policy).startswith("allkeys"):\n',
             ),
         ),
-        ("tests/contract/test_store_fitness.py::test_evicting_store_is_refused",),
+        ("tests/contract/test_store_fitness.py::test_store_that_evicts_is_refused",),
     ),
     Bug(
         "cluster-of-several",

@@ -1,0 +1,64 @@
+"""A client of SubscribeFeeds: many users on the same stream."""
+
+import asyncio
+from typing import Any
+
+import grpc
+from activityfeed.v1.subscription_service_pb2 import (
+    AddFeedSubscription,
+    RemoveFeedSubscription,
+    SubscribeFeedsRequest,
+    SubscribeFeedsResponse,
+)
+
+from tests.serving import SECONDS, Refusal, Service, said
+
+
+class FeedsStream:
+    """An open SubscribeFeeds. The name of its user is the id of each subscription."""
+
+    def __init__(self, service: Service) -> None:
+        self.call: Any = service.subscriptions.SubscribeFeeds()
+        self.tokens: dict[str, str] = {}
+        self._events: list[tuple[str, str, str]] = []
+
+    async def add(self, user: str, token: str = "", **fields: Any) -> None:
+        names = {"subscription_id": user, "user": user}
+        add = AddFeedSubscription(resume_token=token, **(names | fields))
+        await self.call.write(SubscribeFeedsRequest(add=add))
+
+    async def remove(self, subscription_id: str) -> None:
+        remove = RemoveFeedSubscription(subscription_id=subscription_id)
+        await self.call.write(SubscribeFeedsRequest(remove=remove))
+
+    async def message(self) -> SubscribeFeedsResponse:
+        async with asyncio.timeout(SECONDS):
+            message: Any = await self.call.read()
+        assert message is not grpc.aio.EOF, "the stream has ended"
+        if message.resume_token:
+            self.tokens[message.subscription_id] = message.resume_token
+        assert isinstance(message, SubscribeFeedsResponse)
+        return message
+
+    async def event(self) -> tuple[str, str, str]:
+        """Return the next event: its subscription, its kind, and its activity or entity."""
+        while not self._events:
+            message = await self.message()
+            name = message.subscription_id
+            match message.WhichOneof("message"):
+                case "error":
+                    self._events.append((name, "error", Refusal.of(message.error).reason))
+                case "removed":
+                    self._events.append((name, "unsubscribed", ""))
+                case _:
+                    self._events += ((name, *event) for event in said(message))
+        return self._events.pop(0)
+
+    async def refusal(self) -> tuple[str, dict[str, str]]:
+        """Read the next message, an error; return its subscription and the broken rules."""
+        message = await self.message()
+        assert message.HasField("error")
+        return message.subscription_id, Refusal.of(message.error).rules
+
+    async def events(self, count: int) -> list[tuple[str, str, str]]:
+        return sorted([await self.event() for _ in range(count)])
