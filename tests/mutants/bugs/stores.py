@@ -66,7 +66,7 @@ BUGS = (
                 ),
             ),
         ),
-        ("tests/unit/test_background_tasks.py",),
+        ("tests/unit/test_background.py",),
     ),
     Bug(
         "record-is-read-once",
