@@ -22,7 +22,7 @@ demo: $(SETUP) ## Run the demo: one process with a server, a store and traffic.
 
 test: $(SETUP) ## Run the tests (needs only Python; uses redis-server if it is or can be installed).
 	@tools/install-redis
-	@tests/faults/install-faketime
+	@tests/harness/install-faketime
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "not data and not slow"
 
 test-data: $(SETUP) ## Run the tests on real data (docs/testing.md says where to get it).
@@ -35,7 +35,7 @@ test-mutants: $(SETUP) ## Put known bugs back, one at a time, and check that a t
 	@$(BIN)/python -m tests.mutants
 
 faults: $(SETUP) ## Inject random faults under traffic and judge the history (SECONDS=600, SEED=n).
-	@tests/faults/install-faketime
+	@tests/harness/install-faketime
 	@$(BIN)/python -m tests.faults --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 streams: $(SETUP) ## Inject random faults under live streams and judge them (SECONDS=600, SEED=n).

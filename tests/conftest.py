@@ -1,7 +1,7 @@
-"""Which stores a test runs on. A test that asks for `store` or `store_url` gets an empty one.
+"""The stores that tests run on. A test that asks for `store` or `store_url` gets an empty store.
 
-It runs on `valkey`, and on every kind if it is marked `every_store`; `--store redis7,cluster` puts
-all of them on these kinds instead.
+Such a test runs on `valkey`, and on every kind of store if it is marked `every_store`. The option
+`--store redis7,cluster` runs every such test on these kinds instead.
 """
 
 import signal
@@ -18,7 +18,7 @@ pytest_plugins = ["tests.serving"]
 settings.register_profile("unshrunk", phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
-def _kinds(option: str) -> list[str]:
+def _parse_kinds(option: str) -> list[str]:
     kinds = option.split(",")
     if unknown := set(kinds) - set(KINDS):
         raise pytest.UsageError(f"--store: {', '.join(sorted(unknown))}: not one of {KINDS}")
@@ -36,19 +36,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # As in the background of a shell, or under some runners: what tests start would inherit it,
-        # and tests interrupt what they start.
+        # A shell's background jobs and some runners ignore SIGINT. Processes that tests start would
+        # inherit that, and tests interrupt these processes.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "every_store: runs on each kind of store, not only valkey")
     if option := config.getoption("--store"):
-        _kinds(option)
+        _parse_kinds(option)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store_kind" not in metafunc.fixturenames:
         return
     if option := metafunc.config.getoption("--store"):
-        kinds = _kinds(option)
+        kinds = _parse_kinds(option)
     elif metafunc.definition.get_closest_marker("every_store"):
         kinds = list(KINDS)
     else:
@@ -64,13 +64,13 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 
 @pytest.fixture
 def store_kind() -> str:
-    raise AssertionError("given by pytest_generate_tests")
+    raise AssertionError("pytest_generate_tests gives the value")
 
 
 @pytest.fixture
 def store(stores: Stores, store_kind: str) -> Store:
-    """Run the test on a real, empty store of `store_kind`."""
-    return stores.empty(store_kind)
+    """Return a real, empty store of `store_kind`."""
+    return stores.empty_store(store_kind)
 
 
 @pytest.fixture

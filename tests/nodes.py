@@ -13,11 +13,11 @@ import pytest
 from redis.asyncio import Redis
 
 from feedsvc.embedded import find_server
-from tests.faults.processes import Process, free_port
-from tests.serving import until
+from tests.harness.processes import Process, find_free_port
+from tests.serving import wait_until
 
 #: The name under which Sentinels watch the service.
-SERVICE = "feeds"
+SENTINEL_SERVICE = "feeds"
 #: Seconds after which a Sentinel takes a silent primary for dead, in milliseconds.
 DOWN_MS = 500
 
@@ -27,7 +27,7 @@ class Node:
 
     def __init__(self, folder: Path, *options: str, binary: str | None = None) -> None:
         folder.mkdir()
-        self.port = free_port()
+        self.port = find_free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         settings = {"port": self.port, "bind": "127.0.0.1", "dir": folder, "save": ""}
         settings |= {"repl-diskless-sync-delay": 0, "enable-debug-command": "yes"}
@@ -38,7 +38,7 @@ class Node:
 
     async def start(self) -> None:
         self.process.launch()
-        await self.process.until_it_says("Ready to accept")
+        await self.process.wait_for_line("Ready to accept")
 
     async def stop(self) -> None:
         await self.redis.aclose()
@@ -51,14 +51,14 @@ class Node:
         async def synced() -> bool:
             return (await self.redis.info("replication")).get("master_link_status") == "up"
 
-        await until(synced)
+        await wait_until(synced)
 
     async def promote(self) -> None:
         await self.redis.replicaof("NO", "ONE")
 
 
 @asynccontextmanager
-async def pair(folder: Path, *options: str) -> AsyncIterator[tuple[Node, Node]]:
+async def primary_with_replica(folder: Path, *options: str) -> AsyncIterator[tuple[Node, Node]]:
     """A primary and its replica."""
     async with AsyncExitStack() as stack:
         nodes = []
@@ -80,13 +80,13 @@ async def sentinel(folder: Path, primary: Node, *lines: str) -> AsyncIterator[Re
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-    port = free_port()
+    port = find_free_port()
     config = folder / "sentinel.conf"
     settings = [
         *(f"port {port}", "bind 127.0.0.1", f"dir {folder}", 'logfile ""'),
-        f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 1",
-        f"sentinel down-after-milliseconds {SERVICE} {DOWN_MS}",
-        f"sentinel failover-timeout {SERVICE} 5000",
+        f"sentinel monitor {SENTINEL_SERVICE} 127.0.0.1 {primary.port} 1",
+        f"sentinel down-after-milliseconds {SENTINEL_SERVICE} {DOWN_MS}",
+        f"sentinel failover-timeout {SENTINEL_SERVICE} 5000",
         *lines,
     ]
     _write(config, settings)
@@ -94,13 +94,13 @@ async def sentinel(folder: Path, primary: Node, *lines: str) -> AsyncIterator[Re
     process.launch()
     client = Redis(port=port, decode_responses=True)
     try:
-        await process.until_it_says("+monitor")
+        await process.wait_for_line("+monitor")
 
         async def knows_the_replica() -> bool:
-            found = (await client.sentinel_masters())[SERVICE]
+            found = (await client.sentinel_masters())[SENTINEL_SERVICE]
             return int(found["num-slaves"]) > 0
 
-        await until(knows_the_replica)
+        await wait_until(knows_the_replica)
         yield client
     finally:
         await client.aclose()
@@ -140,7 +140,7 @@ class Switch:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def deafen(self) -> None:
+    def silence_subscribers(self) -> None:
         """Swallows from now on what open connections of subscribers bring; they stay open."""
         self._deaf |= self._subscribers
 

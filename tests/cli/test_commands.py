@@ -92,7 +92,7 @@ async def test_publish_prints_the_state_of_the_delivery(serve: Serve) -> None:
 async def test_json_prints_one_message_a_line(service: Service, feedsvc: Feedsvc) -> None:
     (edge,) = (await feedsvc("follow", "bob", "alice", "--json")).json
     assert edge["edge"]["followee"] == "alice"
-    ids = await service.posts("alice", 45)
+    ids = await service.post_many("alice", 45)
     assert len((await feedsvc("feed", "bob", "--json")).json) == 20
     assert len((await feedsvc("feed", "bob", "--json", "--page-size", 7)).json) == 7
     items = (await feedsvc("feed", "bob", "--json", "--all")).json
@@ -102,7 +102,7 @@ async def test_json_prints_one_message_a_line(service: Service, feedsvc: Feedsvc
 
 
 async def test_feed_says_that_older_pages_may_exist(service: Service, feedsvc: Feedsvc) -> None:
-    await service.posts("alice", 25)
+    await service.post_many("alice", 25)
     lines = (await feedsvc("feed", "alice")).out.splitlines()
     assert (len(lines), lines[-1]) == (21, "There may be more: --all")
     assert len((await feedsvc("feed", "alice", "--all")).out.splitlines()) == 25
@@ -189,7 +189,7 @@ async def test_a_wrong_option_is_reported_before_any_call(
 async def test_a_closed_pipe_is_no_error(
     service: Service, feedsvc: Feedsvc, form: list[str]
 ) -> None:
-    await service.posts("alice", 1_000, content="x" * 1_000)
+    await service.post_many("alice", 1_000, content="x" * 1_000)
     command = f"{sys.executable} -m feedsvc feed alice --all {' '.join(form)} | head -1"
     process = await asyncio.create_subprocess_shell(
         command,

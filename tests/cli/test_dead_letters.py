@@ -6,7 +6,7 @@ import pytest
 
 from feedsvc.config import Limits
 from feedsvc.core.job import Job, Kind
-from tests.letters import ERROR, SUBJECT, plant
+from tests.dead_letters import ERROR, MISSING_ACTIVITY_ID, store_dead_letters
 from tests.serving import Serve, Service
 
 from .conftest import Feedsvc
@@ -22,12 +22,12 @@ async def service(serve: Serve) -> Service:
 
 async def test_each_dead_letter_is_listed_in_one_line(service: Service, feedsvc: Feedsvc) -> None:
     assert (await feedsvc("dead-letters")).out == ""
-    planted = await plant(service, 7, Job(Kind.FLIP, 17, "star\x1b"))
+    planted = await store_dead_letters(service, 7, Job(Kind.FLIP, 17, "star\x1b"))
     ran = await feedsvc("dead-letters")
     assert [line.split("  ")[-3] for line in ran.out.splitlines()] == planted
     first = ran.out.splitlines()[0]
     assert first.endswith(
-        f"{planted[0]}  deliver {SUBJECT} to followers of alice  8 attempts: {ERROR}"
+        f"{planted[0]}  deliver {MISSING_ACTIVITY_ID} to followers of alice  8 attempts: {ERROR}"
     )
     assert "just now" in first
     assert "flip to followers of star   8 attempts" in ran.out
@@ -39,11 +39,13 @@ async def test_each_dead_letter_is_listed_in_one_line(service: Service, feedsvc:
 
 
 async def test_one_dead_letter_is_shown(service: Service, feedsvc: Feedsvc) -> None:
-    *_, wanted = await plant(service, 5, Job(Kind.DELIVER, SUBJECT + 3, "alice", ("repo:x", "y")))
+    *_, wanted = await store_dead_letters(
+        service, 5, Job(Kind.DELIVER, MISSING_ACTIVITY_ID + 3, "alice", ("repo:x", "y"))
+    )
     ran = await feedsvc("dead-letters", "--show", wanted)
     rows = [line.rstrip().split(maxsplit=1) for line in ran.out.splitlines()]
     assert ["id", wanted] in rows
-    assert ["activity", str(SUBJECT + 3)] in rows
+    assert ["activity", str(MISSING_ACTIVITY_ID + 3)] in rows
     assert ["to", "repo:x"] in rows
     assert ["to", "y"] in rows
     assert ["queued", "2023-11-14T22:13:20.123Z"] in rows
@@ -59,7 +61,7 @@ async def test_one_dead_letter_is_shown(service: Service, feedsvc: Feedsvc) -> N
 
 
 async def test_named_dead_letters_are_replayed(service: Service, feedsvc: Feedsvc) -> None:
-    planted = await plant(service, 4)
+    planted = await store_dead_letters(service, 4)
     replay = ("dead-letters", "--replay", planted[0], "--replay", planted[2])
     ran = await feedsvc(*replay)
     assert (ran.code, ran.out, ran.err) == (0, "2 of 2 replayed\n", "")
@@ -82,7 +84,7 @@ async def test_named_dead_letters_are_replayed(service: Service, feedsvc: Feedsv
 
 
 async def test_named_dead_letters_are_discarded(service: Service, feedsvc: Feedsvc) -> None:
-    planted = await plant(service, 4)
+    planted = await store_dead_letters(service, 4)
     discard = ("dead-letters", "--discard", planted[0], "--discard", planted[2])
     ran = await feedsvc(*discard)
     assert (ran.code, ran.out, ran.err) == (0, "2 of 2 discarded\n", "")
@@ -96,7 +98,7 @@ async def test_named_dead_letters_are_discarded(service: Service, feedsvc: Feeds
 async def test_all_dead_letters_are_replayed(service: Service, feedsvc: Feedsvc) -> None:
     ran = await feedsvc("dead-letters", "--replay-all")
     assert (ran.code, ran.out) == (0, "0 of 0 replayed\n")
-    await plant(service, 1_203)
+    await store_dead_letters(service, 1_203)
     ran = await feedsvc("dead-letters", "--replay-all")
     assert (ran.code, ran.out, ran.err) == (0, "1,203 of 1,203 replayed\n", "")
     assert (await feedsvc("dead-letters")).out == ""

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from feedsvc.config import Limits
-from tests.letters import plant
+from tests.dead_letters import store_dead_letters
 from tests.serving import Serve, Service
 
 from .conftest import Feedsvc, ended
@@ -34,7 +34,7 @@ async def test_the_status_is_printed_as_a_table(service: Service, feedsvc: Feeds
         "dead letters": "0",
     }
     posted = await service.post("alice", to=["repo:x"])
-    await plant(service, 3)
+    await store_dead_letters(service, 3)
     ran = await feedsvc("fanout")
     assert f"deliver  {posted} to followers of alice, repo:x" in ran.out
     rows = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in ran.out.splitlines()}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from feedsvc.config import Limits
-from tests.serving import Serve, Service, until
+from tests.serving import Serve, Service, wait_until
 
 from .conftest import Feedsvc, ended
 
@@ -150,7 +150,7 @@ async def test_the_import_waits_while_too_many_deliveries_wait(serve: Serve) -> 
     async def full() -> bool:
         return len(await service.outbox("alice")) == 2
 
-    await until(full)
+    await wait_until(full)
     await serve(limits=limits, workers=4)
     (report,) = (await importing).json
     assert (report["activities"], report["refused"]) == (12, {})
@@ -292,7 +292,7 @@ async def test_a_restart_of_the_server_loses_no_activity(serve: Serve, tmp_path:
     async def has_begun() -> bool:
         return bool((await first.page("user 0", size=1)).items)
 
-    await until(has_begun)
+    await wait_until(has_begun)
     await first.stop()
     second = await serve(port=port)
     ran = await importing

@@ -12,7 +12,7 @@ from activityfeed import FeedClient
 
 from feedsvc.cli.serve import serve, worker
 from feedsvc.config import Config, Limits
-from tests.serving import SECONDS, Serve, Service, until
+from tests.serving import TIMEOUT_SECONDS, Serve, Service, wait_until
 
 from .conftest import Feedsvc, Ran, ended
 
@@ -30,7 +30,7 @@ async def running(
     process = await feedsvc.start("serve", "--port", 0, "--data-dir", tmp_path / "data")
     try:
         assert process.stderr is not None
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             line = await process.stderr.readline()
         yield process, int(line.rpartition(b":")[2])
     finally:
@@ -155,7 +155,7 @@ async def test_a_worker_delivers_until_a_signal_stops_it(
     )
     try:
         assert process.stderr is not None
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             assert b"working" in await process.stderr.readline()
         posted = await service.post("alice")
 
@@ -163,7 +163,7 @@ async def test_a_worker_delivers_until_a_signal_stops_it(
             entries = [(await service.stats(name)).entry_count for name in ("bob", "carol")]
             return entries == [1, 1]
 
-        await until(delivered)
+        await wait_until(delivered)
         assert await service.feed("bob") == [posted]
         process.send_signal(number)
         ran = await ended(process)

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from activityfeed import reason
 
-from tests.serving import SECONDS, said
+from tests.serving import TIMEOUT_SECONDS, events_of
 
 Event = tuple[str, str]
 
@@ -40,25 +40,25 @@ class Listener:
 
     async def next(self) -> Any:
         """The next message; None at the end."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             if isinstance(self._messages, Generator):
                 return await asyncio.to_thread(next, self._messages, None)
             return await anext(self._messages, None)
 
-    async def message(self) -> Any:
+    async def read_message(self) -> Any:
         message = await self.next()
         assert message is not None, "the subscription has ended"
         self.token = message.resume_token
         return message
 
-    async def event(self) -> Event:
+    async def read_event(self) -> Event:
         """The next thing that is said, over heartbeats."""
         while not self._events:
-            self._events += said(await self.message())
+            self._events += events_of(await self.read_message())
         return self._events.pop(0)
 
-    async def events(self, count: int) -> list[Event]:
-        return [await self.event() for _ in range(count)]
+    async def read_events(self, count: int) -> list[Event]:
+        return [await self.read_event() for _ in range(count)]
 
     async def close(self) -> None:
         if isinstance(self._messages, Generator):

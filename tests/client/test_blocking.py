@@ -44,7 +44,7 @@ def test_a_call_ends_in_time() -> None:
 
 
 async def test_pages_walk_the_whole_feed(service: Service, client: BlockingFeedClient) -> None:
-    posted = await service.posts("alice", 25)
+    posted = await service.post_many("alice", 25)
     pages = await asyncio.to_thread(lambda: list(client.pages("alice", page_size=10)))
     assert [item.activity.activity.id for page in pages for item in page.items] == posted[::-1]
     assert len(pages) >= 3

@@ -220,7 +220,7 @@ async def test_ends_that_are_survived(connect: Connect) -> None:
         client = connect(script.port)
         breaks = Breaks()
         listener = Listener(client.subscribe("bob", on_break=breaks))
-        found = [(await listener.message()).resume_token for _ in range(5)]
+        found = [(await listener.read_message()).resume_token for _ in range(5)]
         assert found == ["t1", "t2", "t3", "t4", "t5"]
         assert [one.resume_token for one in script.requests] == ["", *found[:-1]]
         assert breaks.reasons == ["", "CANCELLED", "INTERNAL", "UNKNOWN"]
@@ -233,9 +233,9 @@ async def test_end_that_is_not_survived(connect: Connect) -> None:
     async with script.serving():
         client = connect(script.port)
         listener = Listener(client.subscribe("bob"))
-        await listener.message()
+        await listener.read_message()
         with pytest.raises(grpc.RpcError) as caught:
-            await listener.message()
+            await listener.read_message()
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert await listener.next() is None
         await close(client)
@@ -247,7 +247,7 @@ async def test_silent_streams(connect: Connect) -> None:
         client = connect(script.port)
         breaks = Breaks()
         listener = Listener(client.subscribe("bob", max_silence=SILENCE, on_break=breaks))
-        found = [(await listener.message()).resume_token for _ in range(3)]
+        found = [(await listener.read_message()).resume_token for _ in range(3)]
         assert found == ["t1", "t2", "t3"]
         assert breaks.reasons == ["", ""]
         await listener.close()

@@ -9,7 +9,7 @@ from activityfeed import FeedClient, fresh_token, reason
 from activityfeed.v1.subscription_service_pb2 import SubscribeFeedResponse
 
 from feedsvc.config import Limits
-from tests.serving import SECONDS, Serve, Service, ids_of, said, until
+from tests.serving import TIMEOUT_SECONDS, Serve, Service, events_of, ids_on_page, wait_until
 
 from .conftest import Client, Connect, close
 from .listening import Breaks, Event, Listener, added
@@ -58,19 +58,19 @@ async def test_restarts_of_the_server(serve: Serve, connect: Connect, kind: str)
     await there.follow("bob", "alice")
     breaks = Breaks()
     listener = subscribed(connect(port), kind, on_break=breaks)
-    assert await listener.event() == ("started", "")
-    reading = asyncio.create_task(listener.events(27))
+    assert await listener.read_event() == ("started", "")
+    reading = asyncio.create_task(listener.read_events(27))
     posted: list[str] = []
     for _ in range(3):
-        posted += await there.posts("alice", 3)
+        posted += await there.post_many("alice", 3)
         await here.stop()
-        posted += await there.posts("alice", 3)
+        posted += await there.post_many("alice", 3)
         here = await serve(port=port)
-        posted += await here.posts("alice", 3)
+        posted += await here.post_many("alice", 3)
     assert await reading == added(posted)
     assert breaks.reasons
     await listener.close()
-    await until(lambda: idle(here))
+    await wait_until(lambda: idle(here))
 
 
 async def test_server_that_drains(serve: Serve, connect: Connect) -> None:
@@ -78,12 +78,12 @@ async def test_server_that_drains(serve: Serve, connect: Connect) -> None:
     port = here.server.port
     breaks = Breaks()
     listener = subscribed(connect(port), "feed", on_break=breaks)
-    assert await listener.event() == ("started", "")
+    assert await listener.read_event() == ("started", "")
     before = await there.post("bob")
-    assert await listener.event() == ("added", before)
-    reading = asyncio.create_task(listener.events(2))
+    assert await listener.read_event() == ("added", before)
+    reading = asyncio.create_task(listener.read_events(2))
     await here.stop()
-    await until(breaks.any)
+    await wait_until(breaks.any)
     assert breaks.reasons[0] == "DRAINING"
     missed = await there.post("bob")
     await serve(port=port)
@@ -97,14 +97,14 @@ async def test_streams_that_have_lived_long_enough(serve: Serve, connect: Connec
     breaks = Breaks()
     client = connect(service.server.port)
     listener = subscribed(client, "feed", initial_page_size=10, on_break=breaks)
-    assert ids_of((await listener.message()).started.page) == [old]
+    assert ids_on_page((await listener.read_message()).started.page) == [old]
     for expired in range(1, 3):
         while len(breaks.reasons) < expired:
-            message = await listener.message()
-            assert not said(message)
+            message = await listener.read_message()
+            assert not events_of(message)
             assert not message.started.HasField("page")
         posted = await service.post("bob")
-        assert await listener.event() == ("added", posted)
+        assert await listener.read_event() == ("added", posted)
     assert set(breaks.reasons) == {"STREAM_EXPIRED"}
 
 
@@ -112,30 +112,30 @@ async def test_token_that_has_expired(service: Service, connect: Connect) -> Non
     """It is told by a reset whose token is good, and what comes then is told."""
     client = connect(service.server.port)
     first = subscribed(client, "feed")
-    assert await first.event() == ("started", "")
+    assert await first.read_event() == ("started", "")
     await first.close()
     await service.post("bob")
     await lose_logs(service)
     second = subscribed(client, "feed", first.token)
-    reset: SubscribeFeedResponse = await second.message()
-    assert said(reset) == [("reset", "")]
+    reset: SubscribeFeedResponse = await second.read_message()
+    assert events_of(reset) == [("reset", "")]
     posted = await service.post("bob")
-    assert await second.event() == ("added", posted)
+    assert await second.read_event() == ("added", posted)
     await second.close()
     third = subscribed(client, "feed", reset.resume_token)
-    assert await third.event() == ("added", posted)
+    assert await third.read_event() == ("added", posted)
 
 
 async def test_log_that_is_lost_meanwhile(serve: Serve, connect: Connect) -> None:
     service = await serve(checkpoint_seconds=CHECKPOINT)
     breaks = Breaks()
     listener = subscribed(connect(service.server.port), "feed", on_break=breaks)
-    assert await listener.event() == ("started", "")
+    assert await listener.read_event() == ("started", "")
     for number in range(1, 3):
         await lose_logs(service)
-        assert await listener.event() == ("reset", "")
+        assert await listener.read_event() == ("reset", "")
         posted = await service.post("bob")
-        assert await listener.event() == ("added", posted)
+        assert await listener.read_event() == ("added", posted)
         assert breaks.reasons == ["RESUME_TOKEN_EXPIRED"] * number
 
 
@@ -143,24 +143,24 @@ async def test_log_that_is_lost_meanwhile(serve: Serve, connect: Connect) -> Non
 async def test_what_has_no_reset_raises(service: Service, connect: Connect, kind: str) -> None:
     client = connect(service.server.port)
     first = subscribed(client, kind)
-    assert await first.event() == ("started", "")
+    assert await first.read_event() == ("started", "")
     await service.post("alice")
     await first.close()
     await lose_logs(service)
     with pytest.raises(grpc.RpcError) as caught:
-        await subscribed(client, kind, first.token).message()
+        await subscribed(client, kind, first.token).read_message()
     assert caught.value.code() is grpc.StatusCode.OUT_OF_RANGE
     fresh = fresh_token(caught.value)
     assert fresh
     posted = await service.post("alice")
-    assert await subscribed(client, kind, fresh).event() == ("added", posted)
+    assert await subscribed(client, kind, fresh).read_event() == ("added", posted)
 
 
 @every_kind
 async def test_bad_token(service: Service, connect: Connect, kind: str) -> None:
     breaks = Breaks()
     with pytest.raises(grpc.RpcError) as caught:
-        await subscribed(connect(service.server.port), kind, "bad", on_break=breaks).message()
+        await subscribed(connect(service.server.port), kind, "bad", on_break=breaks).read_message()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason(caught.value) == "RESUME_TOKEN_INVALID"
     assert fresh_token(caught.value) is None
@@ -170,9 +170,9 @@ async def test_bad_token(service: Service, connect: Connect, kind: str) -> None:
 async def test_page_beside_a_token(service: Service, connect: Connect) -> None:
     client = connect(service.server.port)
     first = subscribed(client, "feed")
-    await first.message()
+    await first.read_message()
     with pytest.raises(grpc.RpcError) as caught:
-        await subscribed(client, "feed", first.token, initial_page_size=1).message()
+        await subscribed(client, "feed", first.token, initial_page_size=1).read_message()
     assert reason(caught.value) == "INVALID_FIELD"
 
 
@@ -182,34 +182,34 @@ async def test_connection_cut_in_the_middle_of_a_message(
 ) -> None:
     await service.follow("bob", "alice")
     first = subscribed(connect(service.server.port), kind)
-    assert await first.event() == ("started", "")
+    assert await first.read_event() == ("started", "")
     await first.close()
-    posted = await service.posts("alice", MANY, content=LONG)
+    posted = await service.post_many("alice", MANY, content=LONG)
     async with Wire.to(service.server.port) as wire:
         wire.cut_after, wire.cuts = CUT_AFTER, 2
         breaks = Breaks()
         client = connect(wire.port)
         second = subscribed(client, kind, first.token, on_break=breaks)
-        assert await second.events(MANY) == added(posted)
+        assert await second.read_events(MANY) == added(posted)
         assert wire.cuts == 0
         assert len(breaks.reasons) >= 2
         last = await service.post("alice")
-        assert await second.event() == ("added", last)
+        assert await second.read_event() == ("added", last)
         await second.close()
         await close(client)
 
 
 async def test_page_that_was_cut_is_asked_for_again(service: Service, connect: Connect) -> None:
-    posted = await service.posts("bob", MANY, content=LONG)
+    posted = await service.post_many("bob", MANY, content=LONG)
     async with Wire.to(service.server.port) as wire:
         wire.cut_after, wire.cuts = CUT_AFTER, 2
         client = connect(wire.port)
         listener = subscribed(client, "feed", initial_page_size=MANY)
-        message = await listener.message()
+        message = await listener.read_message()
         assert wire.cuts == 0
-        assert ids_of(message.started.page) == posted[::-1]
+        assert ids_on_page(message.started.page) == posted[::-1]
         last = await service.post("bob")
-        assert await listener.event() == ("added", last)
+        assert await listener.read_event() == ("added", last)
         await listener.close()
         await close(client)
 
@@ -223,16 +223,16 @@ async def test_connection_that_is_half_open(serve: Serve, connect: Connect, kind
         breaks = Breaks()
         client = connect(wire.port)
         listener = subscribed(client, kind, max_silence=SILENCE, on_break=breaks)
-        assert await listener.event() == ("started", "")
+        assert await listener.read_event() == ("started", "")
         for _ in range(2):
             wire.stall()
             posted = await service.post("alice")
-            assert await listener.event() == ("added", posted)
+            assert await listener.read_event() == ("added", posted)
         assert set(breaks.reasons) == {""}
         assert wire.connections >= 3
         await listener.close()
         await close(client)
-    await until(lambda: idle(service))
+    await wait_until(lambda: idle(service))
 
 
 async def test_message_that_is_long_in_being_applied(serve: Serve, connect: Connect) -> None:
@@ -242,10 +242,10 @@ async def test_message_that_is_long_in_being_applied(serve: Serve, connect: Conn
     listener = subscribed(
         connect(service.server.port), "feed", max_silence=SILENCE, on_break=breaks
     )
-    assert await listener.event() == ("started", "")
+    assert await listener.read_event() == ("started", "")
     await asyncio.sleep(2 * SILENCE)
     posted = await service.post("bob")
-    assert await listener.event() == ("added", posted)
+    assert await listener.read_event() == ("added", posted)
     assert not breaks.reasons
 
 
@@ -256,13 +256,13 @@ async def test_stream_that_was_not_read_in_time(serve: Serve, connect: Connect) 
         await service.follow("bob", actor)
     breaks = Breaks()
     listener = subscribed(connect(service.server.port), "feed", on_break=breaks)
-    assert await listener.event() == ("started", "")
+    assert await listener.read_event() == ("started", "")
     posted: list[str] = []
     for _ in range(TOO_MANY // 500):
         for actor in actors:
-            posted += await service.posts(actor, 250, content=LONG)
-    await until(lambda: idle(service))
-    assert await listener.events(TOO_MANY) == added(posted)
+            posted += await service.post_many(actor, 250, content=LONG)
+    await wait_until(lambda: idle(service))
+    assert await listener.read_events(TOO_MANY) == added(posted)
     assert set(breaks.reasons) == {"STREAM_NOT_READ"}
 
 
@@ -270,30 +270,30 @@ async def test_closing_ends_the_call(service: Service, connect: Connect) -> None
     client = connect(service.server.port)
     for kind in ("feed", "activities", "all"):
         listener = subscribed(client, kind)
-        await listener.message()
+        await listener.read_message()
         assert not await idle(service)
         await listener.close()
         assert await listener.next() is None
-        await until(lambda: idle(service))
+        await wait_until(lambda: idle(service))
 
 
 async def test_closing_the_client_ends_subscriptions(service: Service, connect: Connect) -> None:
     client = connect(service.server.port)
     listeners = [subscribed(client, kind) for kind in ("feed", "activities", "all")]
     for listener in listeners:
-        assert await listener.event() == ("started", "")
+        assert await listener.read_event() == ("started", "")
     reading = [asyncio.create_task(drained(listener)) for listener in listeners]
     await asyncio.sleep(0)
     await close(client)
     assert await asyncio.gather(*reading) == [[], [], []]
-    await until(lambda: idle(service))
+    await wait_until(lambda: idle(service))
 
 
 async def drained(listener: Listener) -> list[Event]:
     """The events up to the end."""
     found: list[Event] = []
     while (message := await listener.next()) is not None:
-        assert not said(message)
+        assert not events_of(message)
     return found
 
 
@@ -303,14 +303,14 @@ async def test_closing_the_client_that_waits_for_a_server(
     breaks = Breaks()
     client = connect(service.server.port)
     listener = subscribed(client, "feed", on_break=breaks)
-    assert await listener.event() == ("started", "")
+    assert await listener.read_event() == ("started", "")
     reading = asyncio.create_task(drained(listener))
     await service.stop()
 
     async def tried() -> bool:
         return len(breaks.reasons) > 2
 
-    await until(tried)
+    await wait_until(tried)
     await close(client)
     assert await reading == []
 
@@ -320,7 +320,7 @@ async def test_what_is_raised_at_a_break_ends_it(service: Service, connect: Conn
         raise RuntimeError("enough")
 
     listener = subscribed(connect(service.server.port), "feed", on_break=enough)
-    assert await listener.event() == ("started", "")
+    assert await listener.read_event() == ("started", "")
     reading = asyncio.create_task(drained(listener))
     await service.stop()
     with pytest.raises(RuntimeError, match="enough"):
@@ -336,19 +336,19 @@ async def test_cancelled_iteration(service: Service) -> None:
                 begun.set()
 
         listening = asyncio.create_task(listen())
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await begun.wait()
         listening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await listening
-        await until(lambda: idle(service))
+        await wait_until(lambda: idle(service))
 
 
 async def test_cancelled_while_the_client_is_closed(service: Service) -> None:
     """A cancellation is not swallowed."""
     client = FeedClient.connect(f"127.0.0.1:{service.server.port}")
     listener = Listener(client.subscribe("bob"))
-    assert await listener.event() == ("started", "")
+    assert await listener.read_event() == ("started", "")
     listening = asyncio.create_task(drained(listener))
     await asyncio.sleep(0)
     listening.cancel()

@@ -11,7 +11,7 @@ from activityfeed.v1.subscription_service_pb2 import (
     SubscribeFeedsResponse,
 )
 
-from tests.serving import SECONDS, Refusal, Service, said
+from tests.serving import TIMEOUT_SECONDS, Refusal, Service, events_of
 
 
 class FeedsStream:
@@ -31,8 +31,8 @@ class FeedsStream:
         remove = RemoveFeedSubscription(subscription_id=subscription_id)
         await self.call.write(SubscribeFeedsRequest(remove=remove))
 
-    async def message(self) -> SubscribeFeedsResponse:
-        async with asyncio.timeout(SECONDS):
+    async def read_message(self) -> SubscribeFeedsResponse:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             message: Any = await self.call.read()
         assert message is not grpc.aio.EOF, "the stream has ended"
         if message.resume_token:
@@ -40,25 +40,25 @@ class FeedsStream:
         assert isinstance(message, SubscribeFeedsResponse)
         return message
 
-    async def event(self) -> tuple[str, str, str]:
+    async def read_event(self) -> tuple[str, str, str]:
         """Return the next event: its subscription, its kind, and its activity or entity."""
         while not self._events:
-            message = await self.message()
+            message = await self.read_message()
             name = message.subscription_id
             match message.WhichOneof("message"):
                 case "error":
-                    self._events.append((name, "error", Refusal.of(message.error).reason))
+                    self._events.append((name, "error", Refusal.from_status(message.error).reason))
                 case "removed":
                     self._events.append((name, "unsubscribed", ""))
                 case _:
-                    self._events += ((name, *event) for event in said(message))
+                    self._events += ((name, *event) for event in events_of(message))
         return self._events.pop(0)
 
     async def refusal(self) -> tuple[str, dict[str, str]]:
         """Read the next message, an error; return its subscription and the broken rules."""
-        message = await self.message()
+        message = await self.read_message()
         assert message.HasField("error")
-        return message.subscription_id, Refusal.of(message.error).rules
+        return message.subscription_id, Refusal.from_status(message.error).rules
 
-    async def events(self, count: int) -> list[tuple[str, str, str]]:
-        return sorted([await self.event() for _ in range(count)])
+    async def read_events(self, count: int) -> list[tuple[str, str, str]]:
+        return sorted([await self.read_event() for _ in range(count)])

@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 from activityfeed.v1.error_reason_pb2 import ErrorReason
 
-from tests.serving import Refusal, Service, refused
+from tests.serving import Refusal, Service, expect_refusal
 
 #: Reasons that say when to come again, and the milliseconds that they say.
 RETRY_MS = {"DRAINING": 200, "STORE_UNAVAILABLE": 200, "FANOUT_OVERLOADED": 1_000}
@@ -41,5 +41,5 @@ def check_refusal(refusal: Refusal, reason: str, **metadata: str) -> None:
 async def check_unchanged(service: Service, call: Any, reason: str, **metadata: str) -> None:
     """Check that a call is refused and stores nothing."""
     stored_before = await service.dump()
-    check_refusal(await refused(call), reason, **metadata)
+    check_refusal(await expect_refusal(call), reason, **metadata)
     assert await service.dump() == stored_before

@@ -45,7 +45,7 @@ async def test_batch_publish_answers_each_entry_in_order(service: Service) -> No
     first = await service.activities.BatchPublishActivities(batch)
     stored_before = await service.dump()
     outcomes = [
-        Refusal.of(result.error).reason
+        Refusal.from_status(result.error).reason
         if result.HasField("error")
         else result.response.already_published
         for result in first.results
@@ -62,8 +62,8 @@ async def test_batch_publish_answers_each_entry_in_order(service: Service) -> No
         True,
         True,
     ]
-    assert Refusal.of(first.results[1].error).rules == {"activity.actor": "is required"}
-    assert Refusal.of(first.results[4].error).metadata == {"activity_id": taken_id}
+    assert Refusal.from_status(first.results[1].error).rules == {"activity.actor": "is required"}
+    assert Refusal.from_status(first.results[4].error).metadata == {"activity_id": taken_id}
     assert first.results[0].response.activity == first.results[6].response.activity
     second = await service.activities.BatchPublishActivities(batch)
     for result, second_result in zip(first.results, second.results, strict=True):
@@ -96,7 +96,7 @@ async def test_batch_follow_answers_each_entry_in_order(serve: Serve) -> None:
     )
     answer = await service.follows.BatchFollow(batch)
     outcomes = [
-        Refusal.of(result.error).reason
+        Refusal.from_status(result.error).reason
         if result.HasField("error")
         else result.response.already_following
         for result in answer.results
@@ -117,20 +117,22 @@ async def test_batch_follow_answers_each_entry_in_order(serve: Serve) -> None:
         (result.response.edge.follower, result.response.edge.followee) for result in answer.results
     ]
     assert edges[0] == edges[8] == ("bob", "a")
-    assert Refusal.of(answer.results[4].error).metadata == {"limit": "3"}
+    assert Refusal.from_status(answer.results[4].error).metadata == {"limit": "3"}
     assert sorted(await service.following("bob")) == ["a", "b", "z"]
 
 
 @pytest.mark.every_store
 async def test_batch_get_answers_each_entry_in_order(service: Service) -> None:
-    posted = await service.posts("alice", 3) + await service.posts("bob", 3)
+    posted = await service.post_many("alice", 3) + await service.post_many("bob", 3)
     await service.delete(posted[1], "alice")
     requested_ids = [posted[4], posted[1], "nonsense", posted[0], posted[4], "1898765432109876543"]
     answer = await service.activities.BatchGetActivities(
         BatchGetActivitiesRequest(ids=requested_ids)
     )
     outcomes = [
-        Refusal.of(result.error).reason if result.HasField("error") else result.activity.activity.id
+        Refusal.from_status(result.error).reason
+        if result.HasField("error")
+        else result.activity.activity.id
         for result in answer.results
     ]
     assert outcomes == [

@@ -29,7 +29,7 @@ from feedsvc.contract_limits import (
     MESSAGE_EVENT_BYTES,
 )
 from feedsvc.core import keys
-from tests.serving import Serve, Service, activity_of, ids_of, refused, said
+from tests.serving import Serve, Service, activity_of, events_of, expect_refusal, ids_on_page
 
 #: Seconds between checkpoints: none comes while a test runs.
 CHECKPOINT_NEVER = 300
@@ -77,7 +77,7 @@ async def read_added(call: Any, count: int) -> list[tuple[str, list[str]]]:
         message = await call.read()
         assert message is not grpc.aio.EOF
         assert message.ByteSize() <= MESSAGE_EVENT_BYTES + 2 * ACTIVITY_BYTES < MESSAGE_BYTES
-        added_ids = [activity_id for kind, activity_id in said(message) if kind == "added"]
+        added_ids = [activity_id for kind, activity_id in events_of(message) if kind == "added"]
         if message.HasField("events"):
             messages.append((message.resume_token, added_ids))
     call.cancel()
@@ -105,7 +105,7 @@ async def test_streams_cut_long_messages_and_resume_after_each_part(service: Ser
         name: (await open_call("").read()).resume_token for name, open_call in open_stream.items()
     }
     posted = await publish_more_than_a_message(service)
-    await service.at_rest()
+    await service.wait_for_deliveries()
     expected = {"feed": posted, "outbox": posted[::AUTHORS], "all": posted}
     for name, open_call in open_stream.items():
         messages = await read_added(open_call(start_tokens[name]), len(expected[name]))
@@ -148,19 +148,23 @@ async def test_long_pages_are_cut_and_lead_on(service: Service) -> None:
         activity = longest_activity("alice", to=names)
         answer = await service.activities.PublishActivity(PublishActivityRequest(activity=activity))
         posted.append(answer.activity.id)
-    await service.at_rest()
+    await service.wait_for_deliveries()
     read_ids, page_count, token = [], 0, ""
     while token or not page_count:
         page = await service.page("bob", token, size=100)
         assert page.ByteSize() <= MESSAGE_BYTES
-        read_ids, page_count, token = read_ids + ids_of(page), page_count + 1, page.next_page_token
+        read_ids, page_count, token = (
+            read_ids + ids_on_page(page),
+            page_count + 1,
+            page.next_page_token,
+        )
     assert (read_ids, page_count > 1) == (posted[::-1], True)
     call = service.subscriptions.SubscribeFeed(
         SubscribeFeedRequest(user="bob", initial_page_size=100)
     )
     message: Any = await call.read()
     assert message.ByteSize() <= MESSAGE_BYTES
-    assert ids_of(message.started.page)
+    assert ids_on_page(message.started.page)
     listed_ids, token = [], ""
     while token or not listed_ids:
         outbox = await service.outbox_page("alice", token, page_size=100)
@@ -168,7 +172,7 @@ async def test_long_pages_are_cut_and_lead_on(service: Service) -> None:
         listed_ids += [viewed.activity.id for viewed in outbox.activities]
         token = outbox.next_page_token
     assert listed_ids == posted[::-1]
-    newer_pages = [ids_of(page) async for page in service.walk_newer("bob", "", size=100)]
+    newer_pages = [ids_on_page(page) async for page in service.walk_newer("bob", "", size=100)]
     assert newer_pages
     batch = await service.activities.BatchGetActivities(BatchGetActivitiesRequest(ids=posted[:100]))
     assert batch.ByteSize() <= MESSAGE_BYTES
@@ -178,7 +182,7 @@ async def test_long_pages_are_cut_and_lead_on(service: Service) -> None:
 async def test_batch_whose_answer_would_be_too_long_is_refused(service: Service) -> None:
     entry = PublishActivityRequest(activity=longest_activity("alice"))
     count = BATCH_BYTES // entry.ByteSize()
-    refusal = await refused(
+    refusal = await expect_refusal(
         service.activities.BatchPublishActivities(
             BatchPublishActivitiesRequest(requests=[entry] * (count + 1))
         )

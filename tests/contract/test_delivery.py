@@ -37,8 +37,8 @@ from feedsvc.config import Limits
 from feedsvc.core import keys
 from feedsvc.core.activities import Published
 from feedsvc.core.job import Job, Kind
-from tests.letters import ERROR, SINCE_MS, SUBJECT, plant
-from tests.serving import Serve, Service, at_ms, ids_of, until
+from tests.dead_letters import ERROR, MISSING_ACTIVITY_ID, SINCE_MS, store_dead_letters
+from tests.serving import Serve, Service, at_ms, ids_on_page, wait_until
 
 #: A delivery to two followers is queued.
 NARROW = Limits(inline_audience=1, push_chunk=1)
@@ -110,7 +110,7 @@ async def test_delivery_to_a_large_audience_is_queued_and_then_delivered(
     for progress in (retried.delivery, await delivery(idle_service, published.activity.id)):
         assert (progress.state, progress.audience_count) == (DELIVERY_STATE_QUEUED, 12)
     assert await idle_service.feed("alice") == [published.activity.id]
-    assert ids_of(await idle_service.page(FOLLOWERS[-1])) == [published.activity.id], (
+    assert ids_on_page(await idle_service.page(FOLLOWERS[-1])) == [published.activity.id], (
         "a cold feed shows the activity at once"
     )
     await serve(limits=NARROW, workers=2)
@@ -119,7 +119,7 @@ async def test_delivery_to_a_large_audience_is_queued_and_then_delivered(
         state = (await delivery(idle_service, published.activity.id)).state
         return state == DELIVERY_STATE_DELIVERED
 
-    await until(is_delivered)
+    await wait_until(is_delivered)
     progress = await delivery(idle_service, published.activity.id)
     assert (progress.delivered_count, progress.skipped_cold_count, progress.audience_count) == (
         2,
@@ -202,7 +202,7 @@ async def test_publish_that_waits_delays_no_other_call(idle_service: Service) ->
     async def is_queued() -> bool:
         return (await status(idle_service)).open_count > 0
 
-    await until(is_queued)
+    await wait_until(is_queued)
     start = time.monotonic()
     await idle_service.publish("alice")
     await idle_service.page("bob")
@@ -232,7 +232,7 @@ async def test_delivery_of_a_celebrity_is_pulled(serve: Serve) -> None:
         progress = (await publish_and_wait(service, "alice")).delivery
         return progress.state == DELIVERY_STATE_PULLED and progress.audience_count == 12
 
-    await until(is_pulled)
+    await wait_until(is_pulled)
     newest_id = (await service.outbox("alice"))[0]
     assert (await delivery(service, newest_id)).state == DELIVERY_STATE_PULLED
     for name in FOLLOWERS:
@@ -257,13 +257,13 @@ async def test_status_reports_the_waiting_jobs_and_their_lag(
 ) -> None:
     before_ms = time.time_ns() // 1_000_000
     first_id = await idle_service.post("alice", to=["repo:x"])
-    await idle_service.posts("alice", 2)
-    await plant(idle_service, 4)
+    await idle_service.post_many("alice", 2)
+    await store_dead_letters(idle_service, 4)
 
     async def is_behind() -> bool:
         return (await status(idle_service)).lag.ToMilliseconds() >= 50
 
-    await until(is_behind)
+    await wait_until(is_behind)
     fanout_status = await status(idle_service)
     assert (fanout_status.open_count, fanout_status.waiting_count, fanout_status.running_count) == (
         3,
@@ -285,7 +285,7 @@ async def test_status_reports_the_waiting_jobs_and_their_lag(
     async def is_done() -> bool:
         return (await status(idle_service)).open_count == 0
 
-    await until(is_done)
+    await wait_until(is_done)
     fanout_status = await status(idle_service)
     assert (fanout_status.dead_letter_count, fanout_status.HasField("oldest")) == (4, False)
     assert fanout_status.lag.ToMilliseconds() == 0
@@ -308,12 +308,12 @@ async def list_letters(service: Service, size: int = 0) -> AsyncIterator[DeadLet
 @pytest.mark.every_store
 @pytest.mark.parametrize("size", [0, 1, 3, 7, 1_000])
 async def test_each_dead_letter_is_listed_once(idle_service: Service, size: int) -> None:
-    planted = await plant(idle_service, 21)
+    planted = await store_dead_letters(idle_service, 21)
     assert [letter.id async for letter in list_letters(idle_service, size)] == planted
 
 
 async def test_full_last_page_of_dead_letters_is_the_end(idle_service: Service) -> None:
-    await plant(idle_service, 6)
+    await store_dead_letters(idle_service, 6)
     page = await idle_service.admin.ListDeadLetters(ListDeadLettersRequest(page_size=6))
     assert (len(page.dead_letters), page.next_page_token) == (6, "")
     assert (
@@ -323,11 +323,11 @@ async def test_full_last_page_of_dead_letters_is_the_end(idle_service: Service) 
 
 async def test_dead_letter_describes_its_job(idle_service: Service) -> None:
     before_ms = time.time_ns() // 1_000_000
-    planted = await plant(
+    planted = await store_dead_letters(
         idle_service,
         3,
-        Job(Kind.DELIVER, SUBJECT, "", ("repo:x", "repo:y")),
-        Job(Kind.RETRACT, SUBJECT + 1, "alice"),
+        Job(Kind.DELIVER, MISSING_ACTIVITY_ID, "", ("repo:x", "repo:y")),
+        Job(Kind.RETRACT, MISSING_ACTIVITY_ID + 1, "alice"),
         Job(Kind.FLIP, 17, "star"),
     )
     listed = [letter async for letter in list_letters(idle_service)]
@@ -345,8 +345,8 @@ async def test_dead_letter_describes_its_job(idle_service: Service) -> None:
         )
         for number, (kind, activity_id, actor, to) in enumerate(
             (
-                (JOB_KIND_DELIVER, str(SUBJECT), "", ["repo:x", "repo:y"]),
-                (JOB_KIND_RETRACT, str(SUBJECT + 1), "alice", []),
+                (JOB_KIND_DELIVER, str(MISSING_ACTIVITY_ID), "", ["repo:x", "repo:y"]),
+                (JOB_KIND_RETRACT, str(MISSING_ACTIVITY_ID + 1), "alice", []),
                 (JOB_KIND_FLIP, "", "star", []),
             )
         )
@@ -371,7 +371,7 @@ async def test_failed_delivery_becomes_a_dead_letter_that_can_be_replayed(
     async def has_failed() -> bool:
         return (await delivery(idle_service, published.activity.id)).state == DELIVERY_STATE_FAILED
 
-    await until(has_failed)
+    await wait_until(has_failed)
     fanout_status = await status(idle_service)
     assert (fanout_status.open_count, fanout_status.dead_letter_count) == (0, 1)
     (letter,) = [letter async for letter in list_letters(idle_service)]
@@ -397,7 +397,7 @@ async def test_failed_delivery_becomes_a_dead_letter_that_can_be_replayed(
         state = (await delivery(idle_service, published.activity.id)).state
         return state == DELIVERY_STATE_DELIVERED
 
-    await until(is_delivered)
+    await wait_until(is_delivered)
     assert (await status(idle_service)).dead_letter_count == 0
     assert published.activity.id in await idle_service.feed(broken_user)
 
@@ -407,7 +407,7 @@ async def handle_two_of_three_letters(service: Service, method: Any, request_typ
 
     The method gets a letter twice, and an id that is none.
     """
-    planted = await plant(service, 3)
+    planted = await store_dead_letters(service, 3)
     letter_ids = [planted[2], planted[0], planted[2], "nonsense"]
     answer = await method(request_type(ids=letter_ids))
     assert [result.status.code for result in answer.results] == [
@@ -443,5 +443,5 @@ async def test_replayed_dead_letters_are_queued(idle_service: Service, serve: Se
     async def is_done() -> bool:
         return (await status(idle_service)).open_count == 0
 
-    await until(is_done)
+    await wait_until(is_done)
     assert (await status(idle_service)).dead_letter_count == 1

@@ -28,7 +28,15 @@ from feedsvc.core.streams import Stream as LiveStream
 from feedsvc.errors import StoreUnavailable, StreamNotRead
 from feedsvc.interceptors.errors import ErrorInterceptor
 from feedsvc.services.message_writer import MessageWriter
-from tests.serving import SECONDS, Serve, Service, Stream, end_of, refusal_of, until
+from tests.serving import (
+    TIMEOUT_SECONDS,
+    Serve,
+    Service,
+    Stream,
+    read_until_refused,
+    refusal_of,
+    wait_until,
+)
 
 Handler = Callable[[Any], Awaitable[None]]
 #: A message that is longer than a client that does not read accepts.
@@ -59,7 +67,7 @@ async def wait_until_client_is_gone(context: Any, call: Any) -> None:
     """Cancel the call and wait until the handler notices; let the handler survive it."""
     try:
         call.cancel()
-        await asyncio.sleep(SECONDS)
+        await asyncio.sleep(TIMEOUT_SECONDS)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         assert task is not None
@@ -79,7 +87,7 @@ async def test_write_to_a_client_that_is_gone_logs_nothing(
 
     async with serving_handler(handler) as stub:
         calls.append(stub.SubscribeFeed(SubscribeFeedRequest()))
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await ended.wait()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -96,7 +104,7 @@ async def test_refusal_of_a_client_that_is_gone_logs_nothing(
 
     async with serving_handler(handler) as stub:
         calls.append(stub.SubscribeFeed(SubscribeFeedRequest()))
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await ended.wait()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -108,7 +116,7 @@ async def test_stream_cut_at_its_first_message_ends_with_a_status(
     was_cut = asyncio.Event()
 
     async def handler(context: Any) -> None:
-        stream: Any = LiveStream(None, SECONDS)  # type: ignore[arg-type]
+        stream: Any = LiveStream(None, TIMEOUT_SECONDS)  # type: ignore[arg-type]
         writer = MessageWriter(stream, context, Config(write_seconds=0.1))
 
         def cancel() -> None:
@@ -123,9 +131,9 @@ async def test_stream_cut_at_its_first_message_ends_with_a_status(
 
     async with serving_handler(handler) as stub:
         call = stub.SubscribeFeed(SubscribeFeedRequest())
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await was_cut.wait()
-            refusal = await end_of(Stream(call))
+            refusal = await read_until_refused(Stream(call))
     assert refusal.reason == "STREAM_NOT_READ"
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -147,7 +155,7 @@ async def answer_until_the_end(service: Service, user: str) -> tuple[grpc.Status
     add = SubscribeFeedsRequest(add=AddFeedSubscription(subscription_id="s", user=user))
     await call.write(add)
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while (message := await call.read()) is not grpc.aio.EOF:
                 if message.HasField("started"):
                     continue
@@ -174,5 +182,5 @@ async def test_client_that_cancels_while_its_stream_is_refused_logs_nothing(
     async def all_gone() -> bool:
         return not service.server.engine.live.streams
 
-    await until(all_gone)
+    await wait_until(all_gone)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

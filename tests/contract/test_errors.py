@@ -17,7 +17,7 @@ from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 from feedsvc.config import Limits
 from feedsvc.core import keys
 from tests.contract.refusals import check_refusal, check_unchanged
-from tests.serving import Refusal, Serve, Service, at_ms, refused, until
+from tests.serving import Refusal, Serve, Service, at_ms, expect_refusal, wait_until
 
 #: A delivery to two followers is queued; two such deliveries may wait.
 NARROW = Limits(inline_audience=1, push_chunk=1, max_jobs=4)
@@ -88,7 +88,7 @@ async def test_external_id_is_unique_per_actor_and_for_good(service: Service) ->
 @pytest.mark.every_store
 async def test_request_id_reused_for_another_request_is_refused(service: Service) -> None:
     activity_id = await service.post("alice", request_id="r")
-    other_ids = await service.posts("alice", 2)
+    other_ids = await service.post_many("alice", 2)
     await service.follow("bob", "alice", request_id="r")
     await service.follow("bob", "carol")
     await service.unfollow("bob", "carol", request_id="r")
@@ -146,7 +146,7 @@ async def test_follow_beyond_the_limit_of_followees_is_refused(serve: Serve) -> 
     for name in ("a", "b", "c"):
         await service.follow("bob", name)
     # The mark of possible followers in bob's shard is set before the edge, and stays.
-    await refused(service.follow("bob", "d"))
+    await expect_refusal(service.follow("bob", "d"))
     call = service.follow("bob", "d", request_id="r")
     await check_unchanged(service, call, "TOO_MANY_FOLLOWEES", limit="3")
     assert (await service.follow("bob", "a")).already_following
@@ -174,7 +174,7 @@ async def test_publish_is_refused_while_too_many_deliveries_wait(serve: Serve) -
     batch = BatchPublishActivitiesRequest(requests=[publish_request("alice", "c")] * 3)
     answer = await service.activities.BatchPublishActivities(batch)
     for result in answer.results:
-        check_refusal(Refusal.of(result.error), "FANOUT_OVERLOADED")
+        check_refusal(Refusal.from_status(result.error), "FANOUT_OVERLOADED")
     # Repetitions and activities that need no job are not refused.
     assert (await service.publish("alice", request_id="a")).already_published
     assert not (await service.publish("lonely")).already_published
@@ -186,7 +186,7 @@ async def test_publish_is_refused_while_too_many_deliveries_wait(serve: Serve) -
         answer = await service.activities.BatchPublishActivities(batch)
         return all(result.HasField("response") for result in answer.results)
 
-    await until(is_published)
+    await wait_until(is_published)
     answer = await server_with_workers.activities.BatchPublishActivities(batch)
     assert len({result.response.activity.id for result in answer.results}) == 1
     assert len(await service.outbox("alice")) == 3
@@ -204,7 +204,7 @@ async def test_unknown_dead_letters_are_not_found(service: Service) -> None:
     ]
     answer = await service.admin.ReplayDeadLetters(ReplayDeadLettersRequest(ids=ids))
     for result in answer.results:
-        check_refusal(Refusal.of(result.status), "DEAD_LETTER_NOT_FOUND")
+        check_refusal(Refusal.from_status(result.status), "DEAD_LETTER_NOT_FOUND")
     assert len(answer.results) == len(ids)
     assert await service.dump() == stored_before
 
@@ -233,7 +233,7 @@ async def test_defect_in_the_store_is_an_internal_error_without_details(
     service: Service, plant: Any
 ) -> None:
     activity_id = await service.post("alice")
-    refusal = await refused(await plant(service, activity_id))
+    refusal = await expect_refusal(await plant(service, activity_id))
     check_refusal(refusal, "INTERNAL")
     assert refusal.message == "internal error"
     assert b"secret" not in refusal.status.SerializeToString()

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from activityfeed.v1.subscription_service_pb2 import GetFeedEventsRequest
 
-from tests.serving import SECONDS, Serve, Service, activity_of, refused
+from tests.serving import TIMEOUT_SECONDS, Serve, Service, activity_of, expect_refusal
 
 #: Seconds between checkpoints: none comes while a test runs.
 CHECKPOINT_NEVER = 300
@@ -19,7 +19,7 @@ async def service(serve: Serve) -> Service:
 
 async def poll(service: Service, user: str, token: str = "") -> Any:
     return await service.subscriptions.GetFeedEvents(
-        GetFeedEventsRequest(user=user, resume_token=token), timeout=SECONDS
+        GetFeedEventsRequest(user=user, resume_token=token), timeout=TIMEOUT_SECONDS
     )
 
 
@@ -31,7 +31,7 @@ async def test_polling_brings_all_events(service: Service) -> None:
     start_token = answer.resume_token
     answer = await poll(service, "bob", start_token)
     assert (list(answer.events), answer.more) == ([], False)
-    posted = await service.posts("alice", 150)
+    posted = await service.post_many("alice", 150)
     added_ids: list[str] = []
     while True:
         answer = await poll(service, "bob", answer.resume_token)
@@ -42,11 +42,11 @@ async def test_polling_brings_all_events(service: Service) -> None:
     # A stream accepts the token too.
     stream = await service.subscribe("bob", answer.resume_token)
     last_id = await service.post("alice")
-    assert await stream.event() == ("added", last_id)
+    assert await stream.read_event() == ("added", last_id)
     answer = await poll(service, "bob", start_token)
     assert answer.more
     await service.store.delete(f"{service.tag('bob')}l:bob")
-    refusal = await refused(poll(service, "bob", start_token))
+    refusal = await expect_refusal(poll(service, "bob", start_token))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")
     answer = await poll(service, "bob", refusal.metadata["resume_token"])
     assert not answer.events

@@ -23,7 +23,7 @@ from activityfeed.v1.follow_service_pb2 import (
 
 from feedsvc.config import Limits
 from feedsvc.core import keys, verification
-from tests.serving import Serve, Service, ids_of
+from tests.serving import Serve, Service, ids_on_page
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40, read_work=100)
 MISSING, EXTRA, MISPLACED = (
@@ -79,10 +79,10 @@ async def test_outbox_is_walked_in_both_directions(service: Service, size: int) 
 @pytest.mark.every_store
 async def test_outbox_ends_where_it_was_trimmed(serve: Serve) -> None:
     service = await serve(limits=SMALL)
-    posted = await service.posts("alice", 40)
+    posted = await service.post_many("alice", 40)
     page = await service.outbox_page("alice", page_size=100)
     assert page.end == PageEnd.PAGE_END_FEED_END
-    posted += await service.posts("alice", 5)
+    posted += await service.post_many("alice", 5)
     pages = [await service.outbox_page("alice", page_size=7)]
     while pages[-1].next_page_token:
         pages.append(await service.outbox_page("alice", pages[-1].next_page_token, page_size=7))
@@ -95,7 +95,7 @@ async def test_own_only_page_that_skips_too_much_has_a_token(serve: Serve) -> No
     """The page ends after the most work that a page may take, and the walk goes on."""
     service = await serve(limits=Limits(read_work=100))
     own_id = await service.post("repo:x")
-    await service.posts("alice", 350, to=["repo:x"])
+    await service.post_many("alice", 350, to=["repo:x"])
     page = await service.outbox_page("repo:x", own_only=True)
     assert (list(page.activities), page.end) == ([], PageEnd.PAGE_END_MORE)
     assert await service.outbox("repo:x", own_only=True) == [own_id]
@@ -278,7 +278,7 @@ async def test_stats_describe_the_stored_feed(serve: Serve) -> None:
     assert not stats.HasField("expires_in") or stats.expires_in.ToMilliseconds() == 0
     for number in range(3):
         await service.follow("bob", f"a{number}")
-    posted = await service.posts("a0", 8)
+    posted = await service.post_many("a0", 8)
     assert (await service.stats("bob")).state == FEED_STATE_COLD, (
         "reading the stats does not build the feed"
     )
@@ -289,7 +289,7 @@ async def test_stats_describe_the_stored_feed(serve: Serve) -> None:
     assert stats.stored_bytes > 0
     ttl = SMALL.feed_ttl * 1_000
     assert 0.9 * ttl < stats.expires_in.ToMilliseconds() <= ttl
-    posted += await service.posts("a0", 5)
+    posted += await service.post_many("a0", 5)
     await service.page("bob", resumable=True)
     stats = await service.stats("bob")
     assert (stats.entry_count, stats.floor, stats.live) == (10, posted[2], True)
@@ -315,8 +315,8 @@ async def test_verify_reports_no_difference_for_a_right_feed(serve: Serve) -> No
     )
     await service.warm("bob")
     for count in (0, 5, 5, 5):
-        posted = await service.posts("a0", count)
-        await service.posts("a1", count)
+        posted = await service.post_many("a0", count)
+        await service.post_many("a1", count)
         for activity_id in posted[:2]:
             await service.delete(activity_id, "a0")
         verification = await service.verify("bob")
@@ -336,7 +336,7 @@ async def test_verify_reports_a_missing_activity(service: Service, index: int) -
 @pytest.mark.every_store
 async def test_verify_reports_extra_activities(service: Service) -> None:
     feed_key, posted = await make_warm_feed(service)
-    stranger_ids = await service.posts("stranger", 2)
+    stranger_ids = await service.post_many("stranger", 2)
     await service.store.linsert(feed_key, "BEFORE", posted[5], stranger_ids[0])
     await service.store.rpush(feed_key, stranger_ids[1])
     reported = await reported_differences(service)
@@ -399,7 +399,7 @@ async def test_rebuild_repairs_a_feed(service: Service) -> None:
 async def test_rebuild_makes_cold_and_unknown_feeds_warm(serve: Serve) -> None:
     service = await serve(limits=SMALL)
     await service.follow("bob", "alice")
-    posted = await service.posts("alice", 20)
+    posted = await service.post_many("alice", 20)
     built = await service.rebuild("bob")
     assert (built.state, built.entry_count) == (FEED_STATE_WARM, 10)
     assert (await service.stats("bob")).floor == posted[9]
@@ -410,7 +410,7 @@ async def test_rebuild_makes_cold_and_unknown_feeds_warm(serve: Serve) -> None:
 async def test_rebuilds_do_not_disturb_readers_or_publishers(service: Service) -> None:
     """A publisher may deliver into a feed that is being built."""
     await service.follow("bob", "alice")
-    posted = await service.posts("alice", 100)
+    posted = await service.post_many("alice", 100)
 
     async def rebuild() -> None:
         for _ in range(30):
@@ -420,7 +420,7 @@ async def test_rebuilds_do_not_disturb_readers_or_publishers(service: Service) -
     while not rebuilding.done():
         posted.append(await service.post("alice"))
         page = await service.page("bob", size=100)
-        assert ids_of(page) == posted[: -len(page.items) - 1 : -1]
+        assert ids_on_page(page) == posted[: -len(page.items) - 1 : -1]
         assert len(page.items) == 100
     await rebuilding
     await service.warm("bob")
@@ -430,7 +430,7 @@ async def test_rebuilds_do_not_disturb_readers_or_publishers(service: Service) -
 async def make_warm_feed(service: Service) -> tuple[str, list[str]]:
     """Make a warm feed of ten for a test to corrupt; return its key and its ids, oldest first."""
     await service.follow("bob", "alice")
-    posted = await service.posts("alice", 10)
+    posted = await service.post_many("alice", 10)
     await service.warm("bob")
     return keys.feed(service.tag("bob"), "bob"), posted
 

@@ -28,7 +28,7 @@ from feedsvc.config import Limits
 from feedsvc.core.batching import CALLER
 from feedsvc.core.job import Delivery, Job
 from feedsvc.services.activities import ENTRIES_AT_ONCE
-from tests.serving import SECONDS, Serve, Service, refused, until
+from tests.serving import TIMEOUT_SECONDS, Serve, Service, expect_refusal, wait_until
 
 
 @asynccontextmanager
@@ -140,7 +140,7 @@ async def test_each_connection_has_a_share_of_the_work(serve: Serve) -> None:
         async def has_all_calls() -> bool:
             return service.server._admission.calls == 30
 
-        await until(has_all_calls)
+        await wait_until(has_all_calls)
         await service.page("calm")
         assert (len(started), started[-1]) == (5, "calm")
         waiting_calls = [
@@ -153,7 +153,7 @@ async def test_each_connection_has_a_share_of_the_work(serve: Serve) -> None:
         async def are_cancelled() -> bool:
             return service.server._admission.calls == 20
 
-        await until(are_cancelled)
+        await wait_until(are_cancelled)
         release.set()
         await asyncio.gather(*(call for call in greedy_calls if call not in waiting_calls[:10]))
     assert len(started) == 21  # a cancelled call never starts
@@ -179,7 +179,7 @@ async def test_store_calls_of_a_stream_count_for_its_connection(
     monkeypatch.setattr(engine.feeds, "warm", note_warm)
     await service.page("bob")
     stream = await service.subscribe("bob")
-    await stream.message()
+    await stream.read_message()
     await stream.close()
     assert callers["call"] is not None
     assert callers["stream"] == callers["call"]
@@ -194,7 +194,7 @@ async def test_publish_that_waits_for_its_delivery_does_not_use_up_the_share(ser
     async def all_are_waiting() -> bool:
         return (await service.server.engine.jobs.status()).waiting == 8
 
-    await until(all_are_waiting)
+    await wait_until(all_are_waiting)
     await service.page("calm")
     await service.server.engine.workers.work()
     answers = await asyncio.gather(*publishes)
@@ -224,7 +224,7 @@ async def test_publishes_that_wait_for_deliveries_share_reads_of_the_progress(se
     async def has_read_often() -> bool:
         return sum(read_sizes) > 600
 
-    await until(has_read_often)
+    await wait_until(has_read_often)
     assert len(read_sizes) < sum(read_sizes) / 30
     await engine.workers.work()
     for answer in await asyncio.gather(*calls):
@@ -244,7 +244,7 @@ async def test_publish_that_waits_for_its_delivery_outlives_a_pause_of_the_store
     async def is_waiting() -> bool:
         return (await service.server.engine.jobs.status()).waiting == 1
 
-    await until(is_waiting)
+    await wait_until(is_waiting)
     # The store pauses for longer than a command may take.
     monkeypatch.setattr("feedsvc.core.transport.ANSWER_SECONDS", 0.3)
     await service.store.execute_command("CLIENT", "PAUSE", 1_000, "ALL")
@@ -277,9 +277,9 @@ async def test_overloaded_server_says_when_to_try_again(serve: Serve) -> None:
     async def is_full() -> bool:
         return service.server._admission.calls == len(calls)
 
-    await until(is_full)
+    await wait_until(is_full)
     call = service.feeds.GetFeed(GetFeedRequest(user="bob"))
-    refusal = await refused(call)
+    refusal = await expect_refusal(call)
     assert (refusal.code, refusal.reason) == (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "SERVER_OVERLOADED",
@@ -304,19 +304,19 @@ async def test_stopping_server_refuses_calls_that_have_not_started(serve: Serve)
     async def are_waiting() -> bool:
         return service.server._admission.calls == 5
 
-    await until(are_waiting)
+    await wait_until(are_waiting)
     async with other_caller(service) as channel:
         stopping = asyncio.ensure_future(service.server.__aexit__())
         waiting_calls = set(calls)
         while len(waiting_calls) > 1:  # the server has started the call that came first
             _, waiting_calls = await asyncio.wait(
-                waiting_calls, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED
+                waiting_calls, timeout=TIMEOUT_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
         for call in set(calls) - waiting_calls:
-            refusal = await refused(call)
+            refusal = await expect_refusal(call)
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         later_call = FeedServiceStub(channel).GetFeed(GetFeedRequest(user="bob"))
-        assert (await refused(later_call)).reason == "DRAINING"
+        assert (await expect_refusal(later_call)).reason == "DRAINING"
         release.set()
         await asyncio.gather(*waiting_calls)
         await stopping
@@ -366,9 +366,9 @@ async def test_restarts_show_clients_only_unavailable(store_url: str) -> None:
         for channel in channels
         for feeds, activities in [(FeedServiceStub(channel), ActivityServiceStub(channel))]
         for call in (
-            lambda stub=feeds: stub.GetFeed(GetFeedRequest(user="bob"), timeout=SECONDS),
-            lambda stub=feeds: stub.GetFeed(GetFeedRequest(user="bob"), timeout=SECONDS),
-            lambda stub=activities: stub.PublishActivity(publish, timeout=SECONDS),
+            lambda stub=feeds: stub.GetFeed(GetFeedRequest(user="bob"), timeout=TIMEOUT_SECONDS),
+            lambda stub=feeds: stub.GetFeed(GetFeedRequest(user="bob"), timeout=TIMEOUT_SECONDS),
+            lambda stub=activities: stub.PublishActivity(publish, timeout=TIMEOUT_SECONDS),
         )
     ]
     try:
@@ -379,9 +379,9 @@ async def test_restarts_show_clients_only_unavailable(store_url: str) -> None:
                 return codes["OK"] > count_before + 50
 
             async with server_process(port, store_url) as process:
-                await until(has_served)
+                await wait_until(has_served)
                 process.send_signal(signal.SIGTERM)
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(TIMEOUT_SECONDS):
                     assert await process.wait() == 0
     finally:
         stop.set()

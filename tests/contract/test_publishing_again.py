@@ -15,7 +15,7 @@ from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 from google.protobuf.struct_pb2 import Struct
 
 from feedsvc.config import Limits
-from tests.serving import Serve, Service, activity_of, at_ms, refused, until
+from tests.serving import Serve, Service, activity_of, at_ms, expect_refusal, wait_until
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=20)
 DAY_AGO = at_ms(1_700_000_000_000)
@@ -109,7 +109,7 @@ async def test_request_id_answers_the_same_after_the_activity_was_deleted(servic
     repeated = await service.publish("alice", external_id="e", request_id="r", content="c")
     assert (repeated.already_published, repeated.activity.id) == (True, first.activity.id)
     assert repeated.activity.content == "c"
-    refusal = await refused(service.publish("alice", external_id="e", content="c"))
+    refusal = await expect_refusal(service.publish("alice", external_id="e", content="c"))
     assert refusal.reason == "ACTIVITY_DELETED"
 
 
@@ -117,10 +117,10 @@ async def test_request_id_answers_the_same_after_the_activity_was_deleted(servic
 async def test_external_id_of_a_trimmed_activity_is_refused(serve: Serve) -> None:
     service = await serve(limits=SMALL)
     await service.post("alice", external_id="e")
-    await service.posts("alice", 25)
-    refusal = await refused(service.publish("alice", external_id="e"))
+    await service.post_many("alice", 25)
+    refusal = await expect_refusal(service.publish("alice", external_id="e"))
     assert refusal.reason == "EXTERNAL_ID_EXPIRED"
-    refusal = await refused(service.publish("alice", publish_time=DAY_AGO))
+    refusal = await expect_refusal(service.publish("alice", publish_time=DAY_AGO))
     assert refusal.reason == "BEFORE_RETENTION"
 
 
@@ -169,17 +169,17 @@ async def test_stored_frame_has_a_hash_for_each_part_of_an_activity(service: Ser
 @pytest.mark.every_store
 async def test_stream_of_an_outbox_resumes_from_a_page(service: Service) -> None:
     """The stream brings what happens after the page, and nothing from before."""
-    await service.posts("repo:x", 3)
+    await service.post_many("repo:x", 3)
     page = await service.outbox_page("repo:x", resumable=True)
     activity_id = await service.post("alice", to=["repo:x"])
-    await service.at_rest()
+    await service.wait_for_deliveries()
     stream = await service.subscribe_activities("repo:x", page.resume_token)
-    assert await stream.event() == ("added", activity_id)
+    assert await stream.read_event() == ("added", activity_id)
     # While a stream is open, every page can be resumed from.
     page = await service.outbox_page("repo:x")
     last_id = await service.post("repo:x")
     second_stream = await service.subscribe_activities("repo:x", page.resume_token)
-    assert await second_stream.event() == ("added", last_id)
+    assert await second_stream.read_event() == ("added", last_id)
 
 
 async def test_outbox_page_loses_nothing_that_is_published_meanwhile(
@@ -198,13 +198,13 @@ async def test_outbox_page_loses_nothing_that_is_published_meanwhile(
     page = await service.outbox_page("repo:x", resumable=True)
     assert not page.activities
     stream = await service.subscribe_activities("repo:x", page.resume_token)
-    assert await stream.event() == ("added", late_ids[0])
+    assert await stream.read_event() == ("added", late_ids[0])
 
 
 async def test_outbox_page_without_a_log_has_an_expired_token(service: Service) -> None:
     page = await service.outbox_page("repo:x")
     await service.post("repo:x")
-    await (await service.subscribe_activities("repo:x", page.resume_token)).expired()
+    await (await service.subscribe_activities("repo:x", page.resume_token)).read_expired_token()
 
 
 @pytest.mark.every_store
@@ -213,14 +213,14 @@ async def test_removed_events_name_the_actor_and_the_external_id(service: Servic
     all_stream = await service.subscribe_all()
     with_external_id = await service.post("alice", to=["repo:x"], external_id="e")
     without_external_id = await service.post("bob", to=["repo:x"], audience=2)
-    await service.at_rest()
+    await service.wait_for_deliveries()
     await service.delete(with_external_id, "alice")
     await service.delete(without_external_id, "bob")
     for stream in (outbox_stream, all_stream):
         removed = []
         async with asyncio.timeout(10):
             while len(removed) < 2:
-                message = await stream.message()
+                message = await stream.read_message()
                 removed += [
                     (
                         event_removed.activity_id,
@@ -242,9 +242,9 @@ async def test_events_have_the_time_of_the_event(service: Service) -> None:
     outbox_stream = await service.subscribe_activities("bob")
     published = await service.publish("bob")
     for open_stream in (stream, outbox_stream):
-        message = await open_stream.message()
+        message = await open_stream.read_message()
         while not message.HasField("events"):
-            message = await open_stream.message()
+            message = await open_stream.read_message()
         (event,) = message.events.events
         assert activity_of(event.added) == published.activity
         delay_ms = (
@@ -257,9 +257,9 @@ async def test_external_id_of_a_trimmed_activity_expires(serve: Serve) -> None:
     service = await serve(limits=SMALL)
     await service.post("alice", external_id="e")
     key = f"{service.tag('alice')}x:alice\0e"
-    await service.posts("alice", 25)
+    await service.post_many("alice", 25)
 
     async def expires() -> bool:
         return bool(0 < await service.store.ttl(key) <= 60 * 86_400)
 
-    await until(expires)
+    await wait_until(expires)

@@ -16,8 +16,8 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from feedsvc.config import Limits
 from feedsvc.core import keys
 from feedsvc.embedded import EmbeddedStore, ServerBinary
-from tests.serving import Serve, Service, refused, until
-from tests.stores import _redis7
+from tests.serving import Serve, Service, expect_refusal, wait_until
+from tests.stores import find_redis7
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40)
 #: Outboxes that a page below the stored feed merges.
@@ -41,7 +41,7 @@ async def full(service: Service) -> AsyncIterator[None]:
         return False
 
     try:
-        await until(refuses)
+        await wait_until(refuses)
         yield
     finally:
         await service.store.config_set("maxmemory", "0")
@@ -67,10 +67,10 @@ async def prepare_feeds(service: Service) -> dict[str, list[str]]:
     await service.follow_all([(user, author) for user in users for author in authors])
     posted: list[str] = []
     for author in authors:
-        posted += await service.posts(author, 3)
+        posted += await service.post_many(author, 3)
     expected = sorted(posted, reverse=True)
     await service.warm(*users)
-    await service.chill("cold", "building")
+    await service.make_cold("cold", "building")
     await service.store.rpush(keys.feed(service.tag("building"), "building"), "!0123456789abcdef")
     await service.store.sadd(keys.pulled(service.tag("unsettled"), "unsettled"), "a1")
     # The next read is due to extend the expiry.
@@ -85,7 +85,7 @@ async def check_reads(service: Service, refusing: Refusing) -> None:
     await service.store.zadd(keys.live(service.tag("warm")), {"warm": 1})
     async with refusing(service):
         for write in (service.post("a0"), service.follow("warm", "carol")):
-            assert (await refused(write)).reason == "STORE_UNAVAILABLE"
+            assert (await expect_refusal(write)).reason == "STORE_UNAVAILABLE"
         for user, expected in feeds.items():
             assert await service.feed(user, size=7) == expected, user
             top_page = await service.page(user, size=5)
@@ -103,7 +103,7 @@ async def check_reads(service: Service, refusing: Refusing) -> None:
             assert not (await service.verify(user)).differences
             await service.stats(user)
             # A resumable page begins a log, and so needs a write.
-            refusal = await refused(service.page(user, resumable=True))
+            refusal = await expect_refusal(service.page(user, resumable=True))
             assert refusal.reason == "STORE_UNAVAILABLE"
             assert refusal.code is grpc.StatusCode.UNAVAILABLE
             assert refusal.retry_ms
@@ -139,7 +139,7 @@ async def test_reads_answer_while_the_store_refuses_writes(
 @pytest.mark.parametrize("kind", ["valkey", "redis7"])
 async def test_reads_answer_while_the_store_cannot_save(tmp_path: Path, kind: str) -> None:
     """A folder in place of the snapshot makes the save fail (MISCONF)."""
-    server: ServerBinary | None = _redis7() if kind == "redis7" else None
+    server: ServerBinary | None = find_redis7() if kind == "redis7" else None
     store = EmbeddedStore(tmp_path / "store", durable=False, server=server)
     await store.start()
     try:
@@ -164,7 +164,7 @@ async def test_reads_answer_while_the_store_cannot_save(tmp_path: Path, kind: st
                     return True
                 return False
 
-            await until(refuses)
+            await wait_until(refuses)
             yield
             await service.store.config_set("save", "")
             obstacle.rmdir()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from activityfeed.v1.activity_pb2 import AUDIENCE_FOLLOWERS
 
-from tests.serving import Service, at_ms, refused
+from tests.serving import Service, at_ms, expect_refusal
 
 
 @pytest.mark.every_store
@@ -49,7 +49,9 @@ async def test_retry_of_a_delete_succeeds_and_changes_nothing(service: Service) 
     stored_before = await service.dump()
     await service.delete(activity_id, "alice", request_id="r")
     assert await service.dump() == stored_before
-    assert (await refused(service.publish("alice", external_id="e"))).reason == "ACTIVITY_DELETED"
+    assert (
+        await expect_refusal(service.publish("alice", external_id="e"))
+    ).reason == "ACTIVITY_DELETED"
     await service.delete(activity_id, "alice", request_id="r")
 
 

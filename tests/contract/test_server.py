@@ -14,7 +14,7 @@ from feedsvc.config import Config
 from feedsvc.health_status import SERVICES
 from feedsvc.server import PortBusy, Server
 from tests.contract.refusals import check_refusal
-from tests.serving import Serve, Service, ids_of, refusal_of
+from tests.serving import Serve, Service, ids_on_page, refusal_of
 
 
 async def test_every_service_is_healthy(serve: Serve) -> None:
@@ -62,7 +62,7 @@ async def test_second_server_on_the_same_port_fails_to_start(
     port = service.server.port
     with pytest.raises(PortBusy, match=rf"127\.0\.0\.1:{port}.*--port"):
         await Server(Config(port=port, redis_url=store_url)).__aenter__()
-    assert ids_of(await service.page("bob")) == []
+    assert ids_on_page(await service.page("bob")) == []
 
 
 async def test_stopping_server_ends_streams_with_a_token(serve: Serve) -> None:
@@ -73,9 +73,9 @@ async def test_stopping_server_ends_streams_with_a_token(serve: Serve) -> None:
         streams = [await client.subscribe("bob") for _ in range(20)]
         await service.stop()
         for stream in streams:
-            message = await stream.message()
+            message = await stream.read_message()
             assert message.resume_token
             assert message.HasField("heartbeat")
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stream.message()
+                await stream.read_message()
             check_refusal(refusal_of(caught.value), "DRAINING")

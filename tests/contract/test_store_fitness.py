@@ -14,9 +14,9 @@ from feedsvc.core import fitness, keys
 from feedsvc.embedded import EmbeddedStore
 from feedsvc.errors import StoreUnfit
 from feedsvc.server import Server
-from tests.faults.processes import free_port
+from tests.harness.processes import find_free_port
 from tests.nodes import Node
-from tests.serving import Serve, refused, until
+from tests.serving import Serve, expect_refusal, wait_until
 from tests.stores import Store
 
 SECRET = "hunter2"  # noqa: S105 (no store has this password)
@@ -166,7 +166,7 @@ async def test_store_with_another_schema_is_refused(store_url: str, serve: Serve
 
 def make_cluster_node(folder: Path) -> Node:
     options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
-    return Node(folder, *options, "--cluster-port", str(free_port()))
+    return Node(folder, *options, "--cluster-port", str(find_free_port()))
 
 
 async def meet(node: Node, other: Node) -> None:
@@ -179,7 +179,7 @@ async def meet(node: Node, other: Node) -> None:
         states = {(info["cluster_slots_assigned"], info["cluster_state"]) for info in infos}
         return states == {("16384", "ok")}
 
-    await until(know_all_slots)
+    await wait_until(know_all_slots)
 
 
 async def test_cluster_of_several_nodes_is_refused(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ async def test_full_store_refuses_writes_and_serves_reads(serve: Serve) -> None:
     await service.store.config_set("maxmemory", "1")
     try:
         for write in make_writes():
-            refusal = await refused(write)
+            refusal = await expect_refusal(write)
             assert refusal.reason == "STORE_UNAVAILABLE"
             assert "OOM" not in refusal.message
         assert await service.feed("bob") == [activity_id]

@@ -19,7 +19,7 @@ from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 
 from feedsvc.embedded import EmbeddedStore
 from tests.contract.refusals import check_refusal
-from tests.serving import Refusal, Service, refused, until
+from tests.serving import Refusal, Service, expect_refusal, wait_until
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ async def test_calls_are_refused_while_the_store_is_away_and_succeed_afterwards(
             service.admin.GetFanoutStatus(GetFanoutStatusRequest()),
             service.admin.ListDeadLetters(ListDeadLettersRequest()),
         )
-        for refusal in await asyncio.gather(*map(refused, calls)):
+        for refusal in await asyncio.gather(*map(expect_refusal, calls)):
             check_refusal(refusal, "STORE_UNAVAILABLE")
         replay = ReplayDeadLettersRequest(ids=["0-1-1"])
         (result,) = (await service.admin.ReplayDeadLetters(replay)).results
-        check_refusal(Refusal.of(result.status), "STORE_UNAVAILABLE")
+        check_refusal(Refusal.from_status(result.status), "STORE_UNAVAILABLE")
         await own_store.start()
 
         async def is_back() -> bool:
@@ -68,14 +68,14 @@ async def test_calls_are_refused_while_the_store_is_away_and_succeed_afterwards(
                 return False
             return True
 
-        await until(is_back)
+        await wait_until(is_back)
         # The acknowledged publish is kept, and the refused publish can be sent again.
         assert await service.feed("bob") == [published.activity.id]
         retried = await service.publish("alice", request_id="s")
         assert await service.feed("bob") == [retried.activity.id, published.activity.id]
         token = stream.token
         resumed = await service.subscribe("bob", token)
-        events = await resumed.until(("added", retried.activity.id))
+        events = await resumed.read_until(("added", retried.activity.id))
         assert events[-1] == ("added", retried.activity.id)
     finally:
         await service.stop()
@@ -103,7 +103,7 @@ async def test_publish_whose_deadline_passes_takes_effect_once(own_store: Embedd
         async def is_published() -> bool:
             return len(await service.feed("alice")) == 2
 
-        await until(is_published)
+        await wait_until(is_published)
         retried = await service.activities.PublishActivity(request)
         assert retried.already_published
         assert (await service.feed("alice"))[0] == retried.activity.id

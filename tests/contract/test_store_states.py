@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feedsvc.health_status import SERVICES
 from tests.nodes import Node
-from tests.serving import Service, refusal_of, until
+from tests.serving import Service, refusal_of, wait_until
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 WRITING = ("ActivityService", "FollowService", "SubscriptionService")
@@ -39,7 +39,7 @@ def make_calls(service: Service, activity_ids: list[str]) -> Calls:
 
     async def subscribe() -> None:
         stream = await service.subscribe("erin")
-        await stream.message()
+        await stream.read_message()
         await stream.close()
 
     return {
@@ -94,7 +94,7 @@ async def until_health(service: Service, *, reads: bool, writes: bool) -> None:
     async def is_expected() -> bool:
         return await health(service) == expected
 
-    await until(is_expected)
+    await wait_until(is_expected)
 
 
 @asynccontextmanager
@@ -108,7 +108,7 @@ async def server_on_own_store(
     try:
         for follower in ("bob", "cold", "dave"):
             await service.follow(follower, "alice")
-        activity_ids = await service.posts("alice", 3)
+        activity_ids = await service.post_many("alice", 3)
         await service.warm("bob")
         yield node, service, activity_ids
     finally:
@@ -211,7 +211,7 @@ async def test_health_check_of_the_store_writes_nothing(tmp_path: Path) -> None:
         async def log_size() -> int:
             return int((await node.redis.info("persistence"))["aof_current_size"])
 
-        await service.at_rest()
+        await service.wait_for_deliveries()
         size_before = await log_size()
         for _ in range(5):
             assert await heartbeat._store.sibling().examine()

@@ -10,7 +10,7 @@ from activityfeed.v1.subscription_service_pb2 import SubscribeFeedRequest
 
 from feedsvc.config import Limits
 from tests.contract.feeds_stream import FeedsStream
-from tests.serving import Refusal, Serve, Service, Stream, end_of, until
+from tests.serving import Refusal, Serve, Service, Stream, read_until_refused, wait_until
 
 #: Seconds between checkpoints: none comes while a test runs.
 CHECKPOINT_NEVER = 300
@@ -28,15 +28,15 @@ async def test_draining_streams_end_one_after_another_with_a_token(serve: Serve)
     await service.follow("bob", "alice")
     feeds, streams = FeedsStream(service), [await service.subscribe("bob") for _ in range(20)]
     await feeds.add("bob")
-    assert await feeds.event() == ("bob", "started", "")
+    assert await feeds.read_event() == ("bob", "started", "")
     activity_id = await service.post("alice")
     for stream in streams:
-        assert await stream.event() == ("added", activity_id)
-    assert await feeds.event() == ("bob", "added", activity_id)
+        assert await stream.read_event() == ("added", activity_id)
+    assert await feeds.read_event() == ("bob", "added", activity_id)
     endings: list[Refusal] = []
 
     async def read(stream: Stream | FeedsStream) -> None:
-        endings.append(await end_of(stream))
+        endings.append(await read_until_refused(stream))
 
     reading = [asyncio.create_task(read(stream)) for stream in (*streams, feeds)]
     engine = service.server.engine
@@ -45,7 +45,7 @@ async def test_draining_streams_end_one_after_another_with_a_token(serve: Serve)
     async def first_has_ended() -> bool:
         return len(endings) > 0
 
-    await until(first_has_ended)
+    await wait_until(first_has_ended)
     assert len(endings) < 21
     await asyncio.gather(*reading)
     assert {ending.reason for ending in endings} == {"DRAINING"}
@@ -53,14 +53,14 @@ async def test_draining_streams_end_one_after_another_with_a_token(serve: Serve)
     other_server = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
     last_id = await other_server.post("alice")
     for token in (streams[0].token, streams[-1].token, feeds.tokens["bob"]):
-        assert await (await other_server.subscribe("bob", token)).event() == ("added", last_id)
+        assert await (await other_server.subscribe("bob", token)).read_event() == ("added", last_id)
 
 
 async def test_stream_expires_at_its_greatest_age(serve: Serve) -> None:
     service = await serve(checkpoint_seconds=0.1, stream_seconds=1)
     await service.follow("bob", "alice")
     for stream in (await service.subscribe("bob"), await service.subscribe_all()):
-        refusal = await end_of(stream)
+        refusal = await read_until_refused(stream)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STREAM_EXPIRED")
         assert refusal.retry_ms is not None
 
@@ -70,7 +70,7 @@ async def test_stream_beyond_the_limit_is_refused(serve: Serve) -> None:
     service = await serve(checkpoint_seconds=CHECKPOINT_NEVER, max_streams=2)
     streams = [await service.subscribe("bob"), await service.subscribe_all()]
     for _ in range(3):
-        refusal = await end_of(
+        refusal = await read_until_refused(
             Stream(service.subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob")))
         )
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "TOO_MANY_STREAMS")
@@ -80,11 +80,11 @@ async def test_stream_beyond_the_limit_is_refused(serve: Serve) -> None:
     async def has_room() -> bool:
         stream = Stream(service.subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob")))
         try:
-            return await stream.event() == ("started", "")
+            return await stream.read_event() == ("started", "")
         except grpc.aio.AioRpcError:
             return False
 
-    await until(has_room)
+    await wait_until(has_room)
 
 
 async def test_stream_that_is_not_read_ends_and_frees_its_place(serve: Serve) -> None:
@@ -96,17 +96,17 @@ async def test_stream_that_is_not_read_ends_and_frees_its_place(serve: Serve) ->
     readers = service.server.engine.live._cursors
     assert readers
     for _ in range(8):
-        await service.posts("alice", 250, content="x" * 8_192)
+        await service.post_many("alice", 250, content="x" * 8_192)
 
     async def is_freed() -> bool:
         return not readers
 
-    await until(is_freed)
-    refusal = await end_of(stream)
+    await wait_until(is_freed)
+    refusal = await read_until_refused(stream)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "STREAM_NOT_READ")
     last_id = await service.post("alice")
     resumed = await service.subscribe("bob", stream.token)
-    assert (await resumed.until(("added", last_id)))[-1] == ("added", last_id)
+    assert (await resumed.read_until(("added", last_id)))[-1] == ("added", last_id)
 
 
 async def open_and_cancel_streams(service: Service, count: int) -> None:
@@ -134,13 +134,13 @@ async def test_cancelled_streams_leave_nothing_behind(service: Service, count: i
     async def all_gone() -> bool:
         return not live._cursors and not live._streams
 
-    await until(all_gone)
+    await wait_until(all_gone)
     gc.collect()
     tasks_before = len(asyncio.all_tasks())
     keys_before = len(await service.store.keys())
     memory_before = peak_memory()
     await open_and_cancel_streams(service, count)
-    await until(all_gone)
+    await wait_until(all_gone)
     gc.collect()
     assert len(asyncio.all_tasks()) <= tasks_before + 2
     assert len(await service.store.keys()) == keys_before

@@ -11,7 +11,7 @@ from activityfeed.v1.subscription_service_pb2 import (
 
 from feedsvc.config import Limits
 from feedsvc.core import keys
-from tests.serving import Serve, Service, Stream, ids_of, refused
+from tests.serving import Serve, Service, Stream, expect_refusal, ids_on_page
 
 #: Seconds between checkpoints: none comes while a test runs.
 CHECKPOINT_NEVER = 300
@@ -28,10 +28,10 @@ async def subscribe_with_page(service: Service, user: str, size: int) -> tuple[S
     """Open a stream that begins with a page; return the stream and the ids of the page."""
     request = SubscribeFeedRequest(user=user, initial_page_size=size)
     stream = Stream(service.subscriptions.SubscribeFeed(request))
-    first = await stream.message()
+    first = await stream.read_message()
     assert first.started.start == SUBSCRIPTION_START_NEW
     assert first.started.HasField("page")
-    return stream, ids_of(first.started.page)
+    return stream, ids_on_page(first.started.page)
 
 
 # Streams that begin with the newest page.
@@ -42,12 +42,12 @@ async def test_stream_begins_with_the_newest_page_and_continues_with_changes(
     service: Service,
 ) -> None:
     await service.follow("bob", "alice")
-    ids_before = await service.posts("alice", 5)
+    ids_before = await service.post_many("alice", 5)
     stream, page_ids = await subscribe_with_page(service, "bob", 3)
     assert page_ids == ids_before[:1:-1]
     added_id = await service.post("alice")
     await service.delete(ids_before[-1], "alice")
-    assert await stream.events(2) == [("added", added_id), ("removed", ids_before[-1])]
+    assert await stream.read_events(2) == [("added", added_id), ("removed", ids_before[-1])]
 
 
 @pytest.mark.every_store
@@ -64,15 +64,15 @@ async def test_stream_does_not_add_what_its_first_page_shows(serve: Serve) -> No
     assert page_ids == [activity_id]
     await service.server.engine.workers.work(everything=True)
     own_id = await service.post("bob")
-    assert await stream.event() == ("added", own_id)
+    assert await stream.read_event() == ("added", own_id)
 
 
 async def test_page_token_of_a_streams_first_page_continues_the_feed(service: Service) -> None:
-    ids_before = await service.posts("bob", 5)
+    ids_before = await service.post_many("bob", 5)
     request = SubscribeFeedRequest(user="bob", initial_page_size=2)
     stream = Stream(service.subscriptions.SubscribeFeed(request))
-    page = (await stream.message()).started.page
-    assert ids_of(await service.page("bob", token=page.next_page_token)) == ids_before[2::-1]
+    page = (await stream.read_message()).started.page
+    assert ids_on_page(await service.page("bob", token=page.next_page_token)) == ids_before[2::-1]
 
 
 async def test_initial_page_size_is_checked(service: Service) -> None:
@@ -81,7 +81,7 @@ async def test_initial_page_size_is_checked(service: Service) -> None:
         ({"initial_page_size": 1, "resume_token": "x"}, "must not be given with a resume_token"),
     ):
         request = SubscribeFeedRequest(user="bob", **fields)  # type: ignore[arg-type]
-        refusal = await refused(service.subscriptions.SubscribeFeed(request).read())
+        refusal = await expect_refusal(service.subscriptions.SubscribeFeed(request).read())
         assert refusal.rules == {"initial_page_size": rule}
 
 
@@ -104,7 +104,7 @@ async def test_stream_of_an_outbox_brings_its_changes(service: Service) -> None:
         ("removed", addressed_id),
         ("removed", own_id),
     ]
-    assert await stream.events(4) == expected
+    assert await stream.read_events(4) == expected
 
 
 @pytest.mark.every_store
@@ -115,11 +115,11 @@ async def test_stream_of_an_outbox_resumes_on_another_server(serve: Serve) -> No
     tokens, expected = [stream.token], []
     for _ in range(4):
         expected.append(("added", await server_a.post("alice", to=["repo:x"])))
-        assert await stream.event() == expected[-1]
+        assert await stream.read_event() == expected[-1]
         tokens.append(stream.token)
     for number, token in enumerate(tokens[:-1]):
         resumed = await server_b.subscribe_activities("repo:x", token)
-        assert await resumed.events(4 - number) == expected[number:]
+        assert await resumed.read_events(4 - number) == expected[number:]
 
 
 @pytest.mark.every_store
@@ -134,7 +134,7 @@ async def test_stream_of_an_outbox_does_not_add_an_old_activity_delivered_again(
         "outbox_add", engine.logs.of_outbox("repo:x").shard, "repo:x", activity_id
     )
     last_id = await service.post("repo:x")
-    assert await stream.event() == ("added", last_id)
+    assert await stream.read_event() == ("added", last_id)
 
 
 @pytest.mark.every_store
@@ -145,16 +145,16 @@ async def test_stream_of_everything_brings_all_changes_and_resumes(serve: Serve)
     start_token = stream.token
     posted = [await server_b.post(f"u{number}") for number in range(40)]
     posted.append(await server_b.post("bob", to=["repo:x"], audience=2))
-    events = await stream.events(41)
+    events = await stream.read_events(41)
     assert sorted(events) == sorted(("added", activity_id) for activity_id in posted)
     await server_b.delete(posted[0], "u0")
-    assert await stream.event() == ("removed", posted[0])
+    assert await stream.read_event() == ("removed", posted[0])
     resumed = await server_b.subscribe_all(start_token)
     expected = [("removed", posted[0]), *(("added", activity_id) for activity_id in posted[1:])]
-    assert sorted(await resumed.events(41)) == sorted(expected)
+    assert sorted(await resumed.read_events(41)) == sorted(expected)
     middle_token = resumed.token
     later_ids = [await server_a.post("u1") for _ in range(5)]
-    assert await (await server_a.subscribe_all(middle_token)).events(5) == [
+    assert await (await server_a.subscribe_all(middle_token)).read_events(5) == [
         ("added", activity_id) for activity_id in later_ids
     ]
 
@@ -165,19 +165,21 @@ async def test_stream_whose_log_was_lost_expires_with_a_fresh_token(service: Ser
     all_stream = await service.subscribe_all()
     activity_id = await service.post("alice")
     for stream in (outbox_stream, all_stream):
-        assert await stream.event() == ("added", activity_id)
+        assert await stream.read_event() == ("added", activity_id)
     tokens = outbox_stream.token, all_stream.token
     for stream in (outbox_stream, all_stream):
         await stream.close()
     tag = service.tag("alice")
     await service.store.delete(f"{tag}l:{keys.OUTBOX_LOG}alice", f"{tag}l:{keys.ALL_LOG}")
     expired_stream = await service.subscribe_activities("alice", tokens[0])
-    outbox_stream = await service.subscribe_activities("alice", await expired_stream.expired())
+    outbox_stream = await service.subscribe_activities(
+        "alice", await expired_stream.read_expired_token()
+    )
     expired_stream = await service.subscribe_all(tokens[1])
-    all_stream = await service.subscribe_all(await expired_stream.expired())
+    all_stream = await service.subscribe_all(await expired_stream.read_expired_token())
     last_id = await service.post("alice")
     for stream in (outbox_stream, all_stream):
-        assert await stream.event() == ("added", last_id)
+        assert await stream.read_event() == ("added", last_id)
 
 
 async def test_stream_of_an_expired_token_begins_with_the_error(service: Service) -> None:
@@ -191,7 +193,7 @@ async def test_stream_of_an_expired_token_begins_with_the_error(service: Service
         await service.subscribe("bob", feed_stream.token),
         await service.subscribe_activities("bob", outbox_stream.token),
     ):
-        assert (await refused(stream.call.read())).reason == "RESUME_TOKEN_EXPIRED"
+        assert (await expect_refusal(stream.call.read())).reason == "RESUME_TOKEN_EXPIRED"
 
 
 async def test_resume_token_is_refused_by_other_kinds_of_streams(service: Service) -> None:
@@ -221,6 +223,6 @@ async def test_resume_token_is_refused_by_other_kinds_of_streams(service: Servic
         subscriptions.SubscribeAll(SubscribeAllRequest(resume_token=feed_stream.token)),
         subscriptions.SubscribeAll(SubscribeAllRequest(resume_token=outbox_stream.token)),
     ):
-        refusal = await refused(call.read())
+        refusal = await expect_refusal(call.read())
         assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
         assert refusal.reason == "RESUME_TOKEN_INVALID"

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from feedsvc.core.viewers import Viewers
 from feedsvc.validation.rules import RULES
-from tests.serving import Serve, Service, refused, said
+from tests.serving import Serve, Service, events_of, expect_refusal
 
 READS: dict[str, tuple[str, Callable[[str], Message]]] = {
     "GetActivity": (
@@ -80,7 +80,7 @@ async def test_read_shows_nothing_that_its_viewer_may_not_see(
     blind_viewers.append("eve")
     seen_by_carol = await call(request("carol"))
     if name in {"GetActivity", "GetDelivery"}:
-        assert (await refused(call(request("eve")))).reason == "ACTIVITY_NOT_FOUND"
+        assert (await expect_refusal(call(request("eve")))).reason == "ACTIVITY_NOT_FOUND"
         return
     seen_by_eve = await call(request("eve"))
     assert len(shown_entries(seen_by_eve)) < len(shown_entries(seen_by_carol))
@@ -109,7 +109,7 @@ async def test_stream_shows_nothing_that_its_viewer_may_not_see(
     feeds_stream = service.subscriptions.SubscribeFeeds()
     add = subscriptions.AddFeedSubscription(subscription_id="s", user="alice", viewer="eve")
     await feeds_stream.write(subscriptions.SubscribeFeedsRequest(add=add))
-    assert said(await feeds_stream.read()) == [("started", "")]
+    assert events_of(await feeds_stream.read()) == [("started", "")]
     poll_request = subscriptions.GetFeedEventsRequest(user="alice", viewer="eve")
     first_poll = await service.subscriptions.GetFeedEvents(poll_request)
     hidden_id = await service.post("alice")
@@ -117,8 +117,8 @@ async def test_stream_shows_nothing_that_its_viewer_may_not_see(
     assert not (await service.subscriptions.GetFeedEvents(poll_request)).events
     # An event that every viewer gets: a hidden event would have come before it.
     await service.follow("alice", "carol")
-    assert await feed_stream.event() == ("followed", "carol")
-    assert said(await feeds_stream.read()) == [("followed", "carol")]
+    assert await feed_stream.read_event() == ("followed", "carol")
+    assert events_of(await feeds_stream.read()) == [("followed", "carol")]
     await service.delete(hidden_id, "alice")
-    assert await outbox_stream.event() == ("removed", hidden_id)
+    assert await outbox_stream.read_event() == ("removed", hidden_id)
     feeds_stream.cancel()

@@ -10,7 +10,7 @@ from activityfeed.v1.subscription_service_pb2 import (
 )
 from activityfeed.v1.view_pb2 import FlatView, View
 
-from tests.serving import Service, refused
+from tests.serving import Service, expect_refusal
 
 
 async def test_unknown_view_is_refused_by_every_method_that_takes_a_view(service: Service) -> None:
@@ -28,7 +28,7 @@ async def test_unknown_view_is_refused_by_every_method_that_takes_a_view(service
             ).read(),
             service.subscriptions.SubscribeAll(SubscribeAllRequest(view=view)).read(),
         ):
-            assert (await refused(call)).rules == rules
+            assert (await expect_refusal(call)).rules == rules
     flat = View(flat=FlatView())
     page = await service.page("bob", view=flat)
     assert await service.page("bob", view=View()) == page, "the default is flat"

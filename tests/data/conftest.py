@@ -35,5 +35,5 @@ def github_hour() -> Path:
 def serving(request: pytest.FixtureRequest, stores: Stores, tmp_path: Path) -> Iterator[Serving]:
     """Run two servers on an empty store, with the setup of the mark `on`."""
     setup: Setup = getattr(request, "param", Setup())
-    with Serving(stores.empty(setup.kind).url, setup.limits, tmp_path) as serving:
+    with Serving(stores.empty_store(setup.kind).url, setup.limits, tmp_path) as serving:
         yield serving

@@ -54,7 +54,7 @@ from redis import Redis
 from feedsvc.config import Limits
 from feedsvc.core import ids, keys
 from feedsvc.embedded import _dies_with_parent
-from tests.serving import SECONDS, Refusal, refused
+from tests.serving import TIMEOUT_SECONDS, Refusal, expect_refusal
 
 log = logging.getLogger("feedsvc.tests.data")
 
@@ -112,7 +112,7 @@ class Readers:
         token = ""
         while token or not pages:
             request = GetFeedRequest(user=user, page_size=size, page_token=token)
-            response = await next(self._feeds).GetFeed(request, timeout=SECONDS)
+            response = await next(self._feeds).GetFeed(request, timeout=TIMEOUT_SECONDS)
             pages.append(response.page)
             token = response.page.next_page_token
         return pages
@@ -127,7 +127,7 @@ class Readers:
             request = ListActivitiesRequest(
                 entity=entity, own_only=own_only, page_size=size, page_token=token
             )
-            page = await next(self._activities).ListActivities(request, timeout=SECONDS)
+            page = await next(self._activities).ListActivities(request, timeout=TIMEOUT_SECONDS)
             pages.append(page)
             token = page.next_page_token
         return pages
@@ -139,7 +139,7 @@ class Readers:
         token = ""
         while token or not followers:
             request = ListFollowersRequest(entity=entity, page_size=1_000, page_token=token)
-            page = await next(self._follows).ListFollowers(request, timeout=SECONDS)
+            page = await next(self._follows).ListFollowers(request, timeout=TIMEOUT_SECONDS)
             assert all(edge.followee == entity for edge in page.edges)
             followers += (edge.follower for edge in page.edges)
             times += (edge.follow_time.ToNanoseconds() for edge in page.edges)
@@ -150,7 +150,7 @@ class Readers:
     async def counts(self, entity: str) -> tuple[int, int]:
         """Return the numbers of followers and followees."""
         request = GetFollowCountsRequest(entity=entity)
-        counts = await next(self._follows).GetFollowCounts(request, timeout=SECONDS)
+        counts = await next(self._follows).GetFollowCounts(request, timeout=TIMEOUT_SECONDS)
         return counts.follower_count, counts.following_count
 
     async def follow_all(self, edges: Iterable[tuple[str, str]]) -> None:
@@ -160,7 +160,7 @@ class Readers:
 
         async def send(batch: list[FollowRequest]) -> None:
             request = BatchFollowRequest(requests=batch)
-            response = await next(self._follows).BatchFollow(request, timeout=SECONDS)
+            response = await next(self._follows).BatchFollow(request, timeout=TIMEOUT_SECONDS)
             for entry, result in zip(batch, response.results, strict=True):
                 assert result.HasField("response"), (entry, result.error)
                 assert not result.response.already_following, entry
@@ -168,25 +168,33 @@ class Readers:
         await for_each(batches, send, workers=4)
 
     async def verify(self, user: str) -> VerifyFeedResponse:
-        return await next(self._admin).VerifyFeed(VerifyFeedRequest(user=user), timeout=SECONDS)
+        return await next(self._admin).VerifyFeed(
+            VerifyFeedRequest(user=user), timeout=TIMEOUT_SECONDS
+        )
 
     async def stats(self, user: str) -> GetFeedStatsResponse:
-        return await next(self._admin).GetFeedStats(GetFeedStatsRequest(user=user), timeout=SECONDS)
+        return await next(self._admin).GetFeedStats(
+            GetFeedStatsRequest(user=user), timeout=TIMEOUT_SECONDS
+        )
 
     async def wait_until_at_rest(self) -> None:
         """Wait until all deliveries and flips have ended."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while (status := await self._fanout()).open_count or status.inline_count:
             assert time.monotonic() < deadline, status
             await asyncio.sleep(0.1)
         assert status.dead_letter_count == 0
 
     async def _fanout(self) -> GetFanoutStatusResponse:
-        return await next(self._admin).GetFanoutStatus(GetFanoutStatusRequest(), timeout=SECONDS)
+        return await next(self._admin).GetFanoutStatus(
+            GetFanoutStatusRequest(), timeout=TIMEOUT_SECONDS
+        )
 
     async def refusal_to_get(self, activity_id: str) -> Refusal:
         request = GetActivityRequest(id=activity_id)
-        return await refused(next(self._activities).GetActivity(request, timeout=SECONDS))
+        return await expect_refusal(
+            next(self._activities).GetActivity(request, timeout=TIMEOUT_SECONDS)
+        )
 
 
 class Serving:
@@ -241,7 +249,7 @@ class Serving:
             )
 
     def _address(self, process: "subprocess.Popen[bytes]", path: Path) -> str:
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (match := re.search(r"serving on (\S+:\d+)\n", path.read_text())):
             assert process.poll() is None, path.read_text()
             assert time.monotonic() < deadline, path.read_text()
@@ -252,7 +260,7 @@ class Serving:
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
         try:
-            return [process.wait(SECONDS) for process in self._processes]
+            return [process.wait(TIMEOUT_SECONDS) for process in self._processes]
         finally:
             for process in self._processes:
                 if process.poll() is None:
@@ -306,7 +314,7 @@ class Serving:
 
     def wait_until_released(self) -> None:
         """Wait until the servers have deleted the activities that no outbox holds: some seconds."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         with self._store() as store:
             names = [keys.let_go(tag) for tag in keys.tags(self.limits.shards)]
             while any(store.exists(name) for name in names):

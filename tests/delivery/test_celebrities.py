@@ -12,7 +12,7 @@ from activityfeed.v1.follow_service_pb2 import BatchFollowRequest, FollowRequest
 from feedsvc.config import Limits
 from feedsvc.core import keys
 from feedsvc.core.pages import Cursor
-from tests.serving import Serve, Service, ids_of, until
+from tests.serving import Serve, Service, ids_on_page, wait_until
 
 PULLED = DeliveryState.DELIVERY_STATE_PULLED
 DELIVERED = DeliveryState.DELIVERY_STATE_DELIVERED
@@ -51,10 +51,10 @@ async def test_follow_that_reaches_the_threshold_makes_a_celebrity(serve: Serve)
     before = await service.publish("alice")
     assert before.delivery.state == DELIVERED
     assert (before.delivery.delivered_count, before.delivery.skipped_cold_count) == (10, 9)
-    await service.at_rest()
+    await service.wait_for_deliveries()
     assert await mode(service) == b""
     await service.follow(NAMES[19], "alice")
-    await until(has_mode(service, b"P"))
+    await wait_until(has_mode(service, b"P"))
     for name in NAMES[:20]:
         assert await pulled_count(service, name) == 1
     after = await service.publish("alice")
@@ -75,17 +75,17 @@ async def test_follow_that_reaches_the_threshold_makes_a_celebrity(serve: Serve)
 async def test_live_followers_of_a_celebrity_get_its_activities_at_once(serve: Serve) -> None:
     service = await serve(limits=LIMITS)
     await service.follow_all([(name, "alice") for name in NAMES])
-    await until(has_mode(service, b"P"))
+    await wait_until(has_mode(service, b"P"))
     streams = [await service.subscribe(name) for name in NAMES[:5]]
     stranger = await service.subscribe("stranger")
     posted = await service.post("alice")
     for stream in streams:
-        assert await stream.event() == ("added", posted)
+        assert await stream.read_event() == ("added", posted)
     await service.delete(posted, "alice")
     for stream in streams:
-        assert await stream.event() == ("removed", posted)
+        assert await stream.read_event() == ("removed", posted)
     own = await service.post("stranger")
-    assert await stranger.event() == ("added", own)
+    assert await stranger.read_event() == ("added", own)
 
 
 @pytest.mark.every_store
@@ -94,14 +94,14 @@ async def test_celebrity_that_lost_followers_is_pushed_again(serve: Serve) -> No
     service = await serve(limits=LIMITS)
     await service.follow_all([(name, "alice") for name in NAMES[:20]])
     await service.warm(*NAMES[:10])
-    await until(has_mode(service, b"P"))
-    posted = await service.posts("alice", 3)
+    await wait_until(has_mode(service, b"P"))
+    posted = await service.post_many("alice", 3)
     for name in NAMES[19:14:-1]:
         await service.unfollow(name, "alice")
-    await service.at_rest()
+    await service.wait_for_deliveries()
     assert (await mode(service)).startswith(b"P")
     await service.unfollow(NAMES[14], "alice")
-    await until(has_mode(service, b"U"))
+    await wait_until(has_mode(service, b"U"))
     for name in NAMES[:14]:
         assert await pulled_count(service, name) == 0
     for name in NAMES[:10]:
@@ -121,12 +121,12 @@ async def test_celebrity_that_lost_followers_is_pushed_again(serve: Serve) -> No
 async def test_mode_stays_while_followers_come_and_go_at_the_threshold(serve: Serve) -> None:
     service = await serve(limits=LIMITS)
     await service.follow_all([(name, "alice") for name in NAMES[:20]])
-    await until(has_mode(service, b"P"))
+    await wait_until(has_mode(service, b"P"))
     first_mode = await mode(service)
     for _ in range(5):
         await service.unfollow(NAMES[0], "alice")
         await service.follow(NAMES[0], "alice")
-        await service.at_rest()
+        await service.wait_for_deliveries()
         assert await mode(service) == first_mode
 
 
@@ -135,7 +135,7 @@ async def test_activity_published_to_a_celebrity_is_pulled(serve: Serve) -> None
     service = await serve(limits=LIMITS)
     await service.follow_all([(name, "repo:x") for name in NAMES])
     await service.warm(*NAMES)
-    await until(has_mode(service, b"P", "repo:x"))
+    await wait_until(has_mode(service, b"P", "repo:x"))
     published = await service.publish("alice", to=["repo:x"])
     assert published.delivery.state == PULLED
     assert (published.delivery.delivered_count, published.delivery.audience_count) == (
@@ -153,7 +153,7 @@ async def test_first_follower_of_a_shard_after_the_flip_pulls_the_celebrity(serv
     followers = [f"s{n}" for n in range(2_000) if service.tag(f"s{n}") == first_shard][:20]
     late = next(name for name in NAMES if service.tag(name) != first_shard)
     await service.follow_all([(name, "alice") for name in followers])
-    await until(has_mode(service, b"P"))
+    await wait_until(has_mode(service, b"P"))
     await service.warm(late)
     await service.follow(late, "alice")
     assert await pulled_count(service, late) == 1
@@ -170,7 +170,7 @@ async def test_walks_stay_exact_while_edges_flip(serve: Serve) -> None:
     await service.follow_all([(name, "alice") for name in loyal])
     await service.follow_all([(name, "dave") for name in loyal])
     await service.warm(*loyal[:8])
-    early = await service.posts("alice", 30) + await service.posts("dave", 10)
+    early = await service.post_many("alice", 30) + await service.post_many("dave", 10)
     both_modes_seen = asyncio.Event()
     posted: list[str] = []
     modes: set[bytes] = set()
@@ -201,7 +201,7 @@ async def test_walks_stay_exact_while_edges_flip(serve: Serve) -> None:
             walked = [
                 activity_id
                 async for page in service.walk(name, size=7)
-                for activity_id in ids_of(page)
+                for activity_id in ids_on_page(page)
             ]
             assert all(above > below for above, below in pairwise(walked)), (
                 f"the walk of {name} repeats an activity or is out of order"
@@ -213,7 +213,7 @@ async def test_walks_stay_exact_while_edges_flip(serve: Serve) -> None:
             assert len(walked) < 700
 
     await asyncio.gather(follow_and_unfollow(), publish(), *(read(name) for name in loyal[4:12:2]))
-    await service.at_rest()
+    await service.wait_for_deliveries()
     for name in loyal:
         assert set(await service.feed(name)) == {*early, *posted}
         assert not (await service.verify(name)).differences
@@ -226,8 +226,8 @@ async def test_concurrent_readers_share_reads_of_a_hot_outbox(
     service = await serve(limits=LIMITS)
     await service.follow_all([(name, "alice") for name in NAMES])
     await service.warm(*NAMES)
-    await until(has_mode(service, b"P"))
-    posted = [int(activity_id) for activity_id in await service.posts("alice", 3)]
+    await wait_until(has_mode(service, b"P"))
+    posted = [int(activity_id) for activity_id in await service.post_many("alice", 3)]
     store, feeds = service.server.engine.store, service.server.engine.feeds
     script, reads = store.script, []
 
@@ -247,13 +247,13 @@ async def test_delete_is_final_while_many_readers_share_reads(serve: Serve) -> N
     service = await serve(limits=LIMITS)
     await service.follow_all([(name, "alice") for name in NAMES])
     await service.warm(*NAMES)
-    await until(has_mode(service, b"P"))
+    await wait_until(has_mode(service, b"P"))
     for _ in range(5):
-        first, deleted, last = await service.posts("alice", 3)
+        first, deleted, last = await service.post_many("alice", 3)
         earlier_reads = asyncio.gather(*(service.page(name) for name in NAMES * 5))
         await service.delete(deleted, "alice")
         pages = await asyncio.gather(*(service.page(name, size=2) for name in NAMES))
-        assert all(ids_of(page) == [last, first] for page in pages)
+        assert all(ids_on_page(page) == [last, first] for page in pages)
         await earlier_reads
 
 
@@ -267,7 +267,7 @@ async def test_feed_with_hundreds_of_followees_and_a_hundred_pulled_ones_is_comp
     others = [f"o{number}" for number in range(400)]
     await service.follow_all([("fan", star) for star in stars] + [("bob", star) for star in stars])
     await service.follow_all([("bob", other) for other in others])
-    await service.at_rest()
+    await service.wait_for_deliveries()
     posted = []
     for number in range(3):
         posted += [await service.post(star) for star in stars[number::3]]
@@ -276,7 +276,7 @@ async def test_feed_with_hundreds_of_followees_and_a_hundred_pulled_ones_is_comp
     assert await pulled_count(service, "bob") == 100
     fresh = [await service.post(star) for star in stars[:5]]
     expected = sorted(posted + fresh, reverse=True)
-    assert ids_of(await service.page("bob", size=25)) == expected[:25]
+    assert ids_on_page(await service.page("bob", size=25)) == expected[:25]
     assert await service.feed("bob", size=20) == expected
 
 
@@ -296,9 +296,9 @@ async def test_activities_that_a_celebritys_outbox_dropped_leave_feeds(serve: Se
     await service.warm("bob", "carol")
     early = [await service.post("alice", to=["repo:x"]) for _ in range(5)]
     await service.follow("dave", "alice")
-    await until(has_mode(service, b"P"))
+    await wait_until(has_mode(service, b"P"))
     assert (await service.stats("bob")).entry_count == 5
-    late = await service.posts("alice", 12)
+    late = await service.post_many("alice", 12)
     assert await service.outbox("repo:x") == early[::-1]
     for name in ("bob", "carol", "dave"):
         assert await service.feed(name, size=4) == late[::-1]
@@ -307,6 +307,6 @@ async def test_activities_that_a_celebritys_outbox_dropped_leave_feeds(serve: Se
         newer_pages = [
             newer_page
             async for newer_page in service.walk_newer(name, page.newer_page_token)
-            if ids_of(newer_page)
+            if ids_on_page(newer_page)
         ]
         assert not newer_pages

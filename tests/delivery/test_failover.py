@@ -13,8 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from feedsvc.config import Limits
-from tests.nodes import SERVICE, Node, Switch, pair, sentinel
-from tests.serving import Service, refusal_of, refused, until
+from tests.nodes import SENTINEL_SERVICE, Node, Switch, primary_with_replica, sentinel
+from tests.serving import Service, expect_refusal, refusal_of, wait_until
 
 
 @asynccontextmanager
@@ -48,21 +48,21 @@ async def post_when_available(service: Service, actor: str) -> str:
                 raise
         return bool(ids)
 
-    await until(has_posted)
+    await wait_until(has_posted)
     return ids[0]
 
 
 async def test_demoted_primary_is_neither_read_nor_written(tmp_path: Path) -> None:
     """Its data is old: calls fail until the node is a primary again."""
-    async with pair(tmp_path) as (old, new), served(old.url) as service:
+    async with primary_with_replica(tmp_path) as (old, new), served(old.url) as service:
         first = await service.post("alice")
         await service.warm("alice")
         await new.promote()
         await old.follow(new)
         await until_feed(service, "alice", None)
         for _ in range(3):
-            assert (await refused(service.page("alice"))).reason == "STORE_UNAVAILABLE"
-            assert (await refused(service.post("alice"))).reason == "STORE_UNAVAILABLE"
+            assert (await expect_refusal(service.page("alice"))).reason == "STORE_UNAVAILABLE"
+            assert (await expect_refusal(service.post("alice"))).reason == "STORE_UNAVAILABLE"
         await old.promote()
         second = await post_when_available(service, "alice")
         assert await service.feed("alice") == [second, first]
@@ -70,7 +70,11 @@ async def test_demoted_primary_is_neither_read_nor_written(tmp_path: Path) -> No
 
 async def test_server_follows_its_address_to_a_new_primary(tmp_path: Path) -> None:
     """Connections to the demoted primary stay open, and the node still answers reads on them."""
-    async with pair(tmp_path) as (old, new), Switch(old) as switch, served(switch.url) as service:
+    async with (
+        primary_with_replica(tmp_path) as (old, new),
+        Switch(old) as switch,
+        served(switch.url) as service,
+    ):
         await service.follow("bob", "alice")
         deleted = await service.post("alice")
         assert await service.feed("bob") == [deleted]
@@ -85,8 +89,8 @@ async def test_server_follows_its_address_to_a_new_primary(tmp_path: Path) -> No
             await stream.close()
             stream = await service.subscribe("bob")
             posted = await post_when_available(other, "alice")
-            assert await stream.event() == ("added", posted)
-        await until(lambda: listens(service, new))
+            assert await stream.read_event() == ("added", posted)
+        await wait_until(lambda: listens(service, new))
         await stream.close()
 
 
@@ -96,7 +100,7 @@ async def until_feed(service: Service, user: str, expected: list[str] | None) ->
     async def is_expected() -> bool:
         return await feed_if_available(service, user) == expected
 
-    await until(is_expected)
+    await wait_until(is_expected)
 
 
 async def listens(service: Service, node: Node) -> bool:
@@ -108,7 +112,7 @@ async def listens(service: Service, node: Node) -> bool:
 async def test_server_follows_the_primary_that_sentinels_name(tmp_path: Path, how: str) -> None:
     """``asked``: an operator asks for it. ``paused``: the primary hangs, and resumes late."""
     async with (
-        pair(tmp_path) as (old, new),
+        primary_with_replica(tmp_path) as (old, new),
         sentinel(tmp_path / "sentinel", old) as sentinel_client,
         served(address(sentinel_client)) as service,
     ):
@@ -119,13 +123,13 @@ async def test_server_follows_the_primary_that_sentinels_name(tmp_path: Path, ho
 
         async def is_failover_accepted() -> bool:
             try:
-                await sentinel_client.execute_command("SENTINEL", "FAILOVER", SERVICE)
+                await sentinel_client.execute_command("SENTINEL", "FAILOVER", SENTINEL_SERVICE)
             except ResponseError:  # the Sentinel does not know a suitable replica yet
                 return False
             return True
 
         if how == "asked":
-            await until(is_failover_accepted)
+            await wait_until(is_failover_accepted)
         else:
             old.process.pause()
 
@@ -141,18 +145,18 @@ async def test_server_follows_the_primary_that_sentinels_name(tmp_path: Path, ho
         async def old_is_replica() -> bool:
             return await role(old) == "slave"
 
-        await until(new_is_primary)
+        await wait_until(new_is_primary)
         if how == "asked":  # until its demotion the old primary takes writes, which are then lost
-            await until(old_is_replica)
+            await wait_until(old_is_replica)
         second = await post_when_available(service, "alice")
         await until_feed(service, "bob", [second, first])
         old.process.resume()
-        await until(old_is_replica)
-        await until(lambda: listens(service, new))
+        await wait_until(old_is_replica)
+        await wait_until(lambda: listens(service, new))
         await stream.close()
         stream = await service.subscribe("bob")
         third = await service.post("alice")
-        assert await stream.event() == ("added", third)
+        assert await stream.read_event() == ("added", third)
         assert await service.feed("bob") == [third, second, first]
         await stream.close()
 
@@ -161,7 +165,7 @@ def address(*sentinel_clients: Redis) -> str:
     ports = (client.connection_pool.connection_kwargs["port"] for client in sentinel_clients)
     # Nothing listens at the first address: the service asks the next.
     hosts = ",".join(["127.0.0.1:1", *(f"127.0.0.1:{port}" for port in ports)])
-    return f"redis+sentinel://{hosts}/{SERVICE}"
+    return f"redis+sentinel://{hosts}/{SENTINEL_SERVICE}"
 
 
 async def test_passwords_of_sentinels_and_store_are_used_and_kept_secret(tmp_path: Path) -> None:
@@ -175,7 +179,7 @@ async def test_passwords_of_sentinels_and_store_are_used_and_kept_secret(tmp_pat
             await node.start()
             node.redis = Redis(port=node.port, password=secret, decode_responses=True)
         await replica.follow(primary)
-        auth = f"sentinel auth-pass {SERVICE} {secret}"
+        auth = f"sentinel auth-pass {SENTINEL_SERVICE} {secret}"
         async with sentinel(tmp_path / "sentinel", primary, auth) as sentinel_client:
             hosts = address(sentinel_client).removeprefix("redis+sentinel://")
             async with served(f"redis+sentinel://:{secret}@{hosts}") as service:
@@ -190,7 +194,7 @@ async def test_passwords_of_sentinels_and_store_are_used_and_kept_secret(tmp_pat
 
 async def test_all_calls_for_a_job_reach_the_store_that_it_was_taken_from(tmp_path: Path) -> None:
     """A push over the worker's other connection, still to the old primary, would be lost."""
-    async with pair(tmp_path) as (old, new), Switch(old) as switch:
+    async with primary_with_replica(tmp_path) as (old, new), Switch(old) as switch:
         # The job takes more calls than the worker makes over one connection.
         limits = Limits(shards=8, inline_audience=1, push_chunk=1)
         service = await Service.start(switch.url, limits, workers=0)

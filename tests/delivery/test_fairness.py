@@ -13,7 +13,7 @@ from feedsvc.core import ids, worker
 from feedsvc.core.jobs import TakenJob
 from feedsvc.core.store import Store
 from feedsvc.core.turns import Turns
-from tests.serving import Serve, Service, engine_on, refusal_of, until
+from tests.serving import Serve, Service, open_engine, refusal_of, wait_until
 
 #: Followers of one shard, so that no single call reaches all of them.
 FANS = [name for name in map("fan{}".format, range(5_000)) if ids.shard_for(name, 256) == 0][:6]
@@ -36,7 +36,7 @@ def author_in(shard: int, shards: int, name: str = "author") -> str:
 async def make_backlog(service: Service, author: str, count: int) -> None:
     """Publish as often as `count` to followers whom only workers deliver to."""
     await service.follow_all([(fan, author) for fan in FANS])
-    await service.posts(author, count)
+    await service.post_many(author, count)
 
 
 def authors(taken: list[TakenJob]) -> list[str]:
@@ -61,7 +61,7 @@ async def test_backlog_of_one_author_does_not_delay_another(
     monkeypatch.setattr(worker, "JOBS_AT_ONCE", 2)
     # A worker that knows of no job looks at 16 shards at a time, in turn.
     looks = shards // worker.LOOK_SHARDS
-    async with engine_on(store_url, limits) as engine:
+    async with open_engine(store_url, limits) as engine:
         taken_authors: list[str] = []
         for _ in range(looks + 2):
             taken_authors += authors(await engine.workers.take(engine.workers.next_shards()))
@@ -78,7 +78,7 @@ async def test_shards_take_turns(serve: Serve, store_url: str) -> None:
         await make_backlog(service, hog, 20)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "JOBS_AT_ONCE", 1)
-        async with engine_on(store_url, limits) as engine:
+        async with open_engine(store_url, limits) as engine:
             taken_authors: list[str] = []
             for _ in range(4 * len(hogs)):
                 taken_authors += authors(await engine.workers.take(engine.workers.next_shards()))
@@ -91,7 +91,7 @@ async def test_authors_of_a_shard_take_turns(serve: Serve, store_url: str) -> No
     await make_backlog(service, "hog", 20)
     for author in ("a", "b", "c"):
         await make_backlog(service, author, 2)
-    async with engine_on(store_url, limits) as engine:
+    async with open_engine(store_url, limits) as engine:
         taken_authors = authors(await engine.workers.take())
     assert taken_authors[:8] == ["hog", "a", "b", "c", "hog", "a", "b", "c"]
     assert taken_authors[8:] == ["hog"] * (worker.JOBS_OF_AN_AUTHOR - 2)
@@ -133,7 +133,7 @@ async def until_true(condition: Callable[[], bool]) -> None:
     async def check() -> bool:
         return condition()
 
-    await until(check)
+    await wait_until(check)
 
 
 @pytest.mark.every_store
@@ -147,7 +147,7 @@ async def test_backlog_does_not_delay_takeover_of_abandoned_jobs(
     for author in (inline, leased):
         await service.follow_all([(fan, author) for fan in FANS])
     monkeypatch.setattr(worker, "JOBS_AT_ONCE", 4)
-    async with engine_on(store_url, limits) as dead, engine_on(store_url, limits) as engine:
+    async with open_engine(store_url, limits) as dead, open_engine(store_url, limits) as engine:
         await service.post(leased)
         assert authors(await dead.workers.take()) == [leased]
         posted = await service.post(inline)
@@ -187,7 +187,7 @@ async def test_author_leaves_room_for_others_in_a_full_queue(serve: Serve, store
     await service.post("victim")
     status = await service.admin.GetFanoutStatus(GetFanoutStatusRequest())
     assert status.waiting_count == 10
-    async with engine_on(store_url, limits) as engine:
+    async with open_engine(store_url, limits) as engine:
         assert await engine.workers.work() == 10
     assert await fill("hog") == 6
 
@@ -198,7 +198,7 @@ async def test_job_that_is_given_back_is_the_next_of_its_author(
     limits = limits_of(1)
     service = await serve(limits=limits, workers=0)
     await make_backlog(service, "alice", 3)
-    async with engine_on(store_url, limits) as engine:
+    async with open_engine(store_url, limits) as engine:
         first, *_ = await engine.workers.take()
         await engine.jobs.checkpoint(engine.store, first, keep=False)
         (again,) = await engine.workers.take()

@@ -20,9 +20,9 @@ from feedsvc.core import keys, worker
 from feedsvc.core.job import Job, Kind
 from feedsvc.core.jobs import JobLost
 from feedsvc.errors import StoreUnavailable
+from tests.dead_letters import store_dead_letters
 from tests.delivery.conftest import OpenEngine
-from tests.letters import plant
-from tests.serving import Serve, Service, ids_of, refused, until
+from tests.serving import Serve, Service, expect_refusal, ids_on_page, wait_until
 
 DELIVERED = DeliveryState.DELIVERY_STATE_DELIVERED
 QUEUED = DeliveryState.DELIVERY_STATE_QUEUED
@@ -68,7 +68,7 @@ async def test_workers_deliver_to_a_large_audience(serve: Serve) -> None:
     async def is_delivered() -> bool:
         return (await service.delivery(posted)).state == DELIVERED
 
-    await until(is_delivered)
+    await wait_until(is_delivered)
     assert_counts(await service.delivery(posted))
     await assert_all_have(service, posted)
 
@@ -110,7 +110,7 @@ async def test_job_waits_until_a_worker_starts(serve: Serve) -> None:
     assert fanout.lag.ToMilliseconds() >= 100
     assert (await service.delivery(posted)).state == QUEUED
     other = await serve(limits=LIMITS)
-    await other.at_rest()
+    await other.wait_for_deliveries()
     await assert_all_have(service, posted)
     fanout = await status(service)
     assert (fanout.open_count, fanout.lag.ToMilliseconds()) == (0, 0)
@@ -220,7 +220,7 @@ async def test_job_that_keeps_failing_becomes_a_dead_letter(serve: Serve) -> Non
     async def is_set_aside() -> bool:
         return bool((await status(service)).dead_letter_count)
 
-    await until(is_set_aside)
+    await wait_until(is_set_aside)
     fanout = await status(service)
     assert (fanout.open_count, fanout.dead_letter_count) == (0, 1)
     assert (await service.delivery(posted)).state == FAILED
@@ -240,7 +240,7 @@ async def test_job_that_keeps_failing_becomes_a_dead_letter(serve: Serve) -> Non
         ReplayDeadLettersRequest(ids=[letter.id, "0-1-0"])
     )
     assert [result.status.code for result in answer.results] == [0, 5]
-    await service.at_rest()
+    await service.wait_for_deliveries()
     assert not (await dead_letters(service)).dead_letters
     assert (await service.delivery(posted)).state == DELIVERED
     await assert_all_have(service, posted)
@@ -251,7 +251,7 @@ async def test_entity_whose_flip_is_discarded_can_be_flipped_again(
     service: Service, flipping_mode: str
 ) -> None:
     """Until the next flip it stays in PUSH mode, as it is during a flip in either direction."""
-    (letter,) = await plant(service, 1, Job(Kind.FLIP, 17, "star"))
+    (letter,) = await store_dead_letters(service, 1, Job(Kind.FLIP, 17, "star"))
     entity = keys.edges(service.tag("star"), "star")
     await service.store.hset(entity, keys.MODE, f"{flipping_mode}17")
     await service.admin.DiscardDeadLetters(DiscardDeadLettersRequest(ids=[letter]))
@@ -302,7 +302,7 @@ async def test_full_queue_refuses_publishes(serve: Serve, open_engine: OpenEngin
     service = await serve(limits=limits, workers=0)
     await service.follow_all([(name, "alice") for name in NAMES[:9]])
     posted = [await service.post("alice", request_id=f"r{number}") for number in range(3)]
-    refusal = await refused(service.publish("alice", request_id="r3"))
+    refusal = await expect_refusal(service.publish("alice", request_id="r3"))
     assert refusal.reason == "FANOUT_OVERLOADED"
     assert refusal.retry_ms
     assert await service.outbox("alice") == posted[::-1]
@@ -330,7 +330,7 @@ async def test_retry_of_a_publish_completes_the_delivery_of_a_dead_process(
 
     with monkeypatch.context() as patch:
         patch.setattr(service.server.engine.fanout, "inline", die)
-        await refused(service.publish("alice", request_id="r", to=["repo:x"]))
+        await expect_refusal(service.publish("alice", request_id="r", to=["repo:x"]))
     assert (await status(service)).inline_count == 1
     published = await service.publish("alice", request_id="r", to=["repo:x"])
     assert published.already_published
@@ -352,14 +352,14 @@ async def test_workers_complete_the_delivery_of_a_dead_process(serve: Serve) -> 
         raise RuntimeError
 
     object.__setattr__(engine.fanout, "inline", die)
-    await refused(service.publish("alice", to=["repo:x"]))
+    await expect_refusal(service.publish("alice", to=["repo:x"]))
     object.__setattr__(engine.fanout, "inline", inline)
     (posted,) = await service.outbox("alice")
 
     async def bob_has_it() -> bool:
-        return ids_of(await service.page("bob")) == [posted]
+        return ids_on_page(await service.page("bob")) == [posted]
 
-    await until(bob_has_it)
+    await wait_until(bob_has_it)
     assert await service.outbox("repo:x") == [posted]
     assert await service.feed("repo:x") == [posted]
 
@@ -374,7 +374,7 @@ async def test_activity_deleted_before_its_delivery_reaches_nobody(
     engine = await open_engine(LIMITS)
     await engine.workers.work()
     await assert_all_have(service)
-    assert (await refused(service.delivery(posted))).reason == "ACTIVITY_NOT_FOUND"
+    assert (await expect_refusal(service.delivery(posted))).reason == "ACTIVITY_NOT_FOUND"
 
 
 async def test_status_shows_the_delivery_rate(

@@ -14,7 +14,7 @@ from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.core.pages import Cursor
 from feedsvc.core.store import Store
-from tests.serving import engine_on, frame_of
+from tests.serving import frame_of, open_engine
 
 LIMITS = Limits(shards=4)
 FAN = "fan"
@@ -23,13 +23,13 @@ contents = map(str, itertools.count())
 
 @pytest.fixture
 async def engine(store_url: str) -> AsyncIterator[Engine]:
-    async with engine_on(store_url, LIMITS) as engine:
+    async with open_engine(store_url, LIMITS) as engine:
         yield engine
 
 
 def activity(actor: str) -> NewActivity:
     content = next(contents)
-    frame = frame_of(actor, what=content)
+    frame = frame_of(actor, content=content)
     return NewActivity(actor, (), True, None, "", frame, digest(content.encode()))
 
 
@@ -69,7 +69,7 @@ class _StoreWithClock:
 
 async def test_activities_of_several_servers_have_one_order(store_url: str) -> None:
     """The order holds even if the clock of a server is a little behind."""
-    async with engine_on(store_url, LIMITS) as first, engine_on(store_url, LIMITS) as second:
+    async with open_engine(store_url, LIMITS) as first, open_engine(store_url, LIMITS) as second:
         set_clock_behind(second, 500)
         await first.edges.follow([NewEdge(FAN, "alice"), NewEdge(FAN, "bob")])
         await first.feeds.warm(FAN)
@@ -178,9 +178,9 @@ async def test_publish_that_delivers_in_one_step_makes_no_job(
 
 async def test_publish_leaves_a_possible_celebrity_to_the_workers(store_url: str) -> None:
     """The author became a celebrity when the threshold was lowered; no follow has shown it yet."""
-    async with engine_on(store_url, LIMITS) as engine:
+    async with open_engine(store_url, LIMITS) as engine:
         await engine.edges.follow([NewEdge(f"fan {number}", "alice") for number in range(6)])
-    async with engine_on(store_url, Limits(shards=4, celebrity_threshold=5)) as engine:
+    async with open_engine(store_url, Limits(shards=4, celebrity_threshold=5)) as engine:
         await publish(engine, "alice")
         await engine.workers.work(everything=True)
         assert (await engine.activities.publish(activity("alice"), "")).delivery.state == "pulled"

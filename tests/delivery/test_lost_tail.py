@@ -22,9 +22,9 @@ from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
 from feedsvc.errors import StoreUnavailable
 from tests.delivery.conftest import OpenEngine
-from tests.faults.clock import Clock, library
-from tests.faults.processes import Process, store_command
-from tests.serving import engine_on, frame_of
+from tests.harness.clock import Clock, find_library
+from tests.harness.processes import Process, store_command
+from tests.serving import frame_of, open_engine
 
 LIMITS = Limits(shards=4, push_chunk=1, inline_audience=1)
 NAMES = [f"f{number}" for number in range(8)]
@@ -246,7 +246,7 @@ async def test_second_loss_is_distinguished_from_the_first(
         for tag, content in tallies.items():
             await redis.restore(keys.tallies(tag), 0, content, replace=True)
             await redis.hset(keys.tallies(tag), "run", "0" * 40)
-        async with engine_on(store_url, LIMITS):
+        async with open_engine(store_url, LIMITS):
             pass
 
     await restore_snapshot()
@@ -307,14 +307,14 @@ async def own_store(
     store = Process("store", command, folder / "store.log", clock.environment if clock else {})
     store.launch()
     try:
-        await store.until_it_says("Ready to accept")
-        async with engine_on(url, LIMITS) as engine, Redis.from_url(url, protocol=2) as redis:
+        await store.wait_for_line("Ready to accept")
+        async with open_engine(url, LIMITS) as engine, Redis.from_url(url, protocol=2) as redis:
             yield store, engine, redis
     finally:
         store.kill()
 
 
-@pytest.mark.skipif(library() is None, reason="clocks are not stepped without libfaketime")
+@pytest.mark.skipif(find_library() is None, reason="clocks are not stepped without libfaketime")
 @pytest.mark.parametrize(("first", "then"), [(0, -3600), (-3600, 0)])
 async def test_jobs_are_repeated_after_a_loss_though_the_clock_was_set(
     tmp_path: Path, first: int, then: int
@@ -363,7 +363,7 @@ async def test_store_that_still_loads_its_data_is_not_taken_for_a_loss(tmp_path:
         assert engine.store.incarnations == [""] * LIMITS.shards
 
 
-@pytest.mark.skipif(library() is None, reason="clocks are not stepped without libfaketime")
+@pytest.mark.skipif(find_library() is None, reason="clocks are not stepped without libfaketime")
 async def test_lost_id_is_not_given_to_another_activity(tmp_path: Path) -> None:
     """The clock is behind the outbox's newest id, so that ids have to be above that id."""
     clock = Clock(tmp_path / "clock")
@@ -379,7 +379,7 @@ async def test_lost_id_is_not_given_to_another_activity(tmp_path: Path) -> None:
         await redis.flushall()
         for name, content in before.items():
             await redis.restore(name, 0, content)
-        async with engine_on(f"unix://{tmp_path}/store.sock", LIMITS) as restarted:
+        async with open_engine(f"unix://{tmp_path}/store.sock", LIMITS) as restarted:
             later = {(await restarted.activities.publish(activity(), "")).id for _ in range(5)}
         assert not lost & later
 

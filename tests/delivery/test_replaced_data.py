@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from feedsvc.config import Limits
 from feedsvc.core import keys
 from feedsvc.health_status import SERVICES
-from tests.serving import Serve, Service, ids_of, refused, until
+from tests.serving import Serve, Service, expect_refusal, ids_on_page, wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -31,11 +31,11 @@ async def test_service_works_at_once_after_a_flush_of_the_store(serve: Serve) ->
     for number, service in enumerate(services):
         await service.follow(f"bob{number}", "alice")
         posted = await service.post("alice")
-        await service.at_rest()
+        await service.wait_for_deliveries()
         assert posted in await service.feed(f"bob{number}")
         stream = await service.subscribe(f"bob{number}")
         announced = await service.post("alice")
-        assert await stream.event() == ("added", announced)
+        assert await stream.read_event() == ("added", announced)
         await stream.close()
 
 
@@ -53,27 +53,27 @@ async def test_delivery_after_a_flush_does_not_wait_for_a_lease(serve: Serve) ->
 async def test_lost_store_record_is_written_again_and_a_new_secret_adopted(serve: Serve) -> None:
     """Tokens from before stay valid on all servers."""
     first, second = await serve(), await serve()
-    posted = await first.posts("alice", 3)
+    posted = await first.post_many("alice", 3)
     token = (await first.page("alice", size=1)).next_page_token
     await first.store.delete(keys.META)
 
     async def is_written() -> bool:
         return await first.store.hlen(keys.META) == 3
 
-    await until(is_written)
+    await wait_until(is_written)
     for service in (first, second):
-        assert ids_of(await service.page("alice", token)) == posted[1::-1]
+        assert ids_on_page(await service.page("alice", token)) == posted[1::-1]
     await first.store.hset(keys.META, "secret", "another")
 
     async def is_adopted() -> bool:
         secrets = {service.server.engine.store.secret for service in (first, second)}
         return secrets == {b"another"}
 
-    await until(is_adopted)
+    await wait_until(is_adopted)
     new_token = (await first.page("alice", size=1)).next_page_token
     assert new_token != token
     assert (await second.page("alice", new_token)).items
-    assert (await refused(second.page("alice", token))).reason == "PAGE_TOKEN_INVALID"
+    assert (await expect_refusal(second.page("alice", token))).reason == "PAGE_TOKEN_INVALID"
 
 
 @pytest.mark.every_store
@@ -90,10 +90,10 @@ async def test_server_stops_serving_on_a_store_with_other_settings(
     async def stops_serving() -> bool:
         return {await health(first, name) for name in ("", *SERVICES)} == {NOT_SERVING}
 
-    await until(stops_serving)
+    await wait_until(stops_serving)
     names = {name async for name in other.store.scan_iter()}
     for call in (first.post("alice"), first.page("alice"), first.follow("bob", "alice")):
-        assert (await refused(call)).reason == "STORE_UNAVAILABLE"
+        assert (await expect_refusal(call)).reason == "STORE_UNAVAILABLE"
     assert {name async for name in other.store.scan_iter()} == names
     assert await other.feed("alice") == []
     messages = [
@@ -110,7 +110,7 @@ async def test_server_stops_serving_on_a_store_with_other_settings(
     async def serves_again() -> bool:
         return {await health(first, name) for name in ("", *SERVICES)} == {SERVING}
 
-    await until(serves_again)
+    await wait_until(serves_again)
     posted_later = await first.post("alice")
     assert posted_later in await first.feed("alice")
     assert posted not in await first.feed("alice")  # its body was not restored
@@ -124,5 +124,5 @@ async def test_server_stops_serving_on_a_store_with_another_schema(serve: Serve)
     async def stops_serving() -> bool:
         return await health(service) == NOT_SERVING
 
-    await until(stops_serving)
-    assert (await refused(service.page("alice"))).reason == "STORE_UNAVAILABLE"
+    await wait_until(stops_serving)
+    assert (await expect_refusal(service.page("alice"))).reason == "STORE_UNAVAILABLE"

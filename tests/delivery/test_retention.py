@@ -11,7 +11,7 @@ from feedsvc.core.engine import Engine
 from feedsvc.core.store import Store
 from feedsvc.errors import StoreUnavailable
 from tests.delivery.conftest import OpenEngine
-from tests.serving import Serve, until
+from tests.serving import Serve, wait_until
 
 SHARDS = 16
 TAGS = keys.tags(SHARDS)
@@ -140,5 +140,5 @@ async def test_servers_carry_notes_without_a_pause_and_after_errors(
     async def all_are_carried() -> bool:
         return await note_count(engine.store) == 0
 
-    await until(all_are_carried)
+    await wait_until(all_are_carried)
     assert not failures

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from feedsvc.core.transport import ROLE_SECONDS
 from tests.faults.history import Fault, History, Loss
-from tests.faults.processes import Died, Process
 from tests.faults.stage import MARK_SECONDS, Server, Stage, Store
+from tests.harness.processes import Process, ProcessDied
 
 #: Seconds between faults, on average.
 BETWEEN_SECONDS = 0.15
@@ -106,7 +106,7 @@ class Faults:
             self._note("server restarted", server.process.name)
             try:
                 await server.stop()
-            except Died as error:
+            except ProcessDied as error:
                 self._history.complaints.append(str(error))
             await server.up()
 

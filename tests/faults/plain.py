@@ -14,8 +14,8 @@ from activityfeed.v1.follow_service_pb2_grpc import FollowServiceStub
 
 from tests.faults.history import History, Outcome
 from tests.faults.lanes import PATIENCE_SECONDS
-from tests.faults.processes import LOOK_SECONDS
 from tests.faults.stage import Server
+from tests.harness.processes import LOOK_SECONDS
 
 #: What a caller sets who reads gRPC's guide and nothing of ours.
 POLICY = {

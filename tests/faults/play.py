@@ -32,8 +32,8 @@ from tests.faults.lanes import (
     walked,
 )
 from tests.faults.plain import Plain
-from tests.faults.processes import Died
 from tests.faults.stage import Stage
+from tests.harness.processes import ProcessDied
 
 USERS = 60
 STARS = 4
@@ -87,7 +87,7 @@ async def play(stage: Stage, name: str, seconds: float, chance: random.Random) -
     for process in stage.processes:
         try:
             process.check()
-        except Died as error:
+        except ProcessDied as error:
             history.complaints.append(str(error))
     history.complaints += stage.alarms()
     return history

@@ -45,7 +45,7 @@ class Proxy:
                 writer.transport.abort()
         await asyncio.gather(*(task for task in self._open if task is not None))
 
-    def deafen(self) -> None:
+    def silence_subscribers(self) -> None:
         """Swallows from now on what the open connections of subscribers bring; they stay open."""
         self._deaf |= self._subscribers
 

@@ -16,17 +16,17 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from feedsvc.core import keys
-from tests.faults.clock import Clock
-from tests.faults.processes import (
+from tests.faults.proxy import Proxy
+from tests.harness.clock import Clock
+from tests.harness.processes import (
     LOOK_SECONDS,
     START_SECONDS,
-    Died,
     Process,
+    ProcessDied,
     feedsvc_command,
-    free_port,
+    find_free_port,
     store_command,
 )
-from tests.faults.proxy import Proxy
 
 Mode = Literal["durable", "lost tail", "failover"]
 
@@ -86,23 +86,23 @@ class Server:
         self.process.kill()
 
     async def stop(self) -> None:
-        """Ask it to stop, and wait until it has. Raises Died if it does not end as it should."""
+        """Ask it to stop, and wait until it has. Raises ProcessDied if it ends badly."""
         self.stopping = True
         self.process.terminate()
         deadline = time.monotonic() + START_SECONDS
         try:
-            while not self.process.ended():
+            while not self.process.has_ended():
                 if time.monotonic() > deadline:
                     self.kill()
                     text = f"{self.process.name} does not stop"
-                    raise Died(f"{text}: {self.process.said()[-2000:]}")
+                    raise ProcessDied(f"{text}: {self.process.log_text()[-2000:]}")
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             self.stopping = False
         self.client = None
         if self.process.status:
             text = f"{self.process.name} stops with status {self.process.status}"
-            raise Died(f"{text}: {self.process.said()[-2000:]}")
+            raise ProcessDied(f"{text}: {self.process.log_text()[-2000:]}")
 
 
 class Store:
@@ -179,7 +179,8 @@ class Stage:
         names = ["store", "standby"] if mode == "failover" else ["store"]
         fsync = "everysec" if mode == "lost tail" else "always"
         self.stores = [
-            Store(folder, name, fsync, free_port() if mode == "failover" else 0) for name in names
+            Store(folder, name, fsync, find_free_port() if mode == "failover" else 0)
+            for name in names
         ]
         """The primary, and its replica if there is one."""
         self.proxy = Proxy(folder / "proxy.sock", self.primary.socket, chance)
@@ -188,7 +189,7 @@ class Stage:
         self.servers = []
         for number, workers in enumerate([0, chance.choice([0, 1])]):
             clock = Clock(folder / f"server{number}.clock")
-            port = free_port()
+            port = find_free_port()
             command = feedsvc_command(
                 *("serve", f"--port={port}", f"--redis-url={self._url}", f"--workers={workers}"),
                 *(*told, *serving),
@@ -312,8 +313,8 @@ async def started(process: Process, says: str) -> str:
     while True:
         process.launch()
         try:
-            return await process.until_it_says(says)
-        except Died:
+            return await process.wait_for_line(says)
+        except ProcessDied:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.1)

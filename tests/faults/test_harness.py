@@ -14,17 +14,17 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError
 
-from tests.faults.clock import Clock, library
-from tests.faults.processes import ROOT, Died, Process
 from tests.faults.proxy import Proxy
 from tests.faults.stage import MARK, Stage
-from tests.serving import until
+from tests.harness.clock import Clock, find_library
+from tests.harness.processes import ROOT, Process, ProcessDied
+from tests.serving import wait_until
 
 #: Starts a process, stops it, tells its pid, and waits.
 PARENT = """
 import sys, time
 from pathlib import Path
-from tests.faults.processes import Process
+from tests.harness.processes import Process
 process = Process("sleeper", ["/bin/sleep", "60"], Path(sys.argv[1]), {})
 process.launch()
 while "sleep" not in Path(f"/proc/{process.pid}/comm").read_text():
@@ -104,14 +104,14 @@ async def test_a_failover_keeps_what_the_standby_has(tmp_path: Path) -> None:
         await stage.store_up()
         await new.up(old)
         await stage.proxy.start()
-        await until(lambda: new.has_all_of(old))
+        await wait_until(lambda: new.has_all_of(old))
         await stage.mark()
         marked = await old.marked()
 
         async def same() -> bool:
             return await new.redis.exists(MARK) and await new.marked() == marked
 
-        await until(same)
+        await wait_until(same)
         await through[0].set("kept", 1)
         await old.redis.wait(1, 10_000)
         await new.promote()
@@ -121,7 +121,7 @@ async def test_a_failover_keeps_what_the_standby_has(tmp_path: Path) -> None:
         await old.demote(new)
         with pytest.raises(ReadOnlyError):
             await through[0].set("refused", 1)
-        await until(lambda: old.has_all_of(new))
+        await wait_until(lambda: old.has_all_of(new))
         for store in stage.stores:
             assert await store.redis.exists("kept", "kept too") == 2
             assert await store.redis.exists("lost", "refused") == 0
@@ -134,10 +134,10 @@ async def test_a_failover_keeps_what_the_standby_has(tmp_path: Path) -> None:
 async def test_a_process_that_ends_by_itself_is_noticed(tmp_path: Path) -> None:
     process = Process("shell", ["/bin/sh", "-c", "echo ready; exit 3"], tmp_path / "log", {})
     process.launch()
-    with pytest.raises(Died, match="shell ended by itself, status 3: ready"):
-        await process.until_it_says("never said")
+    with pytest.raises(ProcessDied, match="shell ended by itself, status 3: ready"):
+        await process.wait_for_line("never said")
     process.launch()
-    assert await process.until_it_says("ready") == "ready"
+    assert await process.wait_for_line("ready") == "ready"
     process.kill()
     process.check()
 
@@ -156,7 +156,9 @@ def test_nothing_outlives_the_harness(tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.skipif(library() is None, reason="tests/faults/install-faketime could not get it")
+@pytest.mark.skipif(
+    find_library() is None, reason="tests/harness/install-faketime could not get it"
+)
 def test_clocks_are_stepped_while_a_process_runs(tmp_path: Path) -> None:
     clock = Clock(tmp_path / "clock")
     script = "import time\nwhile input(): print(time.time(), time.monotonic(), flush=True)"

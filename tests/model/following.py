@@ -41,7 +41,7 @@ class FollowingRules(ModelMachine):
         answer = self.run(send())
         for (follower, followee), result in zip(edges, answer.results, strict=True):
             if follower == followee:
-                assert Refusal.of(result.error).reason == "INVALID_FIELD"
+                assert Refusal.from_status(result.error).reason == "INVALID_FIELD"
             else:
                 is_new = self.oracle.follow(follower, followee)
                 assert result.response.already_following != is_new

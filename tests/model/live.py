@@ -6,7 +6,7 @@ from activityfeed.v1.subscription_service_pb2 import SUBSCRIPTION_START_RESUMED
 from hypothesis.stateful import Bundle, consumes, rule
 
 from tests.model.machine import ModelMachine, names
-from tests.serving import ids_of, said
+from tests.serving import events_of, ids_on_page
 
 
 @dataclass
@@ -37,7 +37,9 @@ class LiveRules(ModelMachine):
     @rule(target=subscriptions, user=names)
     def read_resumable_page(self, user: str) -> Subscription:
         page = self.run(self.service.page(user, resumable=True))
-        assert [int(activity_id) for activity_id in ids_of(page)] == self.oracle.feed(user)[:20]
+        assert [int(activity_id) for activity_id in ids_on_page(page)] == self.oracle.feed(user)[
+            :20
+        ]
         self.oracle.go_live(user)
         return Subscription(user, page.resume_token, len(self.oracle.logs[user].events))
 
@@ -51,7 +53,7 @@ class LiveRules(ModelMachine):
             stream = await self.service.subscribe(user, subscription.token)
             received = []
             assert (await stream.message()).started.start == SUBSCRIPTION_START_RESUMED
-            while events := said(await stream.message()):
+            while events := events_of(await stream.message()):
                 received += events
             await stream.close()
             return received, stream.token

@@ -93,7 +93,7 @@ class ModelMachine(RuleBasedStateMachine):
         A publish does not wait for these followers.
         """
         if any(response.delivery.state == PULLED for response in published):
-            await self.service.at_rest()
+            await self.service.wait_for_deliveries()
         return answer
 
     async def carry_retention(self) -> None:

@@ -155,7 +155,7 @@ class PublishingRules(ModelMachine):
             key=lambda pair: int(pair[1].response.activity.id or 0),
         ):
             if result.HasField("error"):
-                assert Refusal.of(result.error).reason == "BEFORE_RETENTION"
+                assert Refusal.from_status(result.error).reason == "BEFORE_RETENTION"
             else:
                 accepted_ids.append(self._accept(activity, result.response).id)
         self.published += accepted_ids[-2:]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, rule
 
 from tests.model.machine import ModelMachine, names, page_sizes
-from tests.serving import ids_of
+from tests.serving import ids_on_page
 
 
 @dataclass
@@ -30,7 +30,7 @@ class ReadingRules(ModelMachine):
         page = self.run(self.service.page(walk.user, token, size))
         remaining = self._remaining(walk, older=older)
         expected = remaining[:size] if older else remaining[-size:]
-        assert [int(activity_id) for activity_id in ids_of(page)] == expected
+        assert [int(activity_id) for activity_id in ids_on_page(page)] == expected
         for item in page.items:
             assert list(item.via) == self.oracle.via(walk.user, int(item.activity.activity.id))
             assert (

@@ -49,7 +49,7 @@ class FeedMachine(PublishingRules, FollowingRules, ReadingRules, LiveRules):
 
     @rule(users=st.lists(names, min_size=1, max_size=4, unique=True))
     def expire(self, users: list[str]) -> None:
-        self.run(self.service.chill(*users))
+        self.run(self.service.make_cold(*users))
 
     @rule()
     def flush_scripts(self) -> None:

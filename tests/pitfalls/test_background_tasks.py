@@ -10,7 +10,7 @@ from feedsvc.core.live import Live
 from feedsvc.core.streams import Stream
 from feedsvc.core.wakeups import WakeUps
 from tests.nodes import Switch
-from tests.serving import Serve, Service, until
+from tests.serving import Serve, Service, wait_until
 
 #: Seconds, longer than any test: only a wake-up makes a stream read its log.
 NEVER = 290
@@ -23,11 +23,11 @@ async def test_stream_gets_events_although_the_wake_up_connection_stalls(store_u
         try:
             stream = await service.subscribe("bob")
             first_id = await service.post("bob")
-            assert await stream.event() == ("added", first_id)
+            assert await stream.read_event() == ("added", first_id)
             for _ in range(2):
-                switch.deafen()
+                switch.silence_subscribers()
                 activity_id = await service.post("bob")
-                assert await stream.event() == ("added", activity_id)
+                assert await stream.read_event() == ("added", activity_id)
             await stream.close()
         finally:
             await service.stop()
@@ -69,10 +69,10 @@ async def test_background_task_that_dies_is_started_again(
     async def died() -> bool:
         return bool(deaths) and any("died" in record.getMessage() for record in caplog.records)
 
-    await until(died)
+    await wait_until(died)
     activity_id = await service.post("bob")
-    assert await stream.event() == ("added", activity_id)
-    assert (await stream.message()).HasField("heartbeat")  # a checkpoint: the clock still runs
+    assert await stream.read_event() == ("added", activity_id)
+    assert (await stream.read_message()).HasField("heartbeat")  # a checkpoint: the clock still runs
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
     await stream.close()
 
@@ -100,7 +100,7 @@ async def test_defect_of_one_stream_does_not_stop_the_clock(
     async def all_broke() -> bool:
         return len(broken_streams) == 3
 
-    await until(all_broke)
+    await wait_until(all_broke)
     for stream in streams:
-        assert (await stream.message()).HasField("heartbeat")  # a checkpoint
+        assert (await stream.read_message()).HasField("heartbeat")  # a checkpoint
         await stream.close()

@@ -14,8 +14,8 @@ from activityfeed.v1.activity_service_pb2_grpc import ActivityServiceStub
 
 from feedsvc.core import ids
 from feedsvc.core.clock import Clock as StoreClock
-from tests.faults.clock import Clock, library
-from tests.faults.processes import Process, feedsvc_command
+from tests.harness.clock import Clock, find_library
+from tests.harness.processes import Process, feedsvc_command
 from tests.serving import Service, at_ms
 
 DAY = 86_400
@@ -39,7 +39,7 @@ async def server_with_wrong_clock(
     process = Process("server", command, folder / "log", clock.environment)
     process.launch()
     try:
-        line = await process.until_it_says("serving on")
+        line = await process.wait_for_line("serving on")
         async with grpc.aio.insecure_channel(f"127.0.0.1:{line.rpartition(':')[2]}") as channel:
             yield ActivityServiceStub(channel)
     finally:
@@ -53,7 +53,7 @@ async def post(stub: ActivityServiceStub, actor: str, publish_ms: int | None = N
     return str((await stub.PublishActivity(PublishActivityRequest(activity=activity))).activity.id)
 
 
-@pytest.mark.skipif(library() is None, reason="clocks are not stepped without libfaketime")
+@pytest.mark.skipif(find_library() is None, reason="clocks are not stepped without libfaketime")
 @pytest.mark.parametrize("seconds", [DAY, -DAY])
 async def test_server_with_a_wrong_clock_keeps_activities_in_order(
     tmp_path: Path, store_url: str, service: Service, seconds: int

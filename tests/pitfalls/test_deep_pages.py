@@ -16,7 +16,7 @@ from activityfeed.v1.feed_pb2 import FeedPage, PageEnd
 from feedsvc.config import Limits
 from feedsvc.core import deep, ids, keys
 from feedsvc.core.store import Arg, Store
-from tests.serving import Serve, Service, at_ms, ids_of
+from tests.serving import Serve, Service, at_ms, ids_on_page
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40)
 START_MS = 1_600_000_000_000
@@ -52,7 +52,7 @@ async def walk_feed(service: Service, token: str = "", size: int = 5) -> list[st
     return [
         activity_id
         async for page in service.walk("bob", token, size)
-        for activity_id in ids_of(page)
+        for activity_id in ids_on_page(page)
     ]
 
 
@@ -65,7 +65,7 @@ async def read_deep_pages(service: Service, posted: list[str], pages: int = 5) -
     token, read_ids = "", list[str]()
     for _ in range(pages):
         page = await service.page("bob", token, 5)
-        read_ids += ids_of(page)
+        read_ids += ids_on_page(page)
         token = page.next_page_token
     assert read_ids == posted[: 5 * pages]
     assert not (await segment(service))[0].startswith(b"!")
@@ -94,14 +94,16 @@ async def test_deep_walk_neither_repeats_nor_skips_an_activity(serve: Serve, siz
     token, read_ids = "", list[str]()
     while len(read_ids) < 100:
         page = await service.page("bob", token, size)
-        read_ids, token = read_ids + ids_of(page), page.next_page_token
+        read_ids, token = read_ids + ids_on_page(page), page.next_page_token
         assert token or len(read_ids) == len(posted)
     newer_pages = [
         newer_page async for newer_page in service.walk_newer("bob", page.newer_page_token, size)
     ]
     count_above = len(read_ids) - len(page.items)
     newer_ids = [
-        activity_id for newer_page in reversed(newer_pages) for activity_id in ids_of(newer_page)
+        activity_id
+        for newer_page in reversed(newer_pages)
+        for activity_id in ids_on_page(newer_page)
     ]
     assert newer_ids == posted[:count_above]
 
@@ -143,7 +145,7 @@ async def test_deep_pages_do_not_read_every_outbox_again(
         token = ""
         for _ in range(31):
             page = await service.page("bob", token, 100)
-            read_ids, token = read_ids + ids_of(page), page.next_page_token
+            read_ids, token = read_ids + ids_on_page(page), page.next_page_token
 
     counted = await count_scripts_and_outboxes(service, walk())
     assert read_ids == posted[:3_100]
@@ -207,7 +209,7 @@ async def test_deep_page_shows_every_change_since_it_was_cached(serve: Serve, ch
     elif change == "rebuild":
         await service.rebuild("bob")
     else:
-        await service.chill("bob")
+        await service.make_cold("bob")
     # Publish where the segment was, and where the feed may be cold.
     for author in ("a2", "bob"):
         for index in (27, 60):
@@ -238,7 +240,7 @@ async def test_deep_page_hides_what_the_outboxes_have_trimmed(serve: Serve, coun
     author_ids = [
         activity_id for activity_id in posted if await author_of(service, activity_id) == "a3"
     ]
-    newer_ids = await service.posts("a3", count)
+    newer_ids = await service.post_many("a3", count)
     kept_ids = [*reversed(newer_ids), *author_ids][: SMALL.outbox_cap]
     trimmed = [*reversed(newer_ids), *author_ids][SMALL.outbox_cap :][:1]
     expected = [
@@ -248,11 +250,13 @@ async def test_deep_page_hides_what_the_outboxes_have_trimmed(serve: Serve, coun
     ]
     lower_pages = [lower_page async for lower_page in service.walk("bob", page.next_page_token, 5)]
     last_id = page.items[-1].activity.activity.id
-    lower_ids = [activity_id for lower_page in lower_pages for activity_id in ids_of(lower_page)]
+    lower_ids = [
+        activity_id for lower_page in lower_pages for activity_id in ids_on_page(lower_page)
+    ]
     assert lower_ids == [activity_id for activity_id in expected if activity_id < last_id]
     assert lower_pages[-1].incomplete_below == (trimmed[0] if trimmed else "")
     for lower_page in lower_pages[:-1]:
-        is_incomplete = bool(trimmed) and (ids_of(lower_page)[-1] <= trimmed[0])
+        is_incomplete = bool(trimmed) and (ids_on_page(lower_page)[-1] <= trimmed[0])
         assert lower_page.incomplete_below == (trimmed[0] if is_incomplete else "")
     assert lower_pages[-1].end == (
         PageEnd.PAGE_END_RETENTION if trimmed else PageEnd.PAGE_END_FEED_END
@@ -274,7 +278,7 @@ async def test_deep_page_is_right_while_a_followee_flips(serve: Serve) -> None:
         shard = ids.shard_for("a4", SMALL.shards)
         await engine.store.script("flip_begin", shard, "a4", mode)
         await engine.workers.work(everything=True)
-        posted += await service.posts("a4", 5)
+        posted += await service.post_many("a4", 5)
         late_id = await service.post("a4", publish_time=time_below(posted[50]))
         posted = sorted([*posted, late_id], reverse=True)
         author_ids = [
@@ -314,7 +318,7 @@ async def test_deep_page_hides_what_a_celebritys_outbox_has_trimmed(
     author_ids = {
         activity_id for activity_id in posted if await author_of(service, activity_id) == "a4"
     }
-    await service.posts("a4", SMALL.outbox_cap)
+    await service.post_many("a4", SMALL.outbox_cap)
     expected = [
         activity_id
         for activity_id in posted

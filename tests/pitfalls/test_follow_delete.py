@@ -7,7 +7,7 @@ import pytest
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity
 
 from feedsvc.config import Limits
-from tests.serving import Serve, Service, ids_of, refused
+from tests.serving import Serve, Service, expect_refusal, ids_on_page
 
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40)
 #: Rounds of concurrent calls; the calls take another order in each round.
@@ -19,7 +19,7 @@ async def assert_feed(service: Service, user: str, expected: list[str]) -> None:
     assert await service.feed(user) == expected
     verification = await service.verify(user)
     assert list(verification.differences) == []
-    await service.chill(user)
+    await service.make_cold(user)
     assert await service.feed(user) == expected
 
 
@@ -29,11 +29,11 @@ async def test_follow_shows_the_earlier_posts_of_the_followee(
     service: Service, *, warm: bool
 ) -> None:
     """Pitfall: a new follow shows nothing until the followee posts again."""
-    posted = await service.posts("alice", 30)
+    posted = await service.post_many("alice", 30)
     if warm:
         await service.warm("bob")
     await service.follow("bob", "alice")
-    assert ids_of(await service.page("bob", size=100)) == posted[::-1]
+    assert ids_on_page(await service.page("bob", size=100)) == posted[::-1]
     await assert_feed(service, "bob", posted[::-1])
 
 
@@ -42,7 +42,7 @@ async def test_follow_shows_the_earlier_posts_of_the_followee(
 async def test_following_again_brings_back_all_activities(service: Service, *, warm: bool) -> None:
     """Pitfall: following again after an unfollow brings back 20 of 300 activities."""
     await service.follow("bob", "alice")
-    posted = await service.posts("alice", 300)
+    posted = await service.post_many("alice", 300)
     await assert_feed(service, "bob", posted[::-1])
     await service.unfollow("bob", "alice")
     if warm:
@@ -57,9 +57,9 @@ async def test_following_a_full_outbox_keeps_the_activities_of_other_followees(
     """Pitfall: the backfill of a follow pushes other followees' activities out of the feed."""
     service = await serve(limits=SMALL)
     await service.follow("bob", "alice")
-    alice_ids = await service.posts("alice", 15)
+    alice_ids = await service.post_many("alice", 15)
     await service.warm("bob")
-    carol_ids = await service.posts("carol", 15)
+    carol_ids = await service.post_many("carol", 15)
     await service.follow("bob", "carol")
     await assert_feed(service, "bob", (alice_ids + carol_ids)[::-1])
     assert (await service.stats("bob")).entry_count <= 12
@@ -143,7 +143,7 @@ async def test_unfollow_keeps_what_also_arrives_by_another_route(service: Servic
     page = await service.page("bob")
     assert [
         (activity_id, list(item.via))
-        for activity_id, item in zip(ids_of(page), page.items, strict=True)
+        for activity_id, item in zip(ids_on_page(page), page.items, strict=True)
     ] == [
         (via_one, ["alice"]),
         (via_three, ["alice", "repo:x", "topic:y"]),
@@ -225,7 +225,7 @@ async def test_delete_removes_the_activity_everywhere(service: Service) -> None:
         await assert_feed(service, name, [])
     assert await service.outbox("alice") == [kept_id]
     assert await service.outbox("repo:x") == []
-    assert (await refused(service.get(deleted_id))).reason == "ACTIVITY_NOT_FOUND"
+    assert (await expect_refusal(service.get(deleted_id))).reason == "ACTIVITY_NOT_FOUND"
 
 
 @pytest.mark.every_store
@@ -252,7 +252,7 @@ async def test_fan_out_in_flight_does_not_bring_a_deleted_activity_back(serve: S
             server_b.publish("alice", **activity),
             server_b.page(users[number % 10]),
         )
-        assert ids_of(await server_b.page(users[number % 10])) == []
+        assert ids_on_page(await server_b.page(users[number % 10])) == []
     for user in (*users, "alice", "repo:x"):
         await assert_feed(server_b, user, [])
 
@@ -270,13 +270,13 @@ async def test_retry_of_an_interrupted_delete_reaches_all_readers(
     streams = [await service.subscribe(user) for user in ("bob", "carol", "repo:x")]
     activity_id = await service.post("alice", to=["repo:x", "topic:y"])
     for stream in streams:
-        assert await stream.event() == ("added", activity_id)
+        assert await stream.read_event() == ("added", activity_id)
     with monkeypatch.context() as patches:
         patches.setattr(service.server.engine.fanout, "inline", raise_runtime_error)
-        await refused(service.delete(activity_id, "alice", request_id="r"))
+        await expect_refusal(service.delete(activity_id, "alice", request_id="r"))
     await service.delete(activity_id, "alice", request_id="r")
     for stream in streams:
-        assert await stream.event() == ("removed", activity_id)
+        assert await stream.read_event() == ("removed", activity_id)
 
 
 async def raise_runtime_error(*_: object) -> None:
@@ -289,14 +289,14 @@ async def test_call_about_a_deleted_activity_does_not_recreate_it(service: Servi
     await service.follow("bob", "alice")
     deleted_id = await service.post("alice", external_id="e", request_id="r", to=["repo:x"])
     await service.delete(deleted_id, "alice")
-    same_refusal = await refused(service.publish("alice", external_id="e", to=["repo:x"]))
+    same_refusal = await expect_refusal(service.publish("alice", external_id="e", to=["repo:x"]))
     assert same_refusal.reason == "ACTIVITY_DELETED"
-    other_refusal = await refused(service.publish("alice", "other", external_id="e"))
+    other_refusal = await expect_refusal(service.publish("alice", "other", external_id="e"))
     assert other_refusal.reason == "ACTIVITY_DELETED"
     replayed = await service.publish("alice", external_id="e", request_id="r", to=["repo:x"])
     assert (replayed.activity.id, replayed.already_published) == (deleted_id, True)
     for caller in ("alice", "bob", "carol", "dave"):
-        refusal = await refused(service.delete(deleted_id, caller))
+        refusal = await expect_refusal(service.delete(deleted_id, caller))
         assert refusal.reason == "ACTIVITY_NOT_FOUND"
     assert await service.store.get(service.activity_key(deleted_id)) == b""
     for name in ("alice", "bob", "repo:x"):

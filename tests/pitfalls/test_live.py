@@ -9,7 +9,7 @@ from activityfeed.v1.subscription_service_pb2 import SubscribeFeedRequest
 
 from feedsvc.config import Limits
 from feedsvc.core import keys
-from tests.serving import Serve, Service, ids_of, until
+from tests.serving import Serve, Service, ids_on_page, wait_until
 
 #: Seconds between checkpoints, at which a stream reads its log unasked: no test lasts so long.
 CHECKPOINT_NEVER = 300
@@ -49,13 +49,13 @@ async def test_stream_gets_what_another_process_publishes(serve: Serve) -> None:
     activity_id = ""
     for _ in range(20):
         activity_id = await server_b.post("alice")
-        assert await stream.event() == ("added", activity_id)
+        assert await stream.read_event() == ("added", activity_id)
     await server_b.delete(activity_id, "alice")
-    assert await stream.event() == ("removed", activity_id)
+    assert await stream.read_event() == ("removed", activity_id)
     own_id = await server_b.post("bob")
-    assert await stream.event() == ("added", own_id)
+    assert await stream.read_event() == ("added", own_id)
     addressed_id = await server_b.post("carol", to=["bob"])
-    assert await stream.event() == ("added", addressed_id)
+    assert await stream.read_event() == ("added", addressed_id)
 
 
 @pytest.mark.every_store
@@ -76,7 +76,7 @@ async def test_each_event_arrives_once_in_each_tab(service: Service) -> None:
     expected.append(("removed", activity_id))
     last_id = await service.post("bob")
     for tab in tabs:
-        assert await tab.until(("added", last_id)) == [*expected, ("added", last_id)]
+        assert await tab.read_until(("added", last_id)) == [*expected, ("added", last_id)]
 
 
 async def test_subscribers_share_connections_and_threads(service: Service) -> None:
@@ -89,7 +89,7 @@ async def test_subscribers_share_connections_and_threads(service: Service) -> No
     assert (await count_connections(service), threading.active_count()) == counts_before
     activity_id = await service.post("alice")
     for stream in streams[100:]:
-        assert await stream.event() == ("added", activity_id)
+        assert await stream.read_event() == ("added", activity_id)
 
 
 async def test_closed_streams_leave_no_reader_behind(service: Service) -> None:
@@ -103,7 +103,7 @@ async def test_closed_streams_leave_no_reader_behind(service: Service) -> None:
     async def all_gone() -> bool:
         return not readers
 
-    await until(all_gone)
+    await wait_until(all_gone)
 
 
 @pytest.mark.every_store
@@ -112,14 +112,14 @@ async def test_stream_follows_later_follows_and_unfollows(service: Service) -> N
     await service.follow("bob", "alice")
     stream = await service.subscribe("bob")
     await service.follow("bob", "carol")
-    assert await stream.event() == ("followed", "carol")
+    assert await stream.read_event() == ("followed", "carol")
     activity_id = await service.post("carol")
-    assert await stream.event() == ("added", activity_id)
+    assert await stream.read_event() == ("added", activity_id)
     await service.unfollow("bob", "alice")
-    assert await stream.event() == ("unfollowed", "alice")
+    assert await stream.read_event() == ("unfollowed", "alice")
     await service.post("alice")
     last_id = await service.post("carol")
-    assert await stream.event() == ("added", last_id)
+    assert await stream.read_event() == ("added", last_id)
 
 
 @pytest.mark.every_store
@@ -128,16 +128,16 @@ async def test_stream_gets_events_of_the_time_without_a_pubsub_connection(servic
     await service.follow("bob", "alice")
     stream = await service.subscribe("bob")
     for _ in range(5):
-        await until(lambda: is_listening(service))
+        await wait_until(lambda: is_listening(service))
         assert await service.store.client_kill_filter(_type="pubsub") >= 1
-        posting = asyncio.create_task(service.posts("alice", 3))
+        posting = asyncio.create_task(service.post_many("alice", 3))
         while not posting.done():  # cut each new listener off as well
             await service.store.client_kill_filter(_type="pubsub")
         missed_ids = await posting
-        assert await stream.events(3) == [("added", activity_id) for activity_id in missed_ids]
-        await until(lambda: is_listening(service))
+        assert await stream.read_events(3) == [("added", activity_id) for activity_id in missed_ids]
+        await wait_until(lambda: is_listening(service))
         later_id = await service.post("alice")
-        assert await stream.event() == ("added", later_id)
+        assert await stream.read_event() == ("added", later_id)
 
 
 @pytest.mark.every_store
@@ -151,7 +151,7 @@ async def test_stream_gets_events_after_all_connections_were_lost(serve: Serve) 
         for kind in ("pubsub", "normal"):
             await server_a.store.client_kill_filter(_type=kind, skipme=True)
         activity_id = await server_b.post("alice", request_id=f"r{number}")
-        assert await stream.event() == ("added", activity_id)
+        assert await stream.read_event() == ("added", activity_id)
 
 
 @pytest.mark.every_store
@@ -162,14 +162,14 @@ async def test_stream_resumes_after_a_server_restart(serve: Serve) -> None:
     stream = await first_server.subscribe("bob")
     for _ in range(3):
         activity_id = await first_server.post("alice")
-        assert await stream.event() == ("added", activity_id)
-    missed_ids = await first_server.posts("alice", 2)
+        assert await stream.read_event() == ("added", activity_id)
+    missed_ids = await first_server.post_many("alice", 2)
     token = stream.token
     await first_server.stop()
     second_server = await serve(checkpoint_seconds=CHECKPOINT_NEVER)
     missed_ids.append(await second_server.post("alice"))
     resumed = await second_server.subscribe("bob", token)
-    assert await resumed.events(3) == [("added", activity_id) for activity_id in missed_ids]
+    assert await resumed.read_events(3) == [("added", activity_id) for activity_id in missed_ids]
 
 
 @pytest.mark.every_store
@@ -190,14 +190,14 @@ async def test_every_resume_token_resumes_without_gap_or_repeat(serve: Serve) ->
             expected.append(("followed", f"a{number}"))
         else:
             expected.append(("added", await server_a.post("alice")))
-        assert await stream.event() == expected[-1]
+        assert await stream.read_event() == expected[-1]
         tokens.append(stream.token)
     assert len(set(tokens)) == len(tokens)
     for index, token in enumerate(tokens):
         resumed = await server_b.subscribe("bob", token)
-        assert await resumed.events(len(expected) - index) == expected[index:]
+        assert await resumed.read_events(len(expected) - index) == expected[index:]
         last_id = await server_a.post("alice")
-        assert await resumed.event() == ("added", last_id)
+        assert await resumed.read_event() == ("added", last_id)
         expected.append(("added", last_id))
         await resumed.close()
 
@@ -211,7 +211,7 @@ async def break_log_in_each_way(service: Service, token: str) -> AsyncIterator[s
     yield "expired"
     await service.store.delete(log, keys.live(service.tag("bob")))
     await (await service.subscribe("bob")).close()
-    await service.posts("alice", 10)
+    await service.post_many("alice", 10)
     yield "begun anew, and grown beyond the token's position"
     await service.store.zadd(keys.live(service.tag("bob")), {"bob": 1})
     yield "lease expired"
@@ -227,18 +227,18 @@ async def test_resume_token_older_than_the_log_is_refused_with_a_fresh_token(
     token = stream.token
     for _ in range(4):
         activity_id = await service.post("alice")
-        assert await stream.event() == ("added", activity_id)
+        assert await stream.read_event() == ("added", activity_id)
     await stream.close()
     way_count = 0
     async for _ in break_log_in_each_way(service, token):
-        fresh_token = await (await service.subscribe("bob", token)).expired()
+        fresh_token = await (await service.subscribe("bob", token)).read_expired_token()
         # The stream resumes from the fresh token.
         resumed = await service.subscribe("bob", fresh_token)
         activity_id = await service.post("alice")
-        assert await resumed.event() == ("added", activity_id)
+        assert await resumed.read_event() == ("added", activity_id)
         resumed_again = await service.subscribe("bob", resumed.token)
         last_id = await service.post("alice")
-        assert await resumed_again.event() == ("added", last_id)
+        assert await resumed_again.read_event() == ("added", last_id)
         await resumed_again.close()
         await resumed.close()
         way_count += 1
@@ -254,12 +254,12 @@ async def test_resume_token_of_a_lost_log_tail_is_refused(service: Service) -> N
     older_log = await service.store.dump(log)
     assert older_log is not None
     lost_id = await service.post("alice")
-    assert await stream.event() == ("added", lost_id)
+    assert await stream.read_event() == ("added", lost_id)
     token = stream.token
     await stream.close()
     await service.store.restore(log, 0, older_log, replace=True)
-    other_ids = await service.posts("alice", 3)
-    await (await service.subscribe("bob", token)).expired()
+    other_ids = await service.post_many("alice", 3)
+    await (await service.subscribe("bob", token)).read_expired_token()
     assert set(other_ids) <= set(await service.feed("bob"))
 
 
@@ -267,13 +267,13 @@ async def test_resume_token_of_a_lost_log_tail_is_refused(service: Service) -> N
 async def test_stream_continues_where_a_resumable_page_was_read(service: Service) -> None:
     """Pitfall: what happens after a page is read and before its stream opens is lost."""
     await service.follow("bob", "alice")
-    ids_before = await service.posts("alice", 3)
+    ids_before = await service.post_many("alice", 3)
     page = await service.page("bob", resumable=True)
-    assert ids_of(page) == ids_before[::-1]
-    missed_ids = await service.posts("alice", 3)
+    assert ids_on_page(page) == ids_before[::-1]
+    missed_ids = await service.post_many("alice", 3)
     await service.delete(ids_before[0], "alice")
     stream = await service.subscribe("bob", page.resume_token)
-    assert await stream.events(4) == [
+    assert await stream.read_events(4) == [
         *(("added", activity_id) for activity_id in missed_ids),
         ("removed", ids_before[0]),
     ]
@@ -289,22 +289,22 @@ async def test_resume_token_of_a_page_without_a_log_is_refused_with_a_fresh_toke
     page = await service.page("bob")
     assert not (await service.stats("bob")).live
     await service.post("alice")
-    fresh_token = await (await service.subscribe("bob", page.resume_token)).expired()
+    fresh_token = await (await service.subscribe("bob", page.resume_token)).read_expired_token()
     stream = await service.subscribe("bob", fresh_token)
     activity_id = await service.post("alice")
-    assert await stream.event() == ("added", activity_id)
+    assert await stream.read_event() == ("added", activity_id)
 
 
 async def test_heartbeat_carries_a_resume_token(serve: Serve) -> None:
     """Pitfall: a quiet stream sends no heartbeat, so that it looks dead to its client."""
     service = await serve(checkpoint_seconds=0.05)
     stream = await service.subscribe("bob")
-    message = await stream.message()
+    message = await stream.read_message()
     assert message.HasField("heartbeat")
     assert message.resume_token
     activity_id = await service.post("bob")
     resumed = await service.subscribe("bob", message.resume_token)
-    assert await resumed.event() == ("added", activity_id)
+    assert await resumed.read_event() == ("added", activity_id)
 
 
 async def test_slow_consumer_gets_all_events_and_delays_no_other(serve: Serve) -> None:
@@ -314,12 +314,12 @@ async def test_slow_consumer_gets_all_events_and_delays_no_other(serve: Serve) -
     slow, quick = await service.subscribe("bob"), await service.subscribe("bob")
     posted: list[str] = []
     for _ in range(ACTIVITY_COUNT // 250):
-        batch_ids = await service.posts("alice", 250, content=CONTENT)
-        assert sorted([await quick.event() for _ in batch_ids]) == [
+        batch_ids = await service.post_many("alice", 250, content=CONTENT)
+        assert sorted([await quick.read_event() for _ in batch_ids]) == [
             ("added", activity_id) for activity_id in batch_ids
         ]
         posted += batch_ids
-    slow_events = await slow.events(ACTIVITY_COUNT)
+    slow_events = await slow.read_events(ACTIVITY_COUNT)
     assert sorted(slow_events) == [("added", activity_id) for activity_id in posted]
     assert len(set(slow_events)) == ACTIVITY_COUNT
 
@@ -330,11 +330,11 @@ async def test_slow_consumer_that_falls_behind_the_log_gets_a_fresh_token(serve:
     await service.follow("bob", "alice")
     slow = await service.subscribe("bob")
     for _ in range(ACTIVITY_COUNT // 250):
-        await service.posts("alice", 250, content=CONTENT)
-    await slow.expired()
-    fresh_token = await (await service.subscribe("bob", slow.token)).expired()
+        await service.post_many("alice", 250, content=CONTENT)
+    await slow.read_expired_token()
+    fresh_token = await (await service.subscribe("bob", slow.token)).read_expired_token()
     last_id = await service.post("alice")
-    assert await (await service.subscribe("bob", fresh_token)).event() == ("added", last_id)
+    assert await (await service.subscribe("bob", fresh_token)).read_event() == ("added", last_id)
 
 
 @pytest.mark.every_store
@@ -351,13 +351,13 @@ async def test_added_never_arrives_after_removed(serve: Serve) -> None:
             server_a.delete(activity_id, "alice"),
             server_b.publish("alice", request_id=f"r{number}"),
         )
-        events = await stream.until(("removed", activity_id))
+        events = await stream.read_until(("removed", activity_id))
         assert events in (
             [("removed", activity_id)],
             [("added", activity_id), ("removed", activity_id)],
         )
     last_id = await server_a.post("alice")
-    assert await stream.event() == ("added", last_id)
+    assert await stream.read_event() == ("added", last_id)
 
 
 async def test_new_log_does_not_announce_what_the_feed_holds_already(service: Service) -> None:
@@ -368,7 +368,7 @@ async def test_new_log_does_not_announce_what_the_feed_holds_already(service: Se
     stream = await service.subscribe("bob")
     await service.publish("alice", request_id="r")
     last_id = await service.post("alice")
-    assert await stream.event() == ("added", last_id)
+    assert await stream.read_event() == ("added", last_id)
 
 
 async def test_stream_with_a_damaged_resume_token_is_refused(service: Service) -> None:
@@ -396,5 +396,5 @@ async def test_resumed_stream_does_not_show_posts_of_an_author_unfollowed_since(
     await service.post("alice")
     await service.unfollow("bob", "alice")
     resumed = await service.subscribe("bob", token)
-    assert await resumed.until(("unfollowed", "alice")) == [("unfollowed", "alice")]
+    assert await resumed.read_until(("unfollowed", "alice")) == [("unfollowed", "alice")]
     await resumed.close()

@@ -15,7 +15,7 @@ from activityfeed.v1.feed_pb2 import PAGE_END_FEED_END, PAGE_END_RETENTION
 
 from feedsvc.config import Limits
 from feedsvc.core import ids, keys
-from tests.serving import Serve, Service, at_ms, ids_of, refused, until
+from tests.serving import Serve, Service, at_ms, expect_refusal, ids_on_page, wait_until
 
 DELIVERED = DeliveryState.DELIVERY_STATE_DELIVERED
 QUEUED = DeliveryState.DELIVERY_STATE_QUEUED
@@ -113,7 +113,7 @@ async def test_retry_of_a_publish_delivers_nothing_again(service: Service) -> No
     assert again.delivery.delivered_count == 0
     for name in ("alice", "bob", "repo:x"):
         assert await service.feed(name) == [published.activity.id]
-        await service.chill(name)
+        await service.make_cold(name)
         assert await service.feed(name) == [published.activity.id]
 
 
@@ -146,7 +146,7 @@ async def test_acknowledged_publishes_are_delivered_although_the_server_crashes(
         async def enough_acknowledged() -> bool:
             return len(acknowledged) >= 20
 
-        await until(enough_acknowledged)
+        await wait_until(enough_acknowledged)
         process.kill()
         await process.wait()
         await asyncio.gather(*publishing, return_exceptions=True)
@@ -197,21 +197,21 @@ async def test_batch_takes_few_round_trips(service: Service) -> None:
     """Pitfall: a batch is accepted, and then handled one entry at a time."""
     await service.post("alice")  # opens the connection and loads the script
     reads_before = (await service.store.info("stats"))["total_reads_processed"]
-    await service.posts("alice", 500)
+    await service.post_many("alice", 500)
     reads = (await service.store.info("stats"))["total_reads_processed"] - reads_before
     assert reads < 100
 
 
 async def test_batch_keeps_its_order(service: Service) -> None:
     """Pitfall: the entries of a batch are published in another order."""
-    posted = await service.posts("alice", 500)
+    posted = await service.post_many("alice", 500)
     assert posted == sorted(posted)
     assert await service.outbox("alice", page_size=100) == posted[::-1]
 
 
 async def test_batch_that_is_only_addressed_to_others_keeps_its_order(service: Service) -> None:
     """Pitfall: the entries of a batch reach the outboxes of others in another order."""
-    posted = await service.posts("alice", 100, to=["repo:x"], audience="AUDIENCE_TO_ONLY")
+    posted = await service.post_many("alice", 100, to=["repo:x"], audience="AUDIENCE_TO_ONLY")
     assert await service.outbox("repo:x", page_size=100) == posted[::-1]
 
 
@@ -243,13 +243,13 @@ async def test_delivery_that_fails_halfway_is_retried_until_it_reaches_every_fol
     async def first_attempt_ended() -> bool:
         return (await service.server.engine.jobs.status()).inline == 0
 
-    await until(first_attempt_ended)
+    await wait_until(first_attempt_ended)
     await service.store.delete(broken_key)
 
     async def is_delivered() -> bool:
         return (await service.delivery(published.activity.id)).state == DELIVERED
 
-    await until(is_delivered)
+    await wait_until(is_delivered)
     for name in names:
         assert await service.feed(name) == [published.activity.id]
         assert not (await service.verify(name)).differences
@@ -259,7 +259,7 @@ async def test_delivery_that_fails_halfway_is_retried_until_it_reaches_every_fol
 async def test_activities_that_no_outbox_holds_expire(serve: Serve) -> None:
     """Pitfall: bodies of activities that no outbox holds any more stay for ever."""
     service = await serve(limits=SMALL)
-    posted = await service.posts("alice", 50)
+    posted = await service.post_many("alice", 50)
     assert await service.outbox("alice") == posted[:29:-1]
     for number, activity_id in enumerate(posted):
         key = service.activity_key(activity_id)
@@ -267,7 +267,7 @@ async def test_activities_that_no_outbox_holds_expire(serve: Serve) -> None:
             assert (await service.get(activity_id)).id == activity_id
             assert await service.store.ttl(key) == -1
         else:
-            assert (await refused(service.get(activity_id))).reason == "ACTIVITY_NOT_FOUND"
+            assert (await expect_refusal(service.get(activity_id))).reason == "ACTIVITY_NOT_FOUND"
             assert await service.store.get(key) == b""
             assert 0 < await service.store.ttl(key) <= 2 * SMALL.feed_ttl
 
@@ -279,14 +279,14 @@ async def test_activity_expires_when_the_last_of_several_outboxes_trims_it(serve
     # In three shards: each shard that trims the activity must notify the activity's own shard.
     assert len({service.tag(name) for name in ("alice", "repo:x", "topic:y")}) == 3
     activity_id = await service.post("alice", to=["repo:x", "topic:y"], external_id="e")
-    await service.posts("alice", 20)
-    await service.posts("repo:x", 20)
+    await service.post_many("alice", 20)
+    await service.post_many("repo:x", 20)
     carry = service.server.engine.retention.carry
     await carry()
     assert await service.outbox("topic:y") == [activity_id]
-    await service.posts("topic:y", 20)
+    await service.post_many("topic:y", 20)
     await carry()
-    assert (await refused(service.get(activity_id))).reason == "ACTIVITY_NOT_FOUND"
+    assert (await expect_refusal(service.get(activity_id))).reason == "ACTIVITY_NOT_FOUND"
     remaining_keys = [name for name in await service.dump() if activity_id.encode() in name]
     assert remaining_keys == [service.activity_key(activity_id).encode()]
     external_id_keys = [name for name in await service.dump() if name.endswith(b"x:alice\0e")]
@@ -305,7 +305,7 @@ async def test_external_ids_of_trimmed_activities_expire(serve: Serve, length: i
     await service.post(actor, external_id=external_id)
     record = f"{service.tag(actor)}x:{actor}\0{external_id}"
     assert await service.store.ttl(record) == -1
-    await service.posts(actor, 21)
+    await service.post_many(actor, 21)
     assert await service.store.ttl(record) > 0
 
 
@@ -313,7 +313,7 @@ async def test_external_ids_of_trimmed_activities_expire(serve: Serve, length: i
 async def test_outbox_keeps_exactly_its_cap(serve: Serve, count: int) -> None:
     """Pitfall: the cap of an outbox is off by one."""
     service = await serve(limits=SMALL)
-    posted = await service.posts("alice", count)
+    posted = await service.post_many("alice", count)
     assert await service.outbox("alice") == posted[::-1][:20]
     page = await service.outbox_page("alice", page_size=100)
     trimmed = count > 20
@@ -329,7 +329,7 @@ async def test_feed_is_trimmed_to_exactly_its_cap(serve: Serve, count: int) -> N
     service = await serve(limits=SMALL)
     await service.follow("bob", "alice")
     await service.warm("alice", "bob")
-    posted = await service.posts("alice", count)
+    posted = await service.post_many("alice", count)
     entries = count if count <= 12 else count - 3
     for name in ("alice", "bob"):
         stats = await service.stats(name)
@@ -352,7 +352,7 @@ async def test_backfill_of_a_follow_is_trimmed(serve: Serve, *, warm: bool) -> N
     """Pitfall: the backfills of follows are not trimmed."""
     service = await serve(limits=SMALL)
     for number in range(5):
-        await service.posts(f"a{number}", 20)
+        await service.post_many(f"a{number}", 20)
     if warm:
         await service.warm("bob")
     for number in range(5):
@@ -406,17 +406,17 @@ async def test_past_publish_time_does_not_disturb_a_walk_and_reaches_the_stream(
         for number in range(10)
     ]
     first = await service.page("bob", size=5, resumable=True)
-    assert ids_of(first) == posted[:4:-1]
+    assert ids_on_page(first) == posted[:4:-1]
     id_above_cursor = await service.post("alice", publish_time=at_ms(start_ms + 7_500))
     id_below_cursor = await service.post("alice", publish_time=at_ms(start_ms + 2_500))
     lower_ids = [
         activity_id
         async for page in service.walk("bob", first.next_page_token, 3)
-        for activity_id in ids_of(page)
+        for activity_id in ids_on_page(page)
     ]
     assert lower_ids == [posted[4], posted[3], id_below_cursor, posted[2], posted[1], posted[0]]
     stream = await service.subscribe("bob", first.resume_token)
-    assert await stream.events(2) == [("added", id_above_cursor), ("added", id_below_cursor)]
+    assert await stream.read_events(2) == [("added", id_above_cursor), ("added", id_below_cursor)]
     await stream.close()
     assert await service.feed("bob") == sorted(
         [*posted, id_above_cursor, id_below_cursor], reverse=True
@@ -492,5 +492,5 @@ async def test_order_place_and_cursor_follow_the_id_alone(service: Service) -> N
         assert ids.ms_of(int(activity_id)) == start_ms + offset
     expected = [posted[offset] for offset in sorted(offsets, reverse=True)]
     assert await service.feed("bob", size=7) == expected
-    await service.chill("bob")
+    await service.make_cold("bob")
     assert await service.feed("bob", size=7) == expected

@@ -11,7 +11,7 @@ from activityfeed.v1.feed_pb2 import FeedPage, PageEnd
 
 from feedsvc.config import Limits
 from feedsvc.core import ids, keys
-from tests.serving import Serve, Service, at_ms, ids_of, refused
+from tests.serving import Serve, Service, at_ms, expect_refusal, ids_on_page
 
 #: Caps that are small enough for a test to fill, and pages that end early.
 SMALL = Limits(feed_cap=10, feed_slack=2, outbox_cap=40, read_work=100)
@@ -30,7 +30,7 @@ def newest_first(activity_ids: Iterable[str]) -> list[str]:
 
 def ids_of_pages(pages: Iterable[FeedPage]) -> list[str]:
     """Return the ids of the items of all pages, in order."""
-    return [activity_id for page in pages for activity_id in ids_of(page)]
+    return [activity_id for page in pages for activity_id in ids_on_page(page)]
 
 
 async def follow_three_authors(service: Service, posts_each: int) -> list[str]:
@@ -54,8 +54,8 @@ async def test_walk_neither_repeats_nor_skips_when_something_is_published(servic
     posted = await follow_three_authors(service, 10)
     read_ids: list[str] = []
     async for page in service.walk("bob", size=4):
-        read_ids += ids_of(page)
-        await service.posts("a1", 3)
+        read_ids += ids_on_page(page)
+        await service.post_many("a1", 3)
     assert read_ids == posted
 
 
@@ -67,8 +67,8 @@ async def test_walk_neither_repeats_nor_skips_when_something_is_deleted(service:
     remaining = set(posted)
     read_ids: list[str] = []
     async for page in service.walk("bob", size=4):
-        read_ids += ids_of(page)
-        for activity_id in ids_of(page)[-2:]:  # above the cursor
+        read_ids += ids_on_page(page)
+        for activity_id in ids_on_page(page)[-2:]:  # above the cursor
             await service.delete(activity_id, actors[activity_id])
         for activity_id in newest_first(remaining - set(read_ids))[2:3]:  # below the cursor
             await service.delete(activity_id, actors[activity_id])
@@ -80,11 +80,11 @@ async def test_walk_neither_repeats_nor_skips_when_somebody_is_followed(service:
     """Pitfall: offset pages repeat and skip items when the reader follows somebody."""
     posted = await follow_three_authors(service, 10)
     for number in range(10):
-        await service.posts(f"b{number}", 5)
+        await service.post_many(f"b{number}", 5)
     read_ids: list[str] = []
     number = 0
     async for page in service.walk("bob", size=4):
-        read_ids += ids_of(page)
+        read_ids += ids_on_page(page)
         await service.follow("bob", f"b{number}")
         number += 1
     assert len(read_ids) == len(set(read_ids))
@@ -98,7 +98,7 @@ async def test_walk_neither_repeats_nor_skips_when_the_feed_is_trimmed(serve: Se
     posted = await follow_three_authors(service, 10)
     read_ids: list[str] = []
     async for page in service.walk("bob", size=4):
-        read_ids += ids_of(page)
+        read_ids += ids_on_page(page)
         await service.post("a0")  # every third post trims the feed
     assert read_ids == posted
 
@@ -108,7 +108,7 @@ async def test_first_page_is_the_newest(service: Service) -> None:
     """Pitfall: page 0 is the oldest page."""
     posted = await follow_three_authors(service, 10)
     page = await service.page("bob", size=5)
-    assert ids_of(page) == posted[:5]
+    assert ids_on_page(page) == posted[:5]
     outbox = await service.outbox_page("a2", page_size=2)
     assert [viewed.activity.id for viewed in outbox.activities] == [posted[0], posted[3]]
 
@@ -117,14 +117,14 @@ async def test_negative_page_size_is_refused(service: Service) -> None:
     """Pitfall: a limit of -2 returns everything."""
     await follow_three_authors(service, 10)
     for call in (service.page("bob", size=-2), service.outbox_page("a0", page_size=-2)):
-        refusal = await refused(call)
+        refusal = await expect_refusal(call)
         assert refusal.rules == {"page_size": "must not be negative"}
 
 
 async def test_page_size_zero_means_the_default(service: Service) -> None:
     """Pitfall: a limit of 0 crashes."""
     posted = await follow_three_authors(service, 10)
-    assert ids_of(await service.page("bob", size=0)) == posted[:20]
+    assert ids_on_page(await service.page("bob", size=0)) == posted[:20]
     outbox = await service.outbox_page("a2", page_size=0)
     assert [viewed.activity.id for viewed in outbox.activities] == posted[0::3]
 
@@ -132,7 +132,7 @@ async def test_page_size_zero_means_the_default(service: Service) -> None:
 async def test_huge_page_size_is_capped(service: Service) -> None:
     """Pitfall: a limit of two billion returns everything."""
     posted = await follow_three_authors(service, 50)
-    assert ids_of(await service.page("bob", size=2**31 - 1)) == posted[:100]
+    assert ids_on_page(await service.page("bob", size=2**31 - 1)) == posted[:100]
 
 
 @pytest.mark.every_store
@@ -148,10 +148,10 @@ async def test_page_begins_after_the_last_item_of_the_page_before(serve: Serve, 
     assert await service.outbox("a0", page_size=size) == posted[2::3]
     last_page = await service.page("bob", "", 100)
     token = last_page.newer_page_token
-    newer_ids = newest_first(await service.posts("a0", 30))
+    newer_ids = newest_first(await service.post_many("a0", 30))
     read_ids: list[str] = []
     async for page in service.walk_newer("bob", token, size):
-        read_ids = ids_of(page) + read_ids
+        read_ids = ids_on_page(page) + read_ids
     assert read_ids == newer_ids
 
 
@@ -177,7 +177,7 @@ async def test_walk_passes_many_items_of_one_millisecond(service: Service) -> No
         publish_time.ToMilliseconds()
     }
     assert await service.feed("bob", size=7) == posted
-    await service.chill("bob")
+    await service.make_cold("bob")
     assert await service.feed("bob", size=1) == posted
 
 
@@ -188,7 +188,7 @@ async def check_walk_past_one_millisecond(service: Service, authors: int, posts_
     await service.follow_all([("bob", name) for name in names])
     posted: list[str] = []
     for name in names:
-        posted += await service.posts(name, posts_each, publish_time=publish_time)
+        posted += await service.post_many(name, posts_each, publish_time=publish_time)
     assert len(set(posted)) == authors * posts_each
     # All ids belong to one shard, whose sequence numbers ran out and carried into the time.
     first_ms, last_ms = ids.ms_of(int(min(posted))), ids.ms_of(int(max(posted)))
@@ -197,13 +197,13 @@ async def check_walk_past_one_millisecond(service: Service, authors: int, posts_
     expected = newest_first(posted)
     read_ids: list[str] = []
     async for page in service.walk("bob", size=100):
-        read_ids += ids_of(page)
+        read_ids += ids_on_page(page)
         assert len(read_ids) <= len(expected)
     assert read_ids == expected
     assert await service.outbox("a0", page_size=100) == newest_first(posted[:posts_each])
     # The next activity stands above them all.
     later_id = await service.post("a1")
-    assert ids_of(await service.page("bob", size=2)) == [later_id, expected[0]]
+    assert ids_on_page(await service.page("bob", size=2)) == [later_id, expected[0]]
 
 
 async def test_walk_passes_ten_thousand_items_of_one_millisecond(serve: Serve) -> None:
@@ -228,10 +228,10 @@ async def test_outbox_of_one_millisecond_keeps_the_greatest_ids(service: Service
     """
     publish_time = at_ms(time.time_ns() // 1_000_000 - 1_000_000)
     await service.follow("bob", "alice")
-    posted = await service.posts("alice", 1_000, publish_time=publish_time)
+    posted = await service.post_many("alice", 1_000, publish_time=publish_time)
     *_, last_page = [page async for page in service.walk("bob", size=100)]
     assert last_page.end == FEED_END
-    later_ids = await service.posts("alice", 200)
+    later_ids = await service.post_many("alice", 200)
     pages = [page async for page in service.walk("bob", size=100)]
     read_ids = ids_of_pages(pages)
     assert read_ids == newest_first(posted + later_ids)[:1_000]
@@ -256,9 +256,9 @@ async def test_cursor_keeps_the_last_bit_of_an_id(serve: Serve, *, warm: bool) -
     token = ""
     for _ in posted:
         if not warm:
-            await service.chill("bob")
+            await service.make_cold("bob")
         page = await service.page("bob", token, 1)
-        read_ids += ids_of(page)
+        read_ids += ids_on_page(page)
         token = page.next_page_token
     assert read_ids == newest_first(posted)
     assert not token
@@ -269,8 +269,8 @@ async def test_first_page_shows_the_current_millisecond(service: Service) -> Non
     await service.follow("bob", "alice")
     for _ in range(100):
         activity_id = await service.post("alice")
-        assert ids_of(await service.page("bob", size=1)) == [activity_id]
-        assert ids_of(await service.page("alice", size=1)) == [activity_id]
+        assert ids_on_page(await service.page("bob", size=1)) == [activity_id]
+        assert ids_on_page(await service.page("alice", size=1)) == [activity_id]
 
 
 @pytest.mark.every_store
@@ -280,7 +280,7 @@ async def test_pages_below_the_cap_of_the_feed_show_all_authors(serve: Serve, si
     service = await serve(limits=SMALL)
     posted = await follow_three_authors(service, 40)
     async for page in service.walk("bob", size=size):
-        assert ids_of(page) == posted[: len(page.items)]
+        assert ids_on_page(page) == posted[: len(page.items)]
         posted = posted[len(page.items) :]
     assert posted == []
 
@@ -295,7 +295,7 @@ async def test_walk_continues_when_the_item_at_the_cursor_was_deleted(
     posted = await follow_three_authors(service, 12)
     actors = {activity_id: (await service.get(activity_id)).actor for activity_id in posted}
     first = await service.page("bob", size=index + 1)
-    assert ids_of(first)[-1] == posted[index]
+    assert ids_on_page(first)[-1] == posted[index]
     next_page = await service.page("bob", first.next_page_token, 1)
     for activity_id in (posted[index], posted[index + 1]):
         await service.delete(activity_id, actors[activity_id])
@@ -311,7 +311,7 @@ async def test_walk_continues_when_the_feed_was_trimmed_above_the_cursor(serve: 
     service = await serve(limits=SMALL)
     posted = await follow_three_authors(service, 12)
     first = await service.page("bob", size=4)
-    await service.posts("a0", 13)  # the stored feed now ends above the cursor
+    await service.post_many("a0", 13)  # the stored feed now ends above the cursor
     assert (await service.stats("bob")).floor > posted[3]
     lower_pages = [page async for page in service.walk("bob", first.next_page_token, 3)]
     assert ids_of_pages(lower_pages) == posted[4:]
@@ -331,13 +331,13 @@ async def test_walk_continues_when_an_outbox_was_trimmed_above_the_cursor(serve:
     kept_ids = [
         activity_id for activity_id in posted[4:] if (await service.get(activity_id)).actor != actor
     ]
-    newer_ids = await service.posts(actor, 40)
+    newer_ids = await service.post_many(actor, 40)
     page = await service.page("bob", first.next_page_token, 100)
-    assert ids_of(page) == kept_ids
+    assert ids_on_page(page) == kept_ids
     assert page.end == RETENTION
     assert page.incomplete_below == posted[0]  # the newest of the trimmed activities
     top = await service.page("bob", size=10)
-    assert ids_of(top) == newest_first(newer_ids)[:10]
+    assert ids_on_page(top) == newest_first(newer_ids)[:10]
     assert top.incomplete_below == ""
 
 
@@ -363,16 +363,16 @@ async def test_empty_page_in_the_middle_of_a_feed_has_tokens(serve: Serve, *, wa
     """
     service = await serve(limits=Limits(feed_cap=400, feed_slack=2, outbox_cap=500, read_work=100))
     await service.follow("bob", "alice")
-    posted = newest_first(await service.posts("alice", 350))
+    posted = newest_first(await service.post_many("alice", 350))
     if warm:
         await service.warm("bob")
     await asyncio.gather(*(service.delete(activity_id, "alice") for activity_id in posted[:300]))
     first = await service.page("bob", size=10)
-    assert ids_of(first) == []
+    assert ids_on_page(first) == []
     assert first.end == PageEnd.PAGE_END_MORE
     assert await service.feed("bob", size=10) == posted[300:]
     # Above an empty top page stand newer items, not older ones.
-    assert ids_of(await service.page("bob", first.newer_page_token)) == []
+    assert ids_on_page(await service.page("bob", first.newer_page_token)) == []
     newer_id = await service.post("alice")
     newer_pages = [page async for page in service.walk_newer("bob", first.newer_page_token, 10)]
     assert ids_of_pages(newer_pages) == [newer_id]
@@ -394,10 +394,10 @@ async def test_newer_walk_brings_what_is_imported_below_a_deleted_activity(
         await service.warm("bob")
     top = await service.page("bob")
     newest = await service.page("bob", top.newer_page_token)
-    assert (ids_of(top), ids_of(newest)) == ([oldest], [])
+    assert (ids_on_page(top), ids_on_page(newest)) == ([oldest], [])
     imported = await service.post("bob", publish_time=at_ms(1_600_000_000_001))
     for page in (top, newest):
-        assert ids_of(await service.page("bob", page.newer_page_token)) == [imported]
+        assert ids_on_page(await service.page("bob", page.newer_page_token)) == [imported]
 
 
 @pytest.mark.parametrize("size", [5, 10, 30])
@@ -412,7 +412,7 @@ async def test_full_last_page_is_the_end(service: Service, size: int) -> None:
     for activity_id in posted[size:]:
         await service.delete(activity_id, actors[activity_id])
     page = await service.page("bob", size=size)
-    assert ids_of(page) == posted[:size]
+    assert ids_on_page(page) == posted[:size]
     assert (page.next_page_token, page.end) == ("", FEED_END)
 
 
@@ -420,16 +420,16 @@ async def test_full_last_page_is_the_end(service: Service, size: int) -> None:
 async def test_empty_feed_has_a_token_to_poll_from(service: Service) -> None:
     """Pitfall: an empty page has no token to poll from."""
     page = await service.page("bob")
-    assert (ids_of(page), page.next_page_token, page.end) == ([], "", FEED_END)
+    assert (ids_on_page(page), page.next_page_token, page.end) == ([], "", FEED_END)
     assert page.resume_token
     token = page.newer_page_token
     for _ in range(2):
         page = await service.page("bob", token)
-        assert (ids_of(page), page.next_page_token != "", page.end) == ([], True, NEWEST)
+        assert (ids_on_page(page), page.next_page_token != "", page.end) == ([], True, NEWEST)
         token = page.newer_page_token
     await service.follow("bob", "alice")
-    posted = newest_first(await service.posts("alice", 5))
-    assert ids_of(await service.page("bob", token)) == posted
+    posted = newest_first(await service.post_many("alice", 5))
+    assert ids_on_page(await service.page("bob", token)) == posted
 
 
 @pytest.mark.every_store
@@ -475,7 +475,7 @@ async def test_end_by_retention_is_not_reported_as_the_end_of_the_feed(
     The page reports the trim in each state of the stored feed.
     """
     service = await serve(limits=Limits(feed_cap=10, feed_slack=0, outbox_cap=10))
-    posted = newest_first(await service.posts("alice", 15))
+    posted = newest_first(await service.post_many("alice", 15))
     if state != "cold":
         await service.warm("bob")
     await service.follow("bob", "alice")
@@ -485,7 +485,7 @@ async def test_end_by_retention_is_not_reported_as_the_end_of_the_feed(
         await service.store.rpush(feed_key, "0")
         await service.store.sadd(keys.pulled(service.tag("bob"), "bob"), "alice")
     page = await service.page("bob", size=100)
-    assert ids_of(page) == posted[:10]
+    assert ids_on_page(page) == posted[:10]
     assert page.end == RETENTION
     assert page.incomplete_below == posted[10]
 
@@ -496,7 +496,7 @@ async def test_cold_feed_shows_all_activities(service: Service) -> None:
     posted = await follow_three_authors(service, 10)
     assert (await service.stats("bob")).state == 1
     assert await service.feed("bob", size=7) == posted
-    await service.chill("bob", "a0")
+    await service.make_cold("bob", "a0")
     assert await service.feed("bob", size=7) == posted
     assert await service.feed("a0", size=7) == posted[2::3]
 
@@ -510,7 +510,7 @@ async def test_flushed_feed_shows_all_activities(service: Service) -> None:
     posted = await follow_three_authors(service, 10)
     read_ids: list[str] = []
     async for page in service.walk("bob", size=4):
-        read_ids += ids_of(page)
+        read_ids += ids_on_page(page)
         async for feed_key in service.store.scan_iter(match="*}f:*"):
             await service.store.delete(feed_key)
         await service.store.script_flush()
@@ -552,7 +552,7 @@ async def test_no_page_shows_an_activity_after_its_delete(serve: Serve) -> None:
         deleted_id = posted.pop(random.randrange(len(posted)))
         await server_a.delete(deleted_id, (await server_b.get(deleted_id)).actor)
         assert await server_b.feed("bob") == posted
-        assert (await refused(server_b.get(deleted_id))).reason == "ACTIVITY_NOT_FOUND"
+        assert (await expect_refusal(server_b.get(deleted_id))).reason == "ACTIVITY_NOT_FOUND"
 
 
 @pytest.mark.every_store
@@ -575,15 +575,15 @@ async def test_only_pages_that_reach_below_a_trim_report_missing_items(serve: Se
     """Pitfall: a page that is complete says that items may be missing."""
     service = await serve(limits=SMALL)
     await service.follow("bob", "alice")
-    posted = newest_first(await service.posts("alice", 60))[:41]
+    posted = newest_first(await service.post_many("alice", 60))[:41]
     long_page = await service.page("bob", size=38)
     assert long_page.incomplete_below == ""
     low_page = await service.page("bob", (await service.page("bob", size=36)).next_page_token, 1)
     newer_page = await service.page("bob", low_page.newer_page_token, 100)
-    assert (ids_of(newer_page), newer_page.end) == (posted[:36], NEWEST)
+    assert (ids_on_page(newer_page), newer_page.end) == (posted[:36], NEWEST)
     assert newer_page.incomplete_below == ""
     last_page = await service.page("bob", low_page.next_page_token, 100)
-    assert (ids_of(last_page), last_page.end) == (posted[37:40], RETENTION)
+    assert (ids_on_page(last_page), last_page.end) == (posted[37:40], RETENTION)
     assert last_page.incomplete_below == posted[40]
 
 
@@ -607,5 +607,5 @@ async def test_walk_towards_newer_items_neither_skips_nor_repeats(serve: Serve) 
             assert all(newer_page.next_page_token for newer_page in newer_pages)
             # The page below a page begins where that page ends.
             page_below = await service.page("bob", newer_pages[0].next_page_token, 2)
-            start = posted.index(ids_of(newer_pages[0])[-1]) + 1 if index else 0
-            assert ids_of(page_below) == posted[start : start + 2]
+            start = posted.index(ids_on_page(newer_pages[0])[-1]) + 1 if index else 0
+            assert ids_on_page(page_below) == posted[start : start + 2]

@@ -19,7 +19,7 @@ from activityfeed.v1.follow_service_pb2 import FollowRequest, UnfollowRequest
 from redis.asyncio import Redis
 
 from feedsvc.embedded import EmbeddedStore
-from tests.faults.processes import Process, feedsvc_command
+from tests.harness.processes import Process, feedsvc_command
 from tests.soak.samples import Samples, Series, keys_by_kind, resident_mb
 
 USERS = [f"user:{number}" for number in range(300)]
@@ -60,7 +60,7 @@ async def soak(folder: Path, *, seconds: float, rate: float, tell: Tell) -> list
         server = Process("server", command, folder / "server.log", {})
         server.launch()
         try:
-            said = await server.until_it_says("serving on")
+            said = await server.wait_for_line("serving on")
             target = f"127.0.0.1:{said.rpartition(':')[2].strip()}"
             async with FeedClient.connect(target) as client:
                 world = World(client, rate)

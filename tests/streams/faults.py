@@ -59,7 +59,7 @@ class StreamFaults(Faults):
     async def _stall_wake_ups(self) -> None:
         """The connections by which servers hear of what happens stay open and bring nothing."""
         self._note("wake-ups stalled")
-        self._stage.proxy.deafen()
+        self._stage.proxy.silence_subscribers()
 
     async def _trim_log(self) -> None:
         await self._directly("log trimmed", lambda: self._break_log(trim=True))

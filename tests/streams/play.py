@@ -19,7 +19,7 @@ from feedsvc.tokens import Tokens
 from tests.faults.history import Publish
 from tests.faults.lanes import CALL_SECONDS, PATIENCE_SECONDS, Calls, Lane, World, everything
 from tests.faults.play import at_rest
-from tests.faults.processes import Died
+from tests.harness.processes import ProcessDied
 from tests.serving import refusal_of
 from tests.streams.faults import StreamFaults
 from tests.streams.history import Logged, Replay, StreamHistory, Subject, chains
@@ -117,7 +117,7 @@ async def play(
     for process in stage.processes:
         try:
             process.check()
-        except Died as error:
+        except ProcessDied as error:
             history.complaints.append(str(error))
     history.complaints += stage.alarms()
     return history

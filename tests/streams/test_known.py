@@ -23,7 +23,7 @@ from feedsvc.services.feed_pages import FeedQuery
 from feedsvc.services.message_writer import MessageWriter
 from feedsvc.tokens import Tokens
 from tests.faults.proxy import Proxy
-from tests.serving import Serve, Service, Stream, end_of, said, until
+from tests.serving import Serve, Service, Stream, events_of, read_until_refused, wait_until
 from tests.stores import Store
 
 #: Checkpoints, at which a stream reads its log unasked, do not come while a test runs.
@@ -64,7 +64,7 @@ async def test_what_happens_while_the_log_is_read_first(slow: Service, serve: Se
     for number in range(15):
         stream = await slow.subscribe(f"u{number}")
         posted = await quick.post(f"u{number}")
-        assert await stream.event() == ("added", posted)
+        assert await stream.read_event() == ("added", posted)
         await stream.close()
 
 
@@ -74,8 +74,8 @@ async def test_what_happens_while_a_token_is_resumed(slow: Service, serve: Serve
     for _ in range(15):
         resuming = await slow.subscribe("bob", stream.token)
         posted = await quick.post("bob")
-        assert await stream.event() == ("added", posted)
-        assert await resuming.event() == ("added", posted)
+        assert await stream.read_event() == ("added", posted)
+        assert await resuming.read_event() == ("added", posted)
         await resuming.close()
 
 
@@ -87,8 +87,8 @@ async def test_checkpoint_while_the_log_is_read(store: Store, serve: Serve, tmp_
     async with slowly(store, tmp_path, SLOW / 3) as slow:
         for _ in range(15):
             resumed = await slow.subscribe("bob", stream.token)
-            assert (await resumed.message()).HasField("started")
-            assert (await resumed.message()).HasField("events")
+            assert (await resumed.read_message()).HasField("started")
+            assert (await resumed.read_message()).HasField("events")
             await resumed.close()
 
 
@@ -98,11 +98,11 @@ async def test_resumed_behind_a_deletion(serve: Serve) -> None:
     stream = await service.subscribe("bob")
     token = stream.token
     kept, gone = await service.post("bob"), await service.post("bob")
-    assert await stream.events(2) == [("added", kept), ("added", gone)]
+    assert await stream.read_events(2) == [("added", kept), ("added", gone)]
     await service.delete(gone, "bob")
-    assert await stream.event() == ("removed", gone)
+    assert await stream.read_event() == ("removed", gone)
     resumed = await service.subscribe("bob", token)
-    assert await resumed.events(2) == [("added", kept), ("removed", gone)]
+    assert await resumed.read_events(2) == [("added", kept), ("removed", gone)]
 
 
 async def test_log_whose_lease_ran_out(serve: Serve) -> None:
@@ -114,10 +114,10 @@ async def test_log_whose_lease_ran_out(serve: Serve) -> None:
     await stream.close()
     await service.store.zadd(keys.live(service.tag("bob")), {"bob": 1})
     await service.post("bob")
-    fresh = await (await service.subscribe("bob", token)).expired()
+    fresh = await (await service.subscribe("bob", token)).read_expired_token()
     resumed = await service.subscribe("bob", fresh)
     posted = await service.post("bob")
-    assert await resumed.event() == ("added", posted)
+    assert await resumed.read_event() == ("added", posted)
 
 
 async def test_two_places_in_one_log(serve: Serve) -> None:
@@ -127,7 +127,7 @@ async def test_two_places_in_one_log(serve: Serve) -> None:
     tokens, posted = [stream.token], []
     for _ in range(10):
         posted.append(await service.post("bob"))
-        assert await stream.event() == ("added", posted[-1])
+        assert await stream.read_event() == ("added", posted[-1])
         tokens.append(stream.token)
     resumed = await asyncio.gather(*(service.subscribe("bob", token) for token in tokens[:-1]))
     told = await asyncio.gather(*map(_told, resumed, range(10, 0, -1)))
@@ -135,7 +135,7 @@ async def test_two_places_in_one_log(serve: Serve) -> None:
 
 
 async def _told(stream: Stream, count: int) -> list[tuple[str, str]]:
-    return await stream.events(count)
+    return await stream.read_events(count)
 
 
 async def test_last_message_of_a_stopping_server(serve: Serve) -> None:
@@ -144,9 +144,9 @@ async def test_last_message_of_a_stopping_server(serve: Serve) -> None:
     stream = await service.subscribe("bob")
     created = stream.token
     service.server.engine.live.drain(0.1)
-    last = await stream.message()
+    last = await stream.read_message()
     assert (last.HasField("heartbeat"), last.resume_token) == (True, created)
-    assert (await end_of(stream)).reason == "DRAINING"
+    assert (await read_until_refused(stream)).reason == "DRAINING"
 
 
 async def test_followed_by_two_routes_and_unfollowed(serve: Serve) -> None:
@@ -157,10 +157,13 @@ async def test_followed_by_two_routes_and_unfollowed(serve: Serve) -> None:
     stream = await service.subscribe("bob")
     token = stream.token
     gone, kept = await service.post("eve"), await service.post("alice")
-    assert await stream.events(2) == [("added", gone), ("added", kept)]
+    assert await stream.read_events(2) == [("added", gone), ("added", kept)]
     await service.unfollow("bob", "eve")
     resumed = await service.subscribe("bob", token)
-    assert await resumed.until(("unfollowed", "eve")) == [("added", kept), ("unfollowed", "eve")]
+    assert await resumed.read_until(("unfollowed", "eve")) == [
+        ("added", kept),
+        ("unfollowed", "eve"),
+    ]
 
 
 class SlowClient:
@@ -197,8 +200,8 @@ async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> Non
         stream = await service.subscribe(user)
         begun[user] = stream.token
         await stream.close()
-    await until(lambda: _true(not engine.live.streams))
-    posted = {user: await service.posts(user, EVENTS) for user in users}
+    await wait_until(lambda: _true(not engine.live.streams))
+    posted = {user: await service.post_many(user, EVENTS) for user in users}
     client, asks = SlowClient(), asyncio.Queue[SubscribeFeedsRequest]()
 
     async def requests() -> AsyncIterator[SubscribeFeedsRequest]:
@@ -209,7 +212,7 @@ async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> Non
         """Adds a user; its reader, whose log is being read."""
         add = AddFeedSubscription(subscription_id=user, user=user, resume_token=begun[user])
         asks.put_nowait(SubscribeFeedsRequest(add=add))
-        await until(lambda: _true(any(one.tag.id == user for one in followed.readers)))
+        await wait_until(lambda: _true(any(one.tag.id == user for one in followed.readers)))
         (reader,) = (one for one in followed.readers if one.tag.id == user)
         return reader
 
@@ -223,11 +226,11 @@ async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> Non
             await add("a")
             others = [await add("b"), await add("c")]
             # Their first reads end while a's message is on its way, their second while b's is.
-            await until(lambda: _true(len(client.written) == 1))
-            await until(lambda: _true(all(int(r.place.split("-")[0]) > 100 for r in others)))
+            await wait_until(lambda: _true(len(client.written) == 1))
+            await wait_until(lambda: _true(all(int(r.place.split("-")[0]) > 100 for r in others)))
             client.take()
-            await until(lambda: _true(len(client.written) == 2))
-            await until(lambda: _true(all(int(r.place.split("-")[0]) > 200 for r in others)))
+            await wait_until(lambda: _true(len(client.written) == 2))
+            await wait_until(lambda: _true(all(int(r.place.split("-")[0]) > 200 for r in others)))
             while sum(len(message.events.events) for message in client.written) < 3 * EVENTS:
                 client.take()
                 await asyncio.sleep(0)
@@ -236,7 +239,7 @@ async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> Non
     told: dict[str, list[str]] = {user: [] for user in users}
     for message in client.written:
         name = message.subscription_id
-        told[name] += [what for _, what in said(message)]
+        told[name] += [what for _, what in events_of(message)]
         bound = FeedQuery(name, "", "flat").resume_scope
         (place,) = tokens.read_log_positions(message.resume_token, 1, *bound)
         # The log's first entry says that it began.
@@ -254,7 +257,7 @@ async def held_back(live: Live) -> None:
 
     async def first(wanted: Any) -> Any:
         found = await reads(wanted)
-        await until(lambda: _true(len(live._wanted) == 2))
+        await wait_until(lambda: _true(len(live._wanted) == 2))
         live._logs.read_many = reads  # type: ignore[method-assign]
         return found
 
@@ -285,7 +288,7 @@ async def test_few_streams_are_told_in_one_turn(serve: Serve) -> None:
         patch.setattr(streams_module.Stream, "tell", counted)
         posted = await service.post("alice")
         for stream in streams:
-            assert await stream.event() == ("added", posted)
+            assert await stream.read_event() == ("added", posted)
     next_turn.cancel()
     assert told.total() >= FANS
     # A slice may end and the next begin within the same turn as this counter sees it.

@@ -11,7 +11,7 @@ from tests.stores import Stores
 
 @pytest.fixture(scope="module")
 def url(stores: Stores) -> str:
-    return stores.empty("valkey").url
+    return stores.empty_store("valkey").url
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -7,7 +7,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.contract.bad_input.requests import RPCS
-from tests.serving import Refusal, Service, ids_of, refused
+from tests.serving import Refusal, Service, expect_refusal, ids_on_page
 
 #: Words that no answer may hold: only the server's authors should see them.
 INTERNALS = re.compile(
@@ -28,7 +28,7 @@ async def send(service: Service, rpc: str, request: Any) -> Any:
 async def check_refused(service: Service, rpc: str, request: Any) -> Refusal:
     """Send a request; check that the refusal is clear and that the call leaves no trace."""
     stored_before = await service.dump()
-    refusal = await refused(send(service, rpc, request))
+    refusal = await expect_refusal(send(service, rpc, request))
     assert refusal.info.domain == "feedsvc"
     assert not INTERNALS.search(refusal.message)
     assert len(refusal.message) < 1_000
@@ -41,7 +41,7 @@ async def check_unharmed(service: Service) -> None:
     stub: Any = HealthStub(service.channel)
     health = await stub.Check(HealthCheckRequest())
     assert health.status == HealthCheckResponse.SERVING
-    assert len(ids_of(await service.page("bob", size=1))) == 1
+    assert len(ids_on_page(await service.page("bob", size=1))) == 1
 
 
 async def send_raw(service: Service, method: str, data: bytes) -> Any:

@@ -9,7 +9,7 @@ from activityfeed.v1 import follow_service_pb2 as follows
 from tests.contract.bad_input.cases import BAD, BAD_IDS, BAD_LETTERS, NOT_A_LETTER, NOT_AN_ID
 from tests.contract.bad_input.requests import LETTER
 from tests.contract.bad_input.sending import check_unharmed
-from tests.serving import Refusal, Service, ids_of
+from tests.serving import Refusal, Service, ids_on_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,7 +26,7 @@ async def test_bad_entries_of_a_batch_publish_write_nothing(service: Service) ->
                 requests=[case.request() for case in small_cases]
             )
         )
-        refusals = [Refusal.of(result.error) for result in answer.results]
+        refusals = [Refusal.from_status(result.error) for result in answer.results]
         assert [refusal.rules for refusal in refusals] == [case.rules for case in small_cases]
         assert {refusal.code for refusal in refusals} == {grpc.StatusCode.INVALID_ARGUMENT}
         assert await service.dump() == stored_before
@@ -40,14 +40,14 @@ async def test_bad_entries_of_a_batch_follow_write_nothing(service: Service) -> 
     answer = await service.follows.BatchFollow(
         follows.BatchFollowRequest(requests=[case.request() for case in bad_cases])
     )
-    assert [Refusal.of(result.error).rules for result in answer.results] == [
+    assert [Refusal.from_status(result.error).rules for result in answer.results] == [
         case.rules for case in bad_cases
     ]
     assert await service.dump() == stored_before
 
 
 async def test_each_bad_entry_of_a_batch_get_is_refused(service: Service) -> None:
-    known_id = ids_of(await service.page("bob"))[0]
+    known_id = ids_on_page(await service.page("bob"))[0]
     requested_ids = [entry for bad_id in BAD_IDS for entry in (bad_id, known_id)]
     answer = await service.activities.BatchGetActivities(
         activities.BatchGetActivitiesRequest(ids=requested_ids)
@@ -55,7 +55,7 @@ async def test_each_bad_entry_of_a_batch_get_is_refused(service: Service) -> Non
     shown_ids = [entry.activity.activity.id for entry in answer.results[1::2]]
     assert shown_ids == [known_id] * len(BAD_IDS)
     for entry in answer.results[0::2]:
-        refusal = Refusal.of(entry.error)
+        refusal = Refusal.from_status(entry.error)
         assert (refusal.reason, refusal.rules) == ("INVALID_FIELD", {"id": NOT_AN_ID})
 
 
@@ -65,7 +65,7 @@ async def test_each_bad_dead_letter_id_of_a_batch_is_refused(service: Service, r
     stored_before = await service.dump()
     request = getattr(admin, f"{rpc}DeadLettersRequest")(ids=letter_ids)
     answer = await getattr(service.admin, f"{rpc}DeadLetters")(request)
-    refusals = [Refusal.of(result.status) for result in answer.results]
+    refusals = [Refusal.from_status(result.status) for result in answer.results]
     for refusal in refusals[0::2]:
         assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
         assert (refusal.reason, refusal.rules) == ("INVALID_FIELD", {"id": NOT_A_LETTER})

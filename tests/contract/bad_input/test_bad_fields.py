@@ -19,7 +19,7 @@ from tests.contract.bad_input.cases import (
 )
 from tests.contract.bad_input.requests import ID, NOTHING_REQUIRED, RPCS, assign
 from tests.contract.bad_input.sending import check_refused, send
-from tests.serving import Service, refused
+from tests.serving import Service, expect_refusal
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -103,7 +103,7 @@ async def test_number_that_json_cannot_write_is_refused(service: Service) -> Non
         deep["list"] = [1, {"deep": [0, 0]}]
         deep["list"][1]["deep"].values[1].number_value = number
         for value, path in ((shallow, "b"), (deep, "list[1].deep[1]")):
-            refusal = await refused(service.publish("alice", extra=value))
+            refusal = await expect_refusal(service.publish("alice", extra=value))
             assert refusal.rules == {
                 f"activity.extra.{path}": "must be a finite number: JSON has no NaN and no Infinity"
             }
@@ -118,7 +118,7 @@ async def test_number_that_json_cannot_write_is_refused(service: Service) -> Non
 @pytest.mark.parametrize("case", GOOD, ids=str)
 async def test_request_just_within_the_limits_is_accepted(service: Service, case: Case) -> None:
     if case.rpc in {"GetActivity", "GetDelivery", "DeleteActivity"}:  # ID names no activity
-        refusal = await refused(send(service, case.rpc, case.request()))
+        refusal = await expect_refusal(send(service, case.rpc, case.request()))
         assert refusal.reason == "ACTIVITY_NOT_FOUND"
     else:
         await send(service, case.rpc, case.request())

@@ -15,8 +15,8 @@ from activityfeed.v1 import subscription_service_pb2 as subscriptions
 from feedsvc.tokens import Tokens
 from tests.contract.bad_input.requests import ID
 from tests.contract.bad_input.sending import INTERNALS, check_refused, check_unharmed, send
-from tests.letters import plant
-from tests.serving import Service, refused
+from tests.dead_letters import store_dead_letters
+from tests.serving import Service, expect_refusal
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,8 +29,8 @@ async def requests_with_page_tokens(
     for author in authors:
         await service.follow(user, author)
         await service.follow(author, user)
-        await service.posts(author, 2, to=[user])
-    await service.posts(user, 3)
+        await service.post_many(author, 2, to=[user])
+    await service.post_many(user, 3)
     requests: dict[str, tuple[str, Any]] = {
         "feed": ("GetFeed", feeds.GetFeedRequest(user=user, viewer=viewer)),
         "outbox": (
@@ -72,7 +72,7 @@ async def test_page_token_of_another_list_is_refused(service: Service) -> None:
             if own_name == other_name:
                 await send(service, rpc, attempt)
                 continue
-            refusal = await refused(send(service, rpc, attempt))
+            refusal = await expect_refusal(send(service, rpc, attempt))
             assert refusal.reason == "PAGE_TOKEN_INVALID", (own_name, other_name)
             assert set(refusal.rules) == {"page_token"}
     assert await service.dump() == stored_before
@@ -97,7 +97,7 @@ def damage(token: str) -> Iterator[str]:
 
 async def request_with_letters_token(service: Service) -> tuple[str, Any]:
     """Return a request for a page of dead letters, with a page token that belongs to it."""
-    await plant(service, 2)
+    await store_dead_letters(service, 2)
     request = admin.ListDeadLettersRequest(page_size=1)
     request.page_token = (await service.admin.ListDeadLetters(request)).next_page_token
     assert request.page_token
@@ -110,7 +110,7 @@ async def test_page_token_of_dead_letters_is_refused_by_other_lists(service: Ser
     for other_rpc, request in (await requests_with_page_tokens(service, "l", "")).values():
         request.page_token, letters.page_token = letters.page_token, request.page_token
         for attempt_rpc, attempt in ((rpc, letters), (other_rpc, request)):
-            refusal = await refused(send(service, attempt_rpc, attempt))
+            refusal = await expect_refusal(send(service, attempt_rpc, attempt))
             assert refusal.reason == "PAGE_TOKEN_INVALID"
         request.page_token, letters.page_token = letters.page_token, request.page_token
         await send(service, rpc, letters)
@@ -129,7 +129,7 @@ async def test_damaged_page_token_is_refused(service: Service, name: str) -> Non
         attempt = type(request)()
         attempt.CopyFrom(request)
         attempt.page_token = token
-        refusal = await refused(send(service, rpc, attempt))
+        refusal = await expect_refusal(send(service, rpc, attempt))
         assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
         assert refusal.reason == "PAGE_TOKEN_INVALID", token[:100]
         assert set(refusal.rules) == {"page_token"}
@@ -170,17 +170,21 @@ async def test_resume_token_of_another_stream_is_refused(service: Service) -> No
             for (token_user, token_viewer), token in tokens.items():
                 if (token_user, token_viewer.removesuffix(" stream").strip()) == (user, viewer):
                     continue
-                refusal = await refused(
+                refusal = await expect_refusal(
                     send(service, "SubscribeFeed", subscription(user, viewer, token))
                 )
                 assert refusal.reason == "RESUME_TOKEN_INVALID"
                 assert set(refusal.rules) == {"resume_token"}
-    refusal = await refused(send(service, "SubscribeFeed", subscription("bob", "", page_token)))
+    refusal = await expect_refusal(
+        send(service, "SubscribeFeed", subscription("bob", "", page_token))
+    )
     assert refusal.reason == "RESUME_TOKEN_INVALID"
     # A resume token is no page token either.
     for token in tokens.values():
         request = feeds.GetFeedRequest(user="r", page_token=token)
-        assert (await refused(send(service, "GetFeed", request))).reason == "PAGE_TOKEN_INVALID"
+        assert (
+            await expect_refusal(send(service, "GetFeed", request))
+        ).reason == "PAGE_TOKEN_INVALID"
     assert await service.dump() == stored_before
 
 
@@ -189,7 +193,7 @@ async def test_damaged_resume_token_is_refused(service: Service) -> None:
     stored_before = await service.dump()
 
     async def check(damaged_token: str) -> None:
-        refusal = await refused(
+        refusal = await expect_refusal(
             send(service, "SubscribeFeed", subscription("bob", "", damaged_token))
         )
         assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT

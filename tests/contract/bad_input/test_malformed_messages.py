@@ -16,7 +16,7 @@ from tests.contract.bad_input.sending import (
     send_raw,
     varint,
 )
-from tests.serving import Refusal, Service, refused
+from tests.serving import Refusal, Service, expect_refusal
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MALFORMED = "must be a well-formed message of its type, with strings in UTF-8"
@@ -50,7 +50,7 @@ async def test_malformed_message_is_refused(service: Service, rpc: str) -> None:
     tag = STRINGS.get(rpc, b"\x0a")
     not_utf8 = [] if tag is None else [tag + text for text in NOT_UTF8]
     for data in MALFORMED_BYTES + not_utf8:
-        refusal = await refused(send_raw(service, method, data))
+        refusal = await expect_refusal(send_raw(service, method, data))
         assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT, data
         assert refusal.reason == "INVALID_FIELD"
         assert refusal.rules == {"": MALFORMED}
@@ -68,7 +68,7 @@ async def test_malformed_entry_of_a_batch_is_refused_alone(service: Service, rpc
     response_type = getattr(activities if rpc.startswith("BatchP") else follows, f"{rpc}Response")
     *refusals, accepted = response_type.FromString(await send_raw(service, method, data)).results
     for result in refusals:
-        refusal = Refusal.of(result.error)
+        refusal = Refusal.from_status(result.error)
         assert (refusal.code, refusal.reason) == (
             grpc.StatusCode.INVALID_ARGUMENT,
             "INVALID_FIELD",
@@ -80,10 +80,12 @@ async def test_malformed_entry_of_a_batch_is_refused_alone(service: Service, rpc
 
 async def test_request_larger_than_any_valid_request_is_refused_undecoded(service: Service) -> None:
     unknown = b"\xfa\x7f" + varint(REQUEST_BYTES) + b"x" * REQUEST_BYTES
-    refusal = await refused(send_raw(service, "FeedService/GetFeed", b"\x0a\x03bob" + unknown))
+    refusal = await expect_refusal(
+        send_raw(service, "FeedService/GetFeed", b"\x0a\x03bob" + unknown)
+    )
     assert refusal.rules == {"": f"must have at most {REQUEST_BYTES} bytes"}
     unknown = b"\xfa\x7f" + varint(BATCH_BYTES) + b"x" * BATCH_BYTES
-    refusal = await refused(send_raw(service, "FollowService/BatchFollow", unknown))
+    refusal = await expect_refusal(send_raw(service, "FollowService/BatchFollow", unknown))
     rule = f"must have at most {BATCH_BYTES} bytes serialised, together"
     assert refusal.rules == {"requests": rule}
     await check_unharmed(service)
@@ -99,7 +101,7 @@ async def test_request_nested_too_deep_to_decode_is_refused(service: Service) ->
     struct = b"\x0a" + varint(len(entry)) + entry
     extra = b"\x62" + varint(len(struct)) + struct
     request = b"\x0a" + varint(len(extra)) + extra
-    refusal = await refused(send_raw(service, "ActivityService/PublishActivity", request))
+    refusal = await expect_refusal(send_raw(service, "ActivityService/PublishActivity", request))
     assert refusal.reason == "INVALID_FIELD"
     await check_unharmed(service)
 

@@ -1,4 +1,4 @@
-"""The processes of a world: each dies with the harness, and can be killed, stopped and started."""
+"""Processes that a test can kill, stop and start, and that die with the test."""
 
 import asyncio
 import contextlib
@@ -14,14 +14,14 @@ from pathlib import Path
 import feedsvc
 from feedsvc.embedded import find_server
 
-#: Where the feedsvc lies that is imported here; its processes run the same.
+#: The folder of the feedsvc package that this process imports; server processes run the same code.
 ROOT = Path(feedsvc.__file__).resolve().parents[1]
-#: Seconds that a process may take to serve; the machine may be busy.
+#: Seconds that a process may take until it serves; the machine may be busy.
 START_SECONDS = 30.0
-#: Between two looks at a process or its log.
+#: Seconds between two looks at a process or its log.
 LOOK_SECONDS = 0.01
 
-# As in feedsvc.embedded, but SIGKILL (9), which ends a stopped process too.
+# As in feedsvc.embedded, but with SIGKILL (9), which ends a stopped process too.
 _TRAMPOLINE = """\
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, ctypes.c_ulong(9), 0, 0, 0)
@@ -30,20 +30,20 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def free_port() -> int:
-    """Find a port of loopback that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+def find_free_port() -> int:
+    """Find a port of loopback on which no process listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port
 
 
-class Died(Exception):
-    """A process ended that nobody killed; the text is the end of its log."""
+class ProcessDied(Exception):
+    """A process ended although the harness did not end it; the text is the end of its log."""
 
 
 class Process:
-    """One program, started again after each kill."""
+    """A program that can be started again after each kill."""
 
     def __init__(
         self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]
@@ -55,21 +55,21 @@ class Process:
         self._running: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self.wanted = False
-        """Whether it should be running, as far as the harness is concerned."""
+        """True if the harness started the process and has not ended it since."""
 
     @property
     def pid(self) -> int:
         assert self._running is not None
         return self._running.pid
 
-    def launch(self, *more: str) -> None:
-        """Start it, with some more arguments."""
+    def launch(self, *extra_arguments: str) -> None:
+        """Start the process; do not wait until it serves."""
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._running = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())),
-                    *(*self._command, *more),
+                    *(*self._command, *extra_arguments),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -80,27 +80,27 @@ class Process:
             )
         self.wanted = True
 
-    def said(self) -> str:
-        """What it has written since it was launched."""
+    def log_text(self) -> str:
+        """Return all that the process wrote since it was launched."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self._running is None or self._running.poll() is not None
 
     @property
     def status(self) -> int | None:
-        """What it has exited with; None while it runs."""
+        """The exit status of the process; None while the process runs."""
         return None if self._running is None else self._running.poll()
 
     def check(self) -> None:
-        """Raises Died if it ended by itself."""
-        if self.wanted and self.ended():
+        """Raise ProcessDied if the process ended by itself."""
+        if self.wanted and self.has_ended():
             assert self._running is not None
-            raise Died(
+            raise ProcessDied(
                 f"{self.name} ended by itself, status {self._running.returncode}: "
-                f"{self.said()[-2000:]}"
+                f"{self.log_text()[-2000:]}"
             )
 
     def kill(self) -> None:
@@ -121,24 +121,27 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
-    async def until_it_says(self, text: str) -> str:
-        """The first line of its log with a text. Raises Died if it ends before."""
+    async def wait_for_line(self, text: str) -> str:
+        """Return the first line of the log with a text.
+
+        Raise ProcessDied if the process ends before, TimeoutError if no line comes in time.
+        """
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            ended = self.ended()
-            for line in self.said().splitlines():
+            has_ended = self.has_ended()
+            for line in self.log_text().splitlines():
                 if text in line:
                     return line
-            if ended:
+            if has_ended:
                 self.check()
             await asyncio.sleep(LOOK_SECONDS)
-        raise TimeoutError(f"{self.name} does not say {text!r}: {self.said()[-2000:]}")
+        raise TimeoutError(f"{self.name} does not log {text!r}: {self.log_text()[-2000:]}")
 
 
 def store_command(folder: Path, path: Path, fsync: str, port: int = 0) -> list[str]:
-    """A real store on a unix socket, with its append-only file in a folder.
+    """Return the command of a store on a unix socket, with its append-only file in a folder.
 
-    If it has a port too, one of loopback, others replicate from there.
+    The store also listens on a port of loopback if one is given: replicas connect to it there.
     """
     options = {
         "port": str(port),
@@ -158,4 +161,5 @@ def store_command(folder: Path, path: Path, fsync: str, port: int = 0) -> list[s
 
 
 def feedsvc_command(*arguments: str) -> list[str]:
+    """Return the command that runs `feedsvc` with arguments."""
     return [sys.executable, "-m", "feedsvc", *arguments]
