@@ -1,7 +1,6 @@
-"""Stores on TCP ports of loopback that are promoted and demoted, Sentinels, and what is between."""
+"""Stores on ports of loopback that can be promoted and demoted, Sentinels, and a switch."""
 
 import asyncio
-import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -14,16 +13,17 @@ from redis.asyncio import Redis
 
 from feedsvc.embedded import find_server
 from tests.harness.processes import Process, find_free_port
+from tests.harness.proxy import Ends, Proxy
 from tests.serving import wait_until
 
-#: The name under which Sentinels watch the service.
+#: The name under which Sentinels watch the store of the service.
 SENTINEL_SERVICE = "feeds"
-#: Seconds after which a Sentinel takes a silent primary for dead, in milliseconds.
+#: Milliseconds after which a Sentinel takes a silent primary for dead.
 DOWN_MS = 500
 
 
 class Node:
-    """One store on a port of its own."""
+    """A store process on a port of its own."""
 
     def __init__(self, folder: Path, *options: str, binary: str | None = None) -> None:
         folder.mkdir()
@@ -45,13 +45,13 @@ class Node:
         self.process.kill()
 
     async def follow(self, primary: "Node") -> None:
-        """Becomes a replica and waits until it has what the primary has."""
+        """Make this node a replica, and wait until it holds what the primary holds."""
         await self.redis.replicaof("127.0.0.1", primary.port)
 
-        async def synced() -> bool:
+        async def is_synced() -> bool:
             return (await self.redis.info("replication")).get("master_link_status") == "up"
 
-        await wait_until(synced)
+        await wait_until(is_synced)
 
     async def promote(self) -> None:
         await self.redis.replicaof("NO", "ONE")
@@ -59,7 +59,7 @@ class Node:
 
 @asynccontextmanager
 async def primary_with_replica(folder: Path, *options: str) -> AsyncIterator[tuple[Node, Node]]:
-    """A primary and its replica."""
+    """Start a primary and its replica."""
     async with AsyncExitStack() as stack:
         nodes = []
         for name in ("a", "b"):
@@ -73,7 +73,7 @@ async def primary_with_replica(folder: Path, *options: str) -> AsyncIterator[tup
 
 @asynccontextmanager
 async def sentinel(folder: Path, primary: Node, *lines: str) -> AsyncIterator[Redis]:
-    """A Sentinel that watches a primary; its client."""
+    """Start a Sentinel that watches a primary; yield the Sentinel's client."""
     binary = shutil.which("redis-sentinel")
     if binary is None:
         reason = "tests of Sentinels need redis-sentinel on PATH (apt install redis-sentinel)"
@@ -97,8 +97,8 @@ async def sentinel(folder: Path, primary: Node, *lines: str) -> AsyncIterator[Re
         await process.wait_for_line("+monitor")
 
         async def knows_the_replica() -> bool:
-            found = (await client.sentinel_masters())[SENTINEL_SERVICE]
-            return int(found["num-slaves"]) > 0
+            primary_state = (await client.sentinel_masters())[SENTINEL_SERVICE]
+            return int(primary_state["num-slaves"]) > 0
 
         await wait_until(knows_the_replica)
         yield client
@@ -112,76 +112,26 @@ def _write(config: Path, lines: list[str]) -> None:
     config.write_text("\n".join(lines) + "\n")
 
 
-class Switch:
-    """A TCP port that leads to one node or another, as an address does that is pointed elsewhere.
+class Switch(Proxy):
+    """A TCP port that leads to a node, as an address does that can be pointed to another one.
 
-    Connections that are open stay with their node. What they bring can be swallowed: they are then
-    open and silent.
+    Open connections stay with their node when the switch is pointed elsewhere.
     """
 
     def __init__(self, target: Node | str) -> None:
+        super().__init__()
         self.target = target
-        """Where new connections lead: a node, or the path of a socket."""
-        self._server: asyncio.Server | None = None
-        self._deaf: set[asyncio.StreamWriter] = set()
-        self._subscribers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        """The node, or the path of the socket, to which new connections lead."""
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.url = f"redis://127.0.0.1:{await self.listen_on_port()}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.stop()
 
-    def silence_subscribers(self) -> None:
-        """Swallows from now on what open connections of subscribers bring; they stay open."""
-        self._deaf |= self._subscribers
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            if isinstance(self.target, str):
-                from_store, to_store = await asyncio.open_unix_connection(self.target)
-            else:
-                from_store, to_store = await asyncio.open_connection("127.0.0.1", self.target.port)
-            with contextlib.closing(to_store):
-                ways = [
-                    asyncio.create_task(self._pass(reader, to_store, writer)),
-                    asyncio.create_task(self._pass(from_store, writer, writer)),
-                ]
-                try:
-                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for way in ways:
-                        way.cancel()
-                    await asyncio.gather(*ways, return_exceptions=True)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            self._subscribers.discard(writer)
-            self._tasks.discard(task)
-
-    async def _pass(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        client: asyncio.StreamWriter,
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while part := await reader.read(65_536):
-                if b"SUBSCRIBE" in part and writer is not client:
-                    self._subscribers.add(client)
-                if client in self._deaf and writer is client:
-                    continue
-                writer.write(part)
-                await writer.drain()
+    async def connect(self) -> Ends:
+        if isinstance(self.target, str):
+            return await asyncio.open_unix_connection(self.target)
+        return await asyncio.open_connection("127.0.0.1", self.target.port)

@@ -225,7 +225,7 @@ async def test_connection_that_is_half_open(serve: Serve, connect: Connect, kind
         listener = subscribed(client, kind, max_silence=SILENCE, on_break=breaks)
         assert await listener.read_event() == ("started", "")
         for _ in range(2):
-            wire.stall()
+            wire.silence()
             posted = await service.post("alice")
             assert await listener.read_event() == ("added", posted)
         assert set(breaks.reasons) == {""}

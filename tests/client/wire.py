@@ -1,81 +1,43 @@
-"""Stands between a client and its server, and breaks connections as networks do."""
+"""A proxy between a client and its server that cuts connections after a number of bytes."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-#: Bytes that are passed on at a time.
-CHUNK = 65_536
+from tests.harness.proxy import Connection, CutReply, Ends, Proxy
 
 
-class Wire:
-    """Listens on a port of its own and connects to that of a server for each connection."""
+class Wire(Proxy):
+    """A port of its own that leads to the port of a server."""
 
-    def __init__(self, server: int) -> None:
-        self._server = server
-        self._ways: set[asyncio.Task[None]] = set()
-        self._stalled: set[asyncio.Task[None]] = set()
+    def __init__(self, server_port: int) -> None:
+        super().__init__()
+        self._server_port = server_port
         self.port = 0
         self.connections = 0
-        """That there have been."""
+        """Number of connections so far."""
         self.cut_after = 0
-        """Bytes to the client after which a connection is cut."""
+        """Bytes to the client after which the wire cuts a connection."""
         self.cuts = 0
-        """That there are to be."""
+        """Number of connections that the wire is still to cut."""
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, server: int) -> AsyncIterator["Wire"]:
-        """A wire to the server on a port."""
-        wire = cls(server)
-        async with asyncio.TaskGroup() as connections:
-            listening = await asyncio.start_server(
-                lambda *ends: connections.create_task(wire._pass_on(*ends)), "127.0.0.1", 0
-            )
-            wire.port = listening.sockets[0].getsockname()[1]
-            try:
-                yield wire
-            finally:
-                listening.close()
-                for way in wire._ways:
-                    way.cancel()
-
-    def stall(self) -> None:
-        """Passes on nothing more of the connections that there are, and does not close them."""
-        self._stalled |= self._ways
-
-    async def _pass_on(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        self.connections += 1
+    async def to(cls, server_port: int) -> AsyncIterator["Wire"]:
+        """Open a wire to the server on a port."""
+        wire = cls(server_port)
+        wire.port = await wire.listen_on_port()
         try:
-            server, to_server = await asyncio.open_connection("127.0.0.1", self._server)
-        except OSError:
-            to_client.transport.abort()
-            return
-        ways = [
-            asyncio.create_task(self._pass(client, to_server, replies=False)),
-            asyncio.create_task(self._pass(server, to_client, replies=True)),
-        ]
-        self._ways.update(ways)
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        self._ways.difference_update(ways)
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        for writer in (to_client, to_server):
-            writer.transport.abort()
+            yield wire
+        finally:
+            await wire.stop()
 
-    async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
-    ) -> None:
-        """Passes on what comes in until a side hangs up, or until the connection is cut."""
-        passed = 0
-        while part := await reader.read(CHUNK):
-            if asyncio.current_task() in self._stalled:
-                await asyncio.Event().wait()
-            passed += len(part)
-            cut = replies and self.cuts > 0 and passed > self.cut_after
-            writer.write(part[: len(part) // 2] if cut else part)
-            await writer.drain()
-            if cut:
-                self.cuts -= 1
-                return
+    async def connect(self) -> Ends:
+        self.connections += 1
+        return await asyncio.open_connection("127.0.0.1", self._server_port)
+
+    async def disturb(self, connection: Connection, reply: bytes) -> bytes:
+        if self.cuts > 0 and connection.reply_bytes > self.cut_after:
+            self.cuts -= 1
+            raise CutReply(reply[: len(reply) // 2])
+        return reply

@@ -1,187 +1,151 @@
-"""One history: traffic and faults on a stage, then rest, and a look at all that is there."""
+"""One history of calls, and the look at all that the service holds at its end."""
 
 import asyncio
 import random
-import time
-from functools import partial
 
-import grpc.aio
-from activityfeed import FeedClient
-from activityfeed.admin.v1.admin_service_pb2 import (
-    FeedDifference,
-    GetFanoutStatusRequest,
-    GetFanoutStatusResponse,
-    JobKind,
-    VerifyFeedRequest,
-)
+from activityfeed.admin.v1.admin_service_pb2 import FeedDifference, VerifyFeedRequest
 from activityfeed.v1.activity_service_pb2 import GetDeliveryRequest
 
-from tests.faults.faults import Faults
-from tests.faults.history import Difference, History, Rest, Walk
-from tests.faults.lanes import (
+from tests.faults.history import CallHistory, Difference, FinalState
+from tests.faults.lanes import CallLane, read_following, read_outbox
+from tests.faults.plain_callers import PlainCallers
+from tests.harness.faults import Faults
+from tests.harness.history import Walk
+from tests.harness.play import Play
+from tests.harness.stage import Mode, Stage
+from tests.harness.traffic import (
     CALL_SECONDS,
-    PATIENCE_SECONDS,
-    SETTLED,
-    Calls,
-    Lane,
-    World,
-    everything,
-    following,
-    named,
-    outbox,
-    walked,
+    DELIVERED_STATES,
+    gather_limited,
+    name_of_state,
+    walk_feed,
 )
-from tests.faults.plain import Plain
-from tests.faults.stage import Stage
-from tests.harness.processes import ProcessDied
 
-USERS = 60
-STARS = 4
-TOPICS = 4
-LANES = 10
-#: How often it looks again if what it looks at has changed meanwhile.
-LOOKS = 5
-#: Publishes that are asked about at rest, and that each lane sends once more.
-ASKED = 30
-REPEATED = 2
+#: Seconds between faults, on average.
+MEAN_INTERVAL = 0.15
+#: Most times that the final state is read again because it has changed meanwhile.
+MAX_LOOKS = 5
+#: Most publishes whose delivery the final look asks for.
+MAX_ASKED = 30
+#: Most publishes that each lane sends once more.
+MAX_REPEATED = 2
 
 
-async def play(stage: Stage, name: str, seconds: float, chance: random.Random) -> History:
-    """Plays one history on a stage that has come to rest, and brings it to rest again."""
-    history = History(lossy=stage.mode != "durable")
-    world = World.named(name, USERS, STARS, TOPICS)
-    calls = Calls(lambda: stage.serving, history, random.Random(chance.random()))
-    lanes = [
-        Lane(world, world.users[n::LANES], calls, history, random.Random(chance.random()))
-        for n in range(LANES)
-    ]
-    calls.deadline = time.monotonic() + PATIENCE_SECONDS
-    await asyncio.gather(*(lane.begin() for lane in lanes))
-    faults = Faults(stage, history, random.Random(chance.random()))
-    breaking = asyncio.create_task(faults.run())
-    traffic = asyncio.gather(*(lane.run() for lane in lanes))
-    plain = Plain(stage.servers, f"{name}-plain", history)
-    plainly = asyncio.create_task(plain.run())
-    await asyncio.wait([breaking, traffic], timeout=seconds)
-    breaking.cancel()
-    await asyncio.wait([breaking])
-    if not breaking.cancelled():
-        breaking.result()
-    calls.stopping = True
-    try:
-        await faults.heal()
-    finally:
-        plain.stop()
-        await plainly
-    calls.deadline = time.monotonic() + PATIENCE_SECONDS
-    try:
-        await traffic
-        await at_rest(stage, history, calls)
-        history.rest = await _look(stage, history, world, calls)
-        await _ask(history, calls, chance)
-        for lane in lanes:
-            history.rest.repeated |= await lane.repeat(REPEATED)
-    except (TimeoutError, grpc.aio.AioRpcError) as error:
-        history.complaints.append(str(error))
-        history.rested = False
-    for process in stage.processes:
-        try:
-            process.check()
-        except ProcessDied as error:
-            history.complaints.append(str(error))
-    history.complaints += stage.alarms()
-    return history
+def weights_of(mode: Mode) -> dict[str, int]:
+    """Return how often each fault strikes in a mode."""
+    return {
+        "server killed": 10,
+        "server restarted": 8,
+        "worker killed": 10,
+        "worker paused": 8,
+        "server paused": 4,
+        "store killed": 0 if mode == "lost tail" else 8,
+        "tail lost": 16 if mode == "lost tail" else 0,
+        "store failed over": 30 if mode == "failover" else 0,
+        "replies cut": 20,
+        "store slow": 6,
+        "store full": 4,
+        "scripts flushed": 8,
+        "feeds expired": 16,
+        "clock stepped": 12,
+    }
 
 
-async def at_rest(stage: Stage, history: History, calls: Calls) -> None:
-    """Waits until every server says that nothing is left to be delivered."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    for client in stage.serving:
-        while True:
-            status = await calls.answered(partial(_status, client))
-            if status.open_count + status.inline_count == 0:
-                break
-            if time.monotonic() > deadline:
-                oldest = JobKind.Name(status.oldest.kind).removeprefix("JOB_KIND_")
-                raise TimeoutError(
-                    f"it does not come to rest: {status.waiting_count} jobs wait, "
-                    f"{status.running_count} run, {status.inline_count} are inline; "
-                    f"the oldest is {oldest} of {status.oldest.actor} "
-                    f"{status.oldest.activity_id}, tried {status.oldest.attempt_count} times"
+class CallPlay(Play[Stage, CallHistory]):
+    """Lanes that make calls of every kind, and callers with gRPC's own retries beside them."""
+
+    users, stars, topics = 60, 4, 4
+    lane_type, lane_count = CallLane, 10
+
+    def __init__(self, stage: Stage, name: str, chance: random.Random) -> None:
+        history = CallHistory(is_lossy=stage.mode != "durable")
+        super().__init__(stage, history, name, chance)
+        self._plain_callers = PlainCallers(stage.servers, f"{name}-plain", history)
+
+    def make_faults(self, chance: random.Random) -> Faults:
+        weights = weights_of(self.stage.mode)
+        return Faults(self.stage, self.history, chance, weights, MEAN_INTERVAL)
+
+    def start_companions(self) -> None:
+        self.companions = [asyncio.create_task(self._plain_callers.run())]
+
+    async def after_faults(self) -> None:
+        """Let the plain callers end their calls: in a quiet service they would see no restart."""
+        self._plain_callers.stop()
+        await asyncio.gather(*self.companions)
+
+    async def look(self) -> None:
+        self.history.final = await self._read_final_state()
+        await self._ask_for_deliveries()
+        for lane in self.lanes:
+            assert isinstance(lane, CallLane)
+            self.history.final.repeated |= await lane.repeat_publishes(MAX_REPEATED)
+
+    async def _read_final_state(self) -> FinalState:
+        """Read everything; begin again if a call that nobody waits for took effect only now."""
+        final = await self._read_sources()
+        for _ in range(MAX_LOOKS):
+            final.feeds = await self._walk_feeds("as it was left")
+            final.differences = await self._read_differences(final)
+            await self.stage.make_cold(self.population.users)
+            final.feeds += await self._walk_feeds("cold")
+            final.differences += await self._read_differences(final)
+            final.feeds += await self._walk_feeds("warm again")
+            again = await self._read_sources()
+            if (again.outboxes, again.following) == (final.outboxes, final.following):
+                return final
+            await self.wait_until_quiet()
+            final = await self._read_sources()
+        raise TimeoutError("the service does not become quiet: outboxes and edges go on changing")
+
+    async def _read_sources(self) -> FinalState:
+        entities, users = self.population.entities, self.population.users
+        outboxes = await gather_limited(read_outbox(self.caller, entity) for entity in entities)
+        following = await gather_limited(read_following(self.caller, user) for user in users)
+        return FinalState(
+            dict(zip(entities, outboxes, strict=True)), dict(zip(users, following, strict=True))
+        )
+
+    async def _walk_feeds(self, occasion: str) -> list[Walk]:
+        walks = await gather_limited(
+            walk_feed(self.caller, user, 100, may_give_up=False) for user in self.population.users
+        )
+        for walk in walks:
+            walk.occasion = occasion
+        return walks
+
+    async def _read_differences(self, final: FinalState) -> list[Difference]:
+        numbers = {item.id: item.number for items in final.outboxes.values() for item in items}
+
+        async def verify_feed(user: str) -> list[Difference]:
+            answer = await self.caller.call(
+                lambda client: client.admin.VerifyFeed(VerifyFeedRequest(user=user), timeout=10)
+            )
+            return [
+                Difference(
+                    user,
+                    FeedDifference.Kind.Name(difference.kind).removeprefix("KIND_"),
+                    int(difference.activity_id),
+                    numbers.get(int(difference.activity_id), 0),
                 )
-            await asyncio.sleep(0.02)
-        if status.dead_letter_count:
-            history.complaints.append(f"{status.dead_letter_count} deliveries were set aside")
+                for difference in answer.differences
+            ]
 
+        answers = await gather_limited(map(verify_feed, self.population.users))
+        return [difference for differences in answers for difference in differences]
 
-async def _status(client: FeedClient, _: FeedClient) -> GetFanoutStatusResponse:
-    """What this very server says."""
-    return await client.admin.GetFanoutStatus(GetFanoutStatusRequest(), timeout=CALL_SECONDS)
-
-
-async def _look(stage: Stage, history: History, world: World, calls: Calls) -> Rest:
-    """Reads everything; again, if a call that nobody waits for took effect only now."""
-    rest = await _truth(world, calls)
-    for _ in range(LOOKS):
-        rest.feeds = await _walks(world, calls, "as it was left")
-        rest.differences = await _differences(rest, world, calls)
-        await stage.all_cold(world.users)
-        rest.feeds += await _walks(world, calls, "cold")
-        rest.differences += await _differences(rest, world, calls)
-        rest.feeds += await _walks(world, calls, "warm again")
-        again = await _truth(world, calls)
-        if (again.outboxes, again.following) == (rest.outboxes, rest.following):
-            return rest
-        await at_rest(stage, history, calls)
-        rest = await _truth(world, calls)
-    raise TimeoutError("it does not come to rest: outboxes and edges go on changing")
-
-
-async def _truth(world: World, calls: Calls) -> Rest:
-    outboxes = await everything(outbox(calls, name) for name in world.entities)
-    edges = await everything(following(calls, name) for name in world.users)
-    return Rest(
-        dict(zip(world.entities, outboxes, strict=True)),
-        dict(zip(world.users, edges, strict=True)),
-    )
-
-
-async def _walks(world: World, calls: Calls, how: str) -> list[Walk]:
-    walks = await everything(walked(calls, user, 100, gives_up=False) for user in world.users)
-    for walk in walks:
-        walk.how = how
-    return walks
-
-
-async def _differences(rest: Rest, world: World, calls: Calls) -> list[Difference]:
-    numbers = {item.id: item.number for items in rest.outboxes.values() for item in items}
-
-    async def one(user: str) -> list[Difference]:
-        answer = await calls.answered(
-            lambda client: client.admin.VerifyFeed(VerifyFeedRequest(user=user), timeout=10)
-        )
-        return [
-            Difference(
-                user,
-                FeedDifference.Kind.Name(found.kind).removeprefix("KIND_"),
-                int(found.activity_id),
-                numbers.get(int(found.activity_id), 0),
+    async def _ask_for_deliveries(self) -> None:
+        """Complain of each activity whose delivery has not ended."""
+        final = self.history.final
+        listed = {item.id: item for items in final.outboxes.values() for item in items}
+        for activity_id in self.chance.sample(sorted(listed), min(MAX_ASKED, len(listed))):
+            request = GetDeliveryRequest(id=str(activity_id))
+            answer = await self.caller.call(
+                lambda client, request=request: client.activities.GetDelivery(
+                    request, timeout=CALL_SECONDS
+                )
             )
-            for found in answer.differences
-        ]
-
-    return [one for found in await everything(map(one, world.users)) for one in found]
-
-
-async def _ask(history: History, calls: Calls, chance: random.Random) -> None:
-    """At rest every delivery has ended."""
-    published = {item.id: item for items in history.rest.outboxes.values() for item in items}
-    for one in chance.sample(sorted(published), min(ASKED, len(published))):
-        answer = await calls.answered(
-            lambda client, one=one: client.activities.GetDelivery(
-                GetDeliveryRequest(id=str(one)), timeout=CALL_SECONDS
-            )
-        )
-        if answer.delivery.state not in SETTLED:
-            text = f"at rest #{published[one].number} ({one}) is {named(answer.delivery.state)}"
-            history.complaints.append(text)
+            if answer.delivery.state not in DELIVERED_STATES:
+                number, state = listed[activity_id].number, name_of_state(answer.delivery.state)
+                text = f"in the quiet service #{number} ({activity_id}) is {state}"
+                self.history.complaints.append(text)

@@ -1,126 +1,99 @@
-"""Histories, one after another, each judged."""
+"""Runs of calls: a service under every kind of fault, and whether it keeps its promises."""
 
 import random
-import shutil
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
-from tests.faults.history import History
-from tests.faults.judge import Violation, judged
-from tests.faults.play import play
-from tests.faults.stage import Mode, Stage
+from tests.faults.history import CallHistory
+from tests.faults.play import CallPlay
 from tests.faults.story import story
+from tests.faults.validators import violations_of
+from tests.harness.run import Kind, Totals
+from tests.harness.stage import Mode, Stage
+from tests.harness.validation import Violation
 
-MODES: tuple[Mode, ...] = ("durable", "lost tail", "failover")
-#: Seconds of traffic and faults in one history.
-HISTORY_SECONDS = 4.0
-#: Histories that are played one after another on one stage, within the same limits.
-HISTORIES_A_STAGE = 3
-#: Violations of a history that are told, and lines of the history with each.
-TOLD = 5
-LINES = 80
+Users = tuple[str, ...]
+
+
+def random_limits(chance: random.Random) -> dict[str, int]:
+    """Return settings under which little traffic makes everything happen all the time."""
+    return {
+        "shards": chance.choice([1, 2, 8]),
+        "push_chunk": chance.choice([1, 3, 7]),
+        "inline_audience": chance.choice([1, 4, 8]),
+        "job_lease": 1,
+        "job_tries": 100,
+        "max_jobs": chance.choice([20, 10_000]),
+        "celebrity_threshold": chance.choice([0, 18, 22]),
+        "celebrity_lower_percent": chance.choice([60, 90, 95]),
+        "feed_cap": chance.choice([30, 800]),
+        "feed_slack": chance.choice([0, 50]),
+    }
 
 
 @dataclass
-class Totals:
-    """What was judged."""
+class CallTotals(Totals[CallHistory]):
+    """Numbers of what a run of calls has judged."""
 
-    histories: int = 0
     calls: int = 0
-    unknown: int = 0
-    published: int = 0
+    failed_calls: int = 0
     walks: int = 0
-    plain: Counter[str] = field(default_factory=Counter)
-    """What calls without a client of ours came to."""
-    faults: Counter[str] = field(default_factory=Counter)
+    plain_codes: Counter[str] = field(default_factory=Counter)
+    """How often each code ended a call of a plain caller."""
 
-    def add(self, history: History) -> None:
-        self.histories += 1
+    def add(self, history: CallHistory) -> None:
+        super().add(history)
         self.calls += history.calls
-        self.unknown += history.unknown
-        self.published += history.acknowledged
-        self.walks += len(history.walks) + len(history.rest.feeds)
-        self.plain.update(one.code for one in history.outcomes)
-        self.faults.update(fault.kind for fault in history.faults)
+        self.failed_calls += history.failed_calls
+        self.walks += len(history.all_walks)
+        self.plain_codes.update(outcome.code for outcome in history.outcomes)
+
+    def rows(self) -> dict[str, int]:
+        rows = {
+            "calls": self.calls,
+            "calls that failed": self.failed_calls,
+            "feeds walked": self.walks,
+        }
+        codes = {f"plain calls: {code}": n for code, n in sorted(self.plain_codes.items())}
+        return super().rows() | rows | codes
 
 
-class Violated(Exception):
-    """A promise was not kept; the text says which, and how it came."""
+class CallKind(Kind[Stage, CallHistory, Users]):
+    """Histories of calls in each mode of the store."""
 
+    name = "tests.faults"
+    description = """Break the service at random and judge whether it keeps its promises.
 
-async def run(
-    seconds: float,
-    seed: str,
-    modes: Sequence[Mode],
-    *,
-    tell: Callable[[str, Totals], None] = lambda _, __: None,
-    keep: Path | None = None,
-) -> Totals:
-    """Plays and judges histories for so many seconds, at least one of each mode.
+    Each history has a few seconds of traffic against two servers and a worker while processes are
+    killed and paused, connections cut and clocks stepped. Then the faults end, the service becomes
+    quiet, and all that it answered must hold. In mode "lost tail" the store also loses its last
+    writes. In mode "failover" the store has a replica: the replica takes the store's place while
+    the store still takes writes, or dies; then the store becomes the replica.
 
-    ``tell`` hears what is being done. A history is not the same each time for the same ``seed``, as
-    it depends on what the processes do meanwhile; what is asked and broken is alike. ``keep`` is a
-    folder for logs and stores. Raises Violated.
+    Exits 1, and prints the story, if the service did not keep a promise.
     """
-    totals = Totals()
-    end = time.monotonic() + seconds
-    for number in count():
-        mode = modes[number % len(modes)]
-        if number >= len(modes) and time.monotonic() > end:
-            return totals
-        chance = random.Random(f"{seed} {number}")
-        with kept_folder(keep, number) as folder:
-            async with Stage(folder, mode, chance) as stage:
-                for part in range(HISTORIES_A_STAGE):
-                    name = f"{number}.{part}"
-                    tell(f"seed {seed}, history {name}, {mode}", totals)
-                    history = await play(stage, f"h{part}", HISTORY_SECONDS, chance)
-                    totals.add(history)
-                    if keep:
-                        _write(history, keep / f"{name}.txt")
-                    if violations := judged(history):
-                        about = f"seed {seed}, history {name}, {mode}, {_settings(stage)}"
-                        raise Violated("\n".join([about, "", *_told(history, violations)]))
-                    if time.monotonic() > end:
-                        break
-    raise AssertionError
+    modes = ("durable", "lost tail", "failover")
+
+    def new_totals(self) -> CallTotals:
+        return CallTotals()
+
+    def new_stage(self, folder: Path, mode: Mode, chance: random.Random) -> Stage:
+        return Stage(folder, mode, chance, random_limits(chance))
+
+    async def play(
+        self, stage: Stage, name: str, seconds: float, chance: random.Random
+    ) -> CallHistory:
+        return await CallPlay(stage, name, chance).perform(seconds)
+
+    def judge(self, history: CallHistory) -> list[Violation[Users]]:
+        return violations_of(history)
+
+    def story_of(self, history: CallHistory, violation: Violation[Users]) -> list[str]:
+        return story(history, violation.subject or (), violation.numbers)
+
+    def whole_story(self, history: CallHistory) -> list[str]:
+        return story(history, history.final.following, history.publishes)
 
 
-@contextmanager
-def kept_folder(keep: Path | None, number: int) -> Iterator[Path]:
-    """Where a stage keeps its files, copied to ``keep``; the paths of its sockets are short."""
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        try:
-            yield Path(folder)
-        finally:
-            if keep:
-                sockets = shutil.ignore_patterns("*.sock")
-                shutil.copytree(folder, keep / str(number), ignore=sockets, dirs_exist_ok=True)
-
-
-def _write(history: History, file: Path) -> None:
-    """Writes down all that was done and read."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = story(history, history.rest.following, history.publishes)
-    file.write_text("".join(f"{line}\n" for line in lines))
-
-
-def _settings(stage: Stage) -> str:
-    return ", ".join(f"{name} {value}" for name, value in stage.limits.items())
-
-
-def _told(history: History, violations: Sequence[Violation]) -> Iterator[str]:
-    """The first violations, each with the part of the history that it is about."""
-    for one in violations[:TOLD]:
-        yield f"{one.judge}: {one.text}"
-        if one.users or one.numbers:
-            yield from story(history, one.users, one.numbers)[-LINES:]
-        yield ""
-    if len(violations) > TOLD:
-        yield f"and {len(violations) - TOLD} more"
+FAULTS = CallKind()

@@ -1,18 +1,19 @@
 import pytest
 import uvloop
 
-from tests.faults.run import MODES, run
-from tests.faults.stage import Mode
+from tests.faults.run import FAULTS
+from tests.harness.run import run
+from tests.harness.stage import Mode
 
-#: Of traffic, faults and rest, for each of the tests.
+#: Seconds of traffic, faults and looks, for each of the tests.
 SECONDS = 10
 SEED = "in ci"
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", MODES)
-def test_it_keeps_its_promises_whatever_breaks(mode: Mode) -> None:
-    totals = uvloop.run(run(SECONDS, SEED, [mode]))
+@pytest.mark.parametrize("mode", FAULTS.modes)
+def test_service_keeps_its_promises_under_every_fault(mode: Mode) -> None:
+    totals = uvloop.run(run(FAULTS, SEED, seconds=SECONDS, modes=[mode]))
     assert totals.published > 0
     assert totals.faults

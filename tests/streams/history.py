@@ -1,82 +1,96 @@
-"""What subscribers were told, beside what was done, of which ``tests.faults.history`` knows.
+"""The history of a run of streams: the messages of each subscriber, and what the logs held.
 
-All times are seconds of the harness's clock. A *chain* is what one subscriber was told about one
-subject from a fresh beginning on, over streams that each resumed the one before, until the log was
-lost or the history ended.
+A *chain* is what a subscriber received about a subject from a fresh start on, over streams that
+each resumed the one before, until the log was lost or the history ended.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
-from tests.faults.history import NEVER, Change, History, Publish
+from tests.harness.history import NEVER, History, Publish
 
-Kind = Literal["feed", "outbox", "all"]
+SubjectKind = Literal["feed", "outbox", "all"]
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is followed: somebody's feed, an entity's outbox, or all that is published."""
+    """What a subscriber follows: a user's feed, an entity's outbox, or all activities."""
 
-    kind: Kind
+    kind: SubjectKind
     name: str = ""
 
     def __str__(self) -> str:
         return f"the {self.kind} of {self.name}" if self.name else "all"
 
+    @property
+    def log_name(self) -> str:
+        """The name of the subject's log in `StreamHistory.broken_logs`."""
+        return f"{self.kind} {self.name}".strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a subscriber was told."""
+    """An event that a subscriber received."""
 
     kind: str
-    what: str = ""
+    target: str = ""
     """The activity's id, or the entity that was followed or unfollowed."""
     number: int = 0
-    """Of what was added: the publish that it came from."""
+    """The number of the publish that an `added` event shows."""
 
     def __str__(self) -> str:
-        return f"{self.kind} {f'#{self.number}' if self.number else self.what}".strip()
+        return f"{self.kind} {f'#{self.number}' if self.number else self.target}".strip()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What an event says, however it was read."""
+        return self.kind, self.target
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The page of a first message, newest first."""
+    """The page of a first message, newest item first."""
 
     items: tuple[Event, ...]
-    full: bool
-    """Whether there may be more below."""
+    is_full: bool
+    """True if the feed may hold more items below the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Events, or a checkpoint, and the token to go on from after them."""
+    """Events or a checkpoint, and the token that resumes after them."""
 
-    at: float
+    time: float
     token: str
     events: tuple[Event, ...] = ()
     page: Page | None = None
 
+    @property
+    def shown(self) -> tuple[Event, ...]:
+        """The items of the page, and then the events."""
+        return (*(self.page.items if self.page else ()), *self.events)
+
 
 @dataclass(slots=True)
-class Told:
-    """One stream, or one poll, as far as it was about one subject."""
+class StreamRecord:
+    """The part of a stream, or of a poll, that concerns one subject."""
 
     subscriber: str
     subject: Subject
     server: str
     token: str
-    """That it was begun with; empty: from now on."""
+    """The token that began the stream; empty if the stream began from now on."""
     began: float
     messages: list[Message] = field(default_factory=list)
     ended: float = NEVER
-    how: str = ""
-    """``left``, ``lost``, or the status that it ended with."""
-    many: bool = False
-    """Whether it was about others too, who were added one after another."""
-    polled: bool = False
-    """Whether it was a poll: a stopping server refuses it instead of ending it."""
+    end: str = ""
+    """``left``, ``lost``, or the status with which the stream ended."""
+    is_shared: bool = False
+    """True if the stream had several subjects, which were added one after another."""
+    is_poll: bool = False
+    """True for a poll: a stopping server refuses a poll instead of ending it."""
 
 
 @dataclass(slots=True)
@@ -86,137 +100,136 @@ class Chain:
     subscriber: str
     subject: Subject
     since: float
-    """From when on the log is certain to have been written; never: nothing was told."""
-    parts: list[tuple[Told, Message]] = field(default_factory=list)
-    lost: bool = False
-    """Whether it ended because the log no longer reached back."""
+    """When the log was certainly written; never, if no message came."""
+    parts: list[tuple[StreamRecord, Message]] = field(default_factory=list)
+    is_lost: bool = False
+    """True if the chain ended because the log no longer reached back to its token."""
 
     @property
     def page(self) -> Page | None:
+        """The page with which the chain began."""
         return self.parts[0][1].page if self.parts else None
 
     @property
+    def paged_ids(self) -> set[str]:
+        """The ids of the activities on the page."""
+        return {item.target for item in self.page.items} if self.page else set()
+
+    @property
     def events(self) -> list[Event]:
+        """All events, in the order in which the subscriber received them."""
         return [event for _, message in self.parts for event in message.events]
 
     @property
     def tokens(self) -> set[str]:
+        """The tokens of all messages."""
         return {message.token for _, message in self.parts}
 
 
 @dataclass(slots=True)
-class Replay:
-    """What one token of a chain gave when it was resumed once more, at rest."""
+class Resumption:
+    """The events that a token of a chain yields when it is resumed once more at the end."""
 
     subject: Subject
     token: str
     server: str
     events: tuple[Event, ...] = ()
-    lost: bool = False
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
-    """An entry of a log, as it stood in the store at rest."""
+class LogEntry:
+    """An entry of a live log, as the store held it at the end."""
 
-    place: str
+    position: str
     kind: str
-    """As that of the event which tells it."""
-    what: str
-
-
-@dataclass(slots=True)
-class StreamHistory(History):
-    """Everything about one world and its subscribers."""
-
-    told: list[Told] = field(default_factory=list)
-    replays: list[Replay] = field(default_factory=list)
-    logs: dict[Subject, list[list[Logged]]] = field(default_factory=dict)
-    """What the logs of subjects held at rest; that of all has as many as there are shards."""
-    places: dict[tuple[Subject, str], list[str]] = field(default_factory=dict)
-    """What tokens stand for: a place in each log of their subject."""
-    markers: dict[str, str] = field(default_factory=dict)
-    """By entity, the id of what it published last, at rest."""
-    settled_at: float = NEVER
-    """When it had come to rest; what began before has been told by then."""
-    broken_logs: list[tuple[float, str]] = field(default_factory=list)
-    """When the harness trimmed or deleted which log, as ``log_name`` names it."""
-    fragile: bool = False
-    """Whether logs are so short, or kept for such a short time, that any may be lost."""
-
-    _edges: dict[tuple[str, str], list[Change]] = field(default_factory=dict)
-    _actors: dict[str, str] = field(default_factory=dict)
-    _by_id: dict[str, Publish] = field(default_factory=dict)
-
-    def edge(self, user: str, name: str) -> list[Change]:
-        """All changes of an edge, in order. Nothing may be added any more."""
-        if not self._edges:
-            self._edges = defaultdict(list)
-            for one in sorted(self.changes, key=lambda change: change.began):
-                self._edges[one.follower, one.followee].append(one)
-        return self._edges.get((user, name), [])
+    """The kind of the event that the entry becomes."""
+    target: str
 
     @property
+    def key(self) -> tuple[str, str]:
+        """The key of the event that the entry becomes."""
+        return self.kind, self.target
+
+
+@dataclass
+class StreamHistory(History):
+    """All that happened in one run of streams."""
+
+    streams: list[StreamRecord] = field(default_factory=list)
+    resumptions: list[Resumption] = field(default_factory=list)
+    logs: dict[Subject, list[list[LogEntry]]] = field(default_factory=dict)
+    """The logs of each subject at the end; the subject "all" has a log in each shard."""
+    log_positions: dict[tuple[Subject, str], list[str]] = field(default_factory=dict)
+    """The positions that a token stands for, in each log of its subject."""
+    markers: dict[str, str] = field(default_factory=dict)
+    """The id of the last activity of each entity, published when the service was quiet."""
+    quiet_since: float = NEVER
+    """When the service had become quiet. All that began before reaches each subscriber."""
+    broken_logs: list[tuple[float, str]] = field(default_factory=list)
+    """The times at which the harness trimmed or deleted logs, with `Subject.log_name`."""
+    may_lose_logs: bool = False
+    """True if logs are so short, or leases so brief, that any log may be lost."""
+
+    @cached_property
     def actors(self) -> dict[str, str]:
-        """Who published what, by the activity's id. Nothing may be added any more."""
-        if not self._actors:
-            self._actors = {str(one.id): one.actor for one in self.publishes.values()}
-        return self._actors
+        """The actor of each activity, by id. Read it only at the end."""
+        return {str(publish.id): publish.actor for publish in self.publishes.values()}
 
-    def published_as(self, activity_id: str) -> Publish | None:
-        """What got an id. Nothing may be added any more."""
-        if not self._by_id:
-            self._by_id = {str(one.id): one for one in self.publishes.values()}
-        return self._by_id.get(activity_id)
+    @cached_property
+    def _publishes_by_id(self) -> dict[str, Publish]:
+        return {str(publish.id): publish for publish in self.publishes.values()}
 
-    def marked(self, subject: Subject) -> set[str]:
-        """The ids that who follows a subject has been told when it has been told everything."""
+    def publish_of(self, activity_id: str) -> Publish | None:
+        """Return the publish that got an id. Call it only at the end."""
+        return self._publishes_by_id.get(activity_id)
+
+    def markers_of(self, subject: Subject) -> set[str]:
+        """Return the markers that a subscriber of a subject has received at the end of the log."""
         if subject.kind == "all":
             return set(self.markers.values())
         return {self.markers[subject.name]} if subject.name in self.markers else set()
 
+    def was_read_to_the_end(self, chain: Chain) -> bool:
+        """Return whether a chain holds all markers of its subject."""
+        added = {event.target for event in chain.events if event.kind == "added"}
+        markers = self.markers_of(chain.subject)
+        return not chain.is_lost and bool(markers) and markers <= added
 
-def log_name(subject: Subject) -> str:
-    """The log of a subject as the harness notes it."""
-    return f"{subject.kind} {subject.name}".strip()
-
-
-def chains(history: StreamHistory) -> Iterator[Chain]:
-    """The chains of all subscribers, in the order of time for each."""
-    by_follower: dict[tuple[str, Subject], list[Told]] = {}
-    for told in history.told:
-        by_follower.setdefault((told.subscriber, told.subject), []).append(told)
-    for streams in by_follower.values():
-        yield from _chains(streams)
+    def log_was_broken(self, subject: Subject, since: float = 0.0) -> bool:
+        """Return whether the harness broke a subject's log at a time or later."""
+        return any(name == subject.log_name and time >= since for time, name in self.broken_logs)
 
 
-def _chains(streams: list[Told]) -> Iterator[Chain]:
-    """The chains of one subscriber to one subject."""
+def chains_of(history: StreamHistory) -> Iterator[Chain]:
+    """Yield the chains of all subscribers, those of each subscriber in the order of time."""
+    by_subscriber: dict[tuple[str, Subject], list[StreamRecord]] = {}
+    for stream in history.streams:
+        by_subscriber.setdefault((stream.subscriber, stream.subject), []).append(stream)
+    for streams in by_subscriber.values():
+        yield from _chains_of_subscriber(streams)
+
+
+def _chains_of_subscriber(streams: list[StreamRecord]) -> Iterator[Chain]:
+    """Yield the chains of one subscriber and one subject."""
     chain: Chain | None = None
-    before: Told | None = None
-    for told in streams:
-        if chain is None or chain.lost or not told.token:
+    previous: StreamRecord | None = None
+    for stream in streams:
+        if chain is None or chain.is_lost or not stream.token:
             if chain is not None:
                 yield chain
-            # The answer that said that the log was lost had it written anew.
-            since = before.ended if before is not None and told.token else NEVER
-            chain = Chain(told.subscriber, told.subject, since)
-        for message in told.messages:
+            # The answer that said that the log was lost had a new log written.
+            since = previous.ended if previous is not None and stream.token else NEVER
+            chain = Chain(stream.subscriber, stream.subject, since)
+        for message in stream.messages:
             kinds = [event.kind for event in message.events]
             if "reset" in kinds or ("created" in kinds and chain.parts):
-                chain.lost = "reset" in kinds
+                chain.is_lost = "reset" in kinds
                 yield chain
-                chain = Chain(told.subscriber, told.subject, message.at)
-            chain.since = min(chain.since, message.at)
-            chain.parts.append((told, message))
-        chain.lost = told.how == "lost"
-        before = told
+                chain = Chain(stream.subscriber, stream.subject, message.time)
+            chain.since = min(chain.since, message.time)
+            chain.parts.append((stream, message))
+        chain.is_lost = stream.end == "lost"
+        previous = stream
     if chain is not None:
         yield chain
-
-
-def whole(history: StreamHistory, chain: Chain) -> bool:
-    """Whether a chain has been told everything."""
-    added = {event.what for event in chain.events if event.kind == "added"}
-    marked = history.marked(chain.subject)
-    return not chain.lost and bool(marked) and marked <= added

@@ -1,111 +1,91 @@
-"""Histories of streams, one after another, each judged."""
+"""Runs of streams: subscribers under faults, and whether they receive what they must."""
 
 import random
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
-from tests.faults.run import Violated, kept_folder
-from tests.streams.history import StreamHistory, chains, whole
-from tests.streams.play import play
+from tests.harness.run import Kind, Totals
+from tests.harness.stage import Mode
+from tests.harness.validation import Violation
+from tests.streams.history import StreamHistory, Subject, chains_of
+from tests.streams.play import StreamPlay
 from tests.streams.stage import StreamStage
 from tests.streams.story import story
-from tests.streams.validators import Violation, validated
-
-#: Seconds of traffic and faults in one history.
-HISTORY_SECONDS = 4.0
-#: Histories that are played one after another on one stage, within the same limits.
-HISTORIES_A_STAGE = 3
-#: Violations of a history that are told, and lines of the history with each.
-TOLD = 5
-LINES = 120
+from tests.streams.validators import violations_of
 
 
 @dataclass
-class Totals:
-    """What was judged."""
+class StreamTotals(Totals[StreamHistory]):
+    """Numbers of what a run of streams has judged."""
 
-    histories: int = 0
-    published: int = 0
     streams: int = 0
     events: int = 0
     chains: int = 0
-    whole: int = 0
-    replays: int = 0
+    chains_read_to_the_end: int = 0
+    resumptions: int = 0
     ends: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
 
     def add(self, history: StreamHistory) -> None:
-        self.histories += 1
-        self.published += history.acknowledged
-        self.streams += len(history.told)
-        self.events += sum(len(m.events) for told in history.told for m in told.messages)
-        there = list(chains(history))
-        self.chains += len(there)
-        self.whole += sum(whole(history, chain) for chain in there)
-        self.replays += len(history.replays)
-        self.ends.update(told.how or "left" for told in history.told)
-        self.faults.update(fault.kind for fault in history.faults)
+        super().add(history)
+        self.streams += len(history.streams)
+        self.events += sum(
+            len(message.events) for stream in history.streams for message in stream.messages
+        )
+        chains = list(chains_of(history))
+        self.chains += len(chains)
+        self.chains_read_to_the_end += sum(map(history.was_read_to_the_end, chains))
+        self.resumptions += len(history.resumptions)
+        self.ends.update(stream.end or "left" for stream in history.streams)
+
+    def rows(self) -> dict[str, int]:
+        rows = {
+            "streams and polls": self.streams,
+            "events": self.events,
+            "chains of streams": self.chains,
+            "chains read to the end": self.chains_read_to_the_end,
+            "tokens resumed once more": self.resumptions,
+        }
+        ends = {f"ended: {end}": count for end, count in sorted(self.ends.items())}
+        return super().rows() | rows | ends
 
 
-async def run(
-    seed: str,
-    *,
-    seconds: float = 0.0,
-    histories: int = 1,
-    tell: Callable[[str, Totals], None] = lambda _, __: None,
-    keep: Path | None = None,
-) -> Totals:
-    """Plays and judges histories for so many seconds, and at least so many of them.
+class StreamKind(Kind[StreamStage, StreamHistory, Subject]):
+    """Histories of subscribers on a durable store."""
 
-    ``tell`` hears what is being done. A history is not the same each time for the same ``seed``, as
-    it depends on what the processes do meanwhile; what is asked and broken is alike. ``keep`` is a
-    folder for logs and stores. Raises Violated.
+    name = "tests.streams"
+    description = """Break what live streams stand on, and judge whether they keep their promises.
+
+    Each history has a few seconds of traffic against two servers and a worker, and subscribers of
+    each kind that move between the servers, while processes are killed, paused and drained,
+    connections cut, and logs trimmed and deleted. Then the faults end, the service becomes quiet,
+    all subscribers read to the end, and some of their tokens are resumed once more.
+
+    Exits 1, and prints the story, if the service did not keep a promise.
     """
-    totals = Totals()
-    end = time.monotonic() + seconds
-    for number in count():
-        chance = random.Random(f"{seed} {number}")
-        with kept_folder(keep, number) as folder:
-            async with StreamStage(folder, chance) as stage:
-                for part in range(HISTORIES_A_STAGE):
-                    name = f"{number}.{part}"
-                    tell(f"seed {seed}, history {name}", totals)
-                    history = await play(stage, f"h{part}", HISTORY_SECONDS, chance)
-                    totals.add(history)
-                    if keep:
-                        _write(history, keep / f"{name}.txt")
-                    if violations := validated(history):
-                        about = f"seed {seed}, history {name}, {_settings(stage)}"
-                        raise Violated("\n".join([about, "", *_told(history, violations)]))
-                    if totals.histories >= histories and time.monotonic() > end:
-                        return totals
-    raise AssertionError
+
+    def new_totals(self) -> StreamTotals:
+        return StreamTotals()
+
+    def new_stage(self, folder: Path, mode: Mode, chance: random.Random) -> StreamStage:
+        return StreamStage(folder, chance)
+
+    async def play(
+        self, stage: StreamStage, name: str, seconds: float, chance: random.Random
+    ) -> StreamHistory:
+        return await StreamPlay(stage, name, chance).perform(seconds)
+
+    def judge(self, history: StreamHistory) -> list[Violation[Subject]]:
+        return violations_of(history)
+
+    def story_of(self, history: StreamHistory, violation: Violation[Subject]) -> list[str]:
+        return story(history, violation.subject, violation.numbers)
+
+    def whole_story(self, history: StreamHistory) -> list[str]:
+        lines = []
+        for subject in dict.fromkeys(stream.subject for stream in history.streams):
+            lines += [str(subject), *story(history, subject, ()), ""]
+        return lines
 
 
-def _write(history: StreamHistory, file: Path) -> None:
-    """Writes down all that was done and told, by subject."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for subject in dict.fromkeys(told.subject for told in history.told):
-        parts += [str(subject), *story(history, subject, ()), ""]
-    file.write_text("\n".join(parts))
-
-
-def _settings(stage: StreamStage) -> str:
-    limits = [f"{name} {value}" for name, value in stage.limits.items()]
-    return ", ".join([*limits, *stage.serving_options])
-
-
-def _told(history: StreamHistory, violations: Sequence[Violation]) -> Iterator[str]:
-    """The first violations, each with the part of the history that it is about."""
-    for one in violations[:TOLD]:
-        yield f"{one.validator}: {one.text}"
-        if one.subject is not None or one.numbers:
-            yield from story(history, one.subject, one.numbers)[-LINES:]
-        yield ""
-    if len(violations) > TOLD:
-        yield f"and {len(violations) - TOLD} more"
+STREAMS = StreamKind()

@@ -1,20 +1,20 @@
 """A service whose streams are to be broken: short leases, small limits, and proxies before it."""
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.faults.stage import Stage
-from tests.streams.subscribers import Front
+from tests.harness.proxy import RandomProxy
+from tests.harness.server import Server
+from tests.harness.stage import Stage
 
-#: A lease of so many seconds outlives every fault; so many events are never trimmed.
+#: A log lease of this many seconds outlives every fault, and a log never trims this many entries.
 LONG_LEASE, LONG_LOG = 60, 1_000
 
 
-def drawn_limits(chance: random.Random) -> dict[str, int]:
-    """Settings under which few followers make celebrities, and workers have something to do."""
+def random_limits(chance: random.Random) -> dict[str, int]:
+    """Return settings under which few followers make celebrities, and workers have jobs."""
     return {
         "shards": chance.choice([1, 2, 8]),
         "push_chunk": chance.choice([1, 3, 250]),
@@ -30,8 +30,8 @@ def drawn_limits(chance: random.Random) -> dict[str, int]:
     }
 
 
-def drawn_serving(chance: random.Random, limits: dict[str, int]) -> list[str]:
-    """What servers are told beside the limits."""
+def random_server_options(chance: random.Random, limits: dict[str, int]) -> list[str]:
+    """Return the options that servers get beside the limits."""
     checkpoints = [0.1, 0.3, 3.0] if limits["log_lease"] == LONG_LEASE else [0.1, 0.3]
     settings = {
         "checkpoint-seconds": chance.choice(checkpoints),
@@ -42,21 +42,43 @@ def drawn_serving(chance: random.Random, limits: dict[str, int]) -> list[str]:
     return [f"--{name}={value}" for name, value in settings.items()]
 
 
+class Front(RandomProxy):
+    """A proxy between subscribers and a server."""
+
+    def __init__(self, socket: Path, server: Server, chance: random.Random) -> None:
+        super().__init__(server.port, chance)
+        self._socket = socket
+        self._server = server
+
+    @property
+    def name(self) -> str:
+        """The name of the server."""
+        return self._server.process.name
+
+    @property
+    def address(self) -> str:
+        """The address to which subscribers connect."""
+        return f"unix:{self._socket}"
+
+    async def start(self) -> None:
+        await self.listen_on_socket(self._socket)
+
+
 class StreamStage(Stage):
-    """The same with a proxy before each server, which subscribers come through."""
+    """A stage with a proxy before each server, through which subscribers connect."""
 
     def __init__(self, folder: Path, chance: random.Random) -> None:
-        limits = drawn_limits(chance)
-        self.serving_options: Sequence[str] = drawn_serving(chance, limits)
-        super().__init__(folder, "durable", chance, limits, self.serving_options)
+        limits = random_limits(chance)
+        options = random_server_options(chance, limits)
+        super().__init__(folder, "durable", chance, limits, options)
         self.fronts = [
             Front(folder / f"front{number}.sock", server, chance)
             for number, server in enumerate(self.servers)
         ]
 
     @property
-    def fragile(self) -> bool:
-        """Whether logs may be lost although nobody breaks them."""
+    def may_lose_logs(self) -> bool:
+        """True if logs are so short, or leases so brief, that any log may be lost."""
         return self.limits["log_lease"] < LONG_LEASE or self.limits["log_cap"] < LONG_LOG
 
     async def __aenter__(self) -> Self:

@@ -1,49 +1,49 @@
-"""Tells the part of a history that one subject and some activities are about."""
+"""The story of a history of streams."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
-from tests.faults.history import NEVER
-from tests.faults.story import story as of_calls
-from tests.streams.history import StreamHistory, Subject, Told
+from tests.harness.history import NEVER
+from tests.harness.story import Lines, format_lines, lines_of
+from tests.streams.history import Event, Message, StreamHistory, StreamRecord, Subject
 
 
 def story(history: StreamHistory, subject: Subject | None, numbers: Collection[int]) -> list[str]:
-    """What was done and told about a subject, or only of some activities if any are named."""
+    """Return the lines that concern a subject; with numbers, only those that concern publishes."""
     users = [subject.name] if subject is not None else []
-    calls = of_calls(history, users, numbers)
-    lines = [(float(line[:9]), line) for line in calls]
+    lines = list(lines_of(history, users, numbers))
     ids = {str(history.publishes[number].id) for number in numbers if number in history.publishes}
-    for told in history.told:
-        if told.subject == subject:
-            lines += _of_stream(told, numbers, ids)
-    return [line for _, line in sorted(lines)]
+    for stream in history.streams:
+        if stream.subject == subject:
+            lines += _lines_of_stream(stream, numbers, ids)
+    return format_lines(lines)
 
 
-def _of_stream(
-    told: Told, numbers: Collection[int], ids: Collection[str]
-) -> list[tuple[float, str]]:
-    if numbers and not any(
-        event.number in numbers or event.what in ids
-        for message in told.messages
-        for event in (*(message.page.items if message.page else ()), *message.events)
-    ):
-        return []
-    begins = f"resumes {told.token[:12]}…{told.token[-6:]}" if told.token else "begins"
-    lines = [(told.began, f"{told.subscriber} {begins} on {told.server}")]
-    for message in told.messages:
-        items = (*(message.page.items if message.page else ()), *message.events)
-        named = [
+def _lines_of_stream(stream: StreamRecord, numbers: Collection[int], ids: Collection[str]) -> Lines:
+    if numbers and not any(any(_concerned(message, numbers, ids)) for message in stream.messages):
+        return
+    begins = f"resumes {_shorten(stream.token)}" if stream.token else "begins"
+    yield stream.began, f"{stream.subscriber} {begins} on {stream.server}"
+    for message in stream.messages:
+        concerned = set(_concerned(message, numbers, ids))
+        names = [
             str(event)
-            for event in items
-            if not numbers
-            or event.number in numbers
-            or event.what in ids
-            or event.kind in {"created", "reset"}
+            for event in message.shown
+            if not numbers or event in concerned or event.kind in {"created", "reset"}
         ]
-        if named or message is told.messages[-1]:
-            what = ", ".join(named) or ("a checkpoint" if not items else "others")
-            token = f"{message.token[:12]}…{message.token[-6:]}"
-            lines.append((message.at, f"{told.subscriber} is told {what} ({token})"))
-    if told.ended < NEVER:
-        lines.append((told.ended, f"{told.subscriber}: {told.how}"))
-    return [(at, f"{at:9.3f}  {text}") for at, text in lines]
+        if names or message is stream.messages[-1]:
+            text = ", ".join(names) or ("others" if message.shown else "a checkpoint")
+            text = f"{stream.subscriber} receives {text} ({_shorten(message.token)})"
+            yield message.time, text
+    if stream.ended < NEVER:
+        yield stream.ended, f"{stream.subscriber}: {stream.end}"
+
+
+def _concerned(message: Message, numbers: Collection[int], ids: Collection[str]) -> Iterator[Event]:
+    """Yield the items and events of a message that concern publishes."""
+    for event in message.shown:
+        if event.number in numbers or event.target in ids:
+            yield event
+
+
+def _shorten(token: str) -> str:
+    return f"{token[:12]}…{token[-6:]}"

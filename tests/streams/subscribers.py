@@ -1,7 +1,7 @@
-"""Subscribers: each follows subjects by one kind of call, hops between servers, and writes down.
+"""Subscribers: each follows subjects by one kind of call, moves between servers, and takes notes.
 
-A subscriber keeps the last token of each subject. After the end of a stream, whatever it was, it
-comes again with that, on any server.
+A subscriber keeps the last token of each subject. When a stream has ended, for whatever reason, the
+subscriber resumes from that token on any server.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,24 +18,25 @@ from activityfeed.v1 import subscription_service_pb2 as pb
 from activityfeed.v1.feed_pb2 import PageEnd
 from activityfeed.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 
-from tests.faults.history import NEVER
-from tests.faults.lanes import unknown
-from tests.faults.proxy import Proxy
-from tests.faults.stage import Server
-from tests.serving import refusal_of
-from tests.streams.history import Event, Message, Page, StreamHistory, Subject, Told
+from tests.harness.history import NEVER
+from tests.harness.traffic import CALL_SECONDS, has_unknown_effect
+from tests.serving import activity_of, refusal_of
+from tests.streams.history import Event, Message, Page, StreamHistory, StreamRecord, Subject
+from tests.streams.stage import Front
 
-#: Seconds that a subscriber stays, and stays away, at the most.
+#: Most seconds that a subscriber reads a stream, and stays away between two streams.
 STAY_SECONDS = 2.0
 AWAY_SECONDS = 0.4
 #: The probability that a subscriber begins afresh although it has a token.
-AFRESH = 0.07
-#: Of a slow reader: seconds between two messages, at the most; what its connection keeps unread.
+AFRESH_PROBABILITY = 0.07
+#: Most seconds between two messages that a slow reader reads.
 SLOW_SECONDS = 1.0
+#: Options with which the connection of a slow reader keeps little unread.
 SLOW_OPTIONS = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1_024))
-#: Seconds between polls, and that one may take.
+#: The probability that a gateway removes a user after a message.
+REMOVE_PROBABILITY = 0.1
+#: Seconds between two polls.
 POLL_SECONDS = 0.1
-CALL_SECONDS = 2.0
 OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -45,23 +45,7 @@ OPTIONS = (
 )
 
 
-class Front(Proxy):
-    """Stands before a server: where it serves changes with each start, and replies are cut here."""
-
-    def __init__(self, listens: Path, server: Server, chance: random.Random) -> None:
-        super().__init__(listens, listens, chance)
-        self.server = server
-        self.target = f"unix:{listens}"
-
-    @property
-    def name(self) -> str:
-        return self.server.process.name
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.server.port)
-
-
-class Follower:
+class Subscription:
     """What one subscriber knows of one subject."""
 
     def __init__(self, history: StreamHistory, subscriber: str, subject: Subject) -> None:
@@ -70,51 +54,63 @@ class Follower:
         self.name = f"{subscriber} ({subject})"
         self.subject = subject
         self.token = ""
-        self.told: Told | None = None
+        self.stream: StreamRecord | None = None
         """The stream that is open."""
-        self.heard = 0.0
-        """When it was last told something."""
-        self.seen: set[str] = set()
-        """What was added since the log was last lost."""
+        self.last_message_at = 0.0
+        self.added_ids: set[str] = set()
+        """The ids in all `added` events."""
         self.lost_at = 0.0
+        """When the log was last lost."""
 
-    def there(self, since: float) -> bool:
-        """Whether a stream is open that has begun, or it was told something since."""
-        return self.heard > since or (self.told is not None and bool(self.told.messages))
+    def is_alive(self, since: float) -> bool:
+        """Return whether a stream is open and has begun, or a message has come since a time."""
+        has_begun = self.stream is not None and bool(self.stream.messages)
+        return self.last_message_at > since or has_begun
 
-    def opens(self, server: str, *, many: bool = False) -> None:
-        token, began = self.token, time.monotonic()
-        self.told = Told(self._subscriber, self.subject, server, token, began, many=many)
-        self._history.told.append(self.told)
+    def begin(self, server: str, *, is_shared: bool = False, is_poll: bool = False) -> None:
+        """Note that a stream begins with the present token."""
+        self.stream = StreamRecord(
+            self._subscriber,
+            self.subject,
+            server,
+            self.token,
+            time.monotonic(),
+            is_shared=is_shared,
+            is_poll=is_poll,
+        )
+        self._history.streams.append(self.stream)
 
-    def hears(self, token: str, events: Sequence[Event], page: Page | None = None) -> None:
-        assert self.told is not None
-        self.heard = time.monotonic()
-        self.told.messages.append(Message(self.heard, token, tuple(events), page))
+    def receive(self, token: str, events: Sequence[Event], page: Page | None = None) -> None:
+        """Note a message of the open stream."""
+        assert self.stream is not None
+        self.last_message_at = time.monotonic()
+        self.stream.messages.append(Message(self.last_message_at, token, tuple(events), page))
         self.token = token
         if any(event.kind == "reset" for event in events):
-            self.lost_at = self.heard
-        self.seen.update(event.what for event in events if event.kind == "added")
+            self.lost_at = self.last_message_at
+        self.added_ids.update(event.target for event in events if event.kind == "added")
 
-    def ends(self, how: str) -> None:
-        if self.told is not None:
-            self.told.ended, self.told.how = time.monotonic(), how
-        self.told = None
+    def end(self, status: str) -> None:
+        """Note that the stream has ended."""
+        if self.stream is not None:
+            self.stream.ended, self.stream.end = time.monotonic(), status
+        self.stream = None
 
-    def loses(self, token: str) -> None:
-        """The stream ended because the log no longer reached back; it goes on from a token."""
-        self.ends("lost")
-        self.token = token
-        self.lost_at = self.heard = time.monotonic()
+    def lose(self, fresh_token: str) -> None:
+        """Note that the stream ended because the log was lost; go on from a fresh token."""
+        self.end("lost")
+        self.token = fresh_token
+        self.lost_at = self.last_message_at = time.monotonic()
 
-    def complain(self, what: str) -> None:
-        self._history.complaints.append(f"{self._subscriber}, {self.subject}: {what}")
+    def complain(self, mistake: str) -> None:
+        """Note what no fault excuses."""
+        self._history.complaints.append(f"{self._subscriber}, {self.subject}: {mistake}")
 
 
 class Subscriber(ABC):
-    """Somebody who subscribes again and again."""
+    """A client that subscribes again and again."""
 
-    options: tuple[tuple[str, int], ...] = ()
+    channel_options: tuple[tuple[str, int], ...] = ()
 
     def __init__(
         self,
@@ -125,280 +121,257 @@ class Subscriber(ABC):
         chance: random.Random,
     ) -> None:
         self.name = name
-        self.followers = [Follower(history, name, subject) for subject in subjects]
+        self.subscriptions = [Subscription(history, name, subject) for subject in subjects]
         self.history = history
         self.chance = chance
-        self.staying = False
-        """Whether it leaves no stream that does not end."""
+        self.is_staying = False
+        """True if the subscriber leaves no stream by itself."""
         self._fronts = fronts
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self.leaves = NEVER
+        self.leaves_at = NEVER
+        """When the subscriber leaves its stream, if it is not staying."""
 
     async def run(self) -> None:
-        """Subscribes until it is cancelled."""
+        """Subscribe until the task is cancelled."""
         try:
             while True:
                 front = self.chance.choice(self._fronts)
-                self.leaves = time.monotonic() + self.chance.random() * STAY_SECONDS
-                if not self.staying and self.chance.random() < AFRESH:
-                    for one in self.followers:
-                        one.token = ""
-                await self._subscribed(front)
+                self.leaves_at = time.monotonic() + self.chance.random() * STAY_SECONDS
+                if not self.is_staying and self.chance.random() < AFRESH_PROBABILITY:
+                    for subscription in self.subscriptions:
+                        subscription.token = ""
+                await self._subscribe(front)
                 away = self.chance.choice([0, 0, 1]) * self.chance.random() * AWAY_SECONDS
-                await asyncio.sleep(0.05 if self.staying else 0.03 + away)
+                await asyncio.sleep(0.05 if self.is_staying else 0.03 + away)
         finally:
             for channel in self._channels.values():
                 await channel.close()
 
-    async def _subscribed(self, front: Front) -> None:
-        """One stream, and how it ended."""
+    async def _subscribe(self, front: Front) -> None:
+        """Read one stream, and note how it ended."""
         if front.name not in self._channels:
-            options = (*OPTIONS, *self.options)
-            self._channels[front.name] = grpc.aio.insecure_channel(front.target, options)
+            options = (*OPTIONS, *self.channel_options)
+            self._channels[front.name] = grpc.aio.insecure_channel(front.address, options)
         stub = SubscriptionServiceStub(self._channels[front.name])
         try:
-            await self.follow(stub, front.name)
-            how = "left"
-        except TimeoutError:
-            how = "left"
+            with contextlib.suppress(TimeoutError):
+                await self.read_stream(stub, front.name)
         except grpc.aio.AioRpcError as error:
-            self._failed(error)
+            self._note_error(error)
             return
-        for one in self.followers:
-            one.ends(how)
+        for subscription in self.subscriptions:
+            subscription.end("left")
 
-    def _failed(self, error: grpc.aio.AioRpcError) -> None:
-        how = f"{error.code().name} {reason(error)}".strip()
-        for one in self.followers:
-            if reason(error) == "RESUME_TOKEN_EXPIRED" and len(self.followers) == 1:
-                one.loses(refusal_of(error).metadata["resume_token"])
+    def _note_error(self, error: grpc.aio.AioRpcError) -> None:
+        status = f"{error.code().name} {reason(error)}".strip()
+        for subscription in self.subscriptions:
+            if reason(error) == "RESUME_TOKEN_EXPIRED" and len(self.subscriptions) == 1:
+                subscription.lose(refusal_of(error).metadata["resume_token"])
                 continue
-            if not unknown(error) and not self.excused(how):
-                one.complain(f"refused: {how}: {error.details()}")
-            one.ends(how)
-
-    def excused(self, how: str) -> bool:
-        """Whether a stream may be ended like this."""
-        return how == "ABORTED STREAM_NOT_READ"
+            if not has_unknown_effect(error) and status != "ABORTED STREAM_NOT_READ":
+                subscription.complain(f"refused: {status}: {error.details()}")
+            subscription.end(status)
 
     @abstractmethod
-    async def follow(self, stub: Any, server: str) -> None:
-        """One stream. Raises TimeoutError when it is time to leave, and what the stream raises."""
+    async def read_stream(self, stub: Any, server: str) -> None:
+        """Read one stream. Raise TimeoutError at the time to leave, and what the stream raises."""
 
-    async def read(self, call: Any) -> Any:
-        """The next message."""
-        async with asyncio.timeout_at(None if self.staying else _loop_time(self.leaves)):
+    async def read_message(self, call: Any) -> Any:
+        """Return the next message. Raise TimeoutError at the time to leave."""
+        seconds = None if self.is_staying else self.leaves_at - time.monotonic()
+        async with asyncio.timeout(seconds):
             message = await call.read()
         if message is grpc.aio.EOF:
-            self.followers[0].complain("the stream ended without an error")
+            self.subscriptions[0].complain("the stream ended without an error")
             raise TimeoutError
         return message
 
-
-def _loop_time(moment: float) -> float:
-    return asyncio.get_running_loop().time() + moment - time.monotonic()
-
-
-class FeedSubscriber(Subscriber):
-    """SubscribeFeed."""
-
-    page_size = 0
-
-    async def follow(self, stub: Any, server: str) -> None:
-        (one,) = self.followers
-        request = pb.SubscribeFeedRequest(user=one.subject.name, resume_token=one.token)
-        if not one.token:
-            request.initial_page_size = self.page_size
-        one.opens(server)
-        call = stub.SubscribeFeed(request)
+    async def read_messages(self, call: Any, subscription: Subscription) -> None:
+        """Note all messages of a stream of one subject."""
         try:
             while True:
-                message = await self.read(call)
-                one.hears(message.resume_token, heard(message), _page(message))
-                await self.rest()
+                message = await self.read_message(call)
+                subscription.receive(message.resume_token, events_in(message), page_in(message))
+                await self.pause()
         finally:
             call.cancel()
 
-    async def rest(self) -> None:
-        """Before it reads on."""
+    async def pause(self) -> None:  # noqa: B027 (most subscribers do not pause)
+        """Wait before the next message."""
+
+
+class FeedSubscriber(Subscriber):
+    """Follows a feed with SubscribeFeed."""
+
+    def page_size(self) -> int:
+        """Return the size of the page with which a stream begins; 0 for no page."""
+        return 0
+
+    async def read_stream(self, stub: Any, server: str) -> None:
+        (subscription,) = self.subscriptions
+        token = subscription.token
+        request = pb.SubscribeFeedRequest(user=subscription.subject.name, resume_token=token)
+        if not token:
+            request.initial_page_size = self.page_size()
+        subscription.begin(server)
+        await self.read_messages(stub.SubscribeFeed(request), subscription)
 
 
 class PageSubscriber(FeedSubscriber):
-    """SubscribeFeed that begins with a page."""
+    """Follows a feed with SubscribeFeed, and begins with a page."""
 
-    @property
-    def page_size(self) -> int:  # type: ignore[override]
+    def page_size(self) -> int:
         return self.chance.choice([5, 100])
 
 
 class SlowSubscriber(FeedSubscriber):
-    """SubscribeFeed, read slowly or not at all for a while."""
+    """Follows a feed with SubscribeFeed, and reads slowly or not at all for a while."""
 
-    options = SLOW_OPTIONS
+    channel_options = SLOW_OPTIONS
 
-    async def rest(self) -> None:
-        if not self.staying:
+    async def pause(self) -> None:
+        if not self.is_staying:
             await asyncio.sleep(self.chance.random() * SLOW_SECONDS)
 
 
 class OutboxSubscriber(Subscriber):
-    """SubscribeActivities."""
+    """Follows an outbox with SubscribeActivities."""
 
-    async def follow(self, stub: Any, server: str) -> None:
-        (one,) = self.followers
-        request = pb.SubscribeActivitiesRequest(entity=one.subject.name, resume_token=one.token)
-        one.opens(server)
-        await self.listen(stub.SubscribeActivities(request), one)
-
-    async def listen(self, call: Any, one: Follower) -> None:
-        try:
-            while True:
-                message = await self.read(call)
-                one.hears(message.resume_token, heard(message))
-        finally:
-            call.cancel()
+    async def read_stream(self, stub: Any, server: str) -> None:
+        (subscription,) = self.subscriptions
+        request = pb.SubscribeActivitiesRequest(
+            entity=subscription.subject.name, resume_token=subscription.token
+        )
+        subscription.begin(server)
+        await self.read_messages(stub.SubscribeActivities(request), subscription)
 
 
-class AllSubscriber(OutboxSubscriber):
-    """SubscribeAll."""
+class AllSubscriber(Subscriber):
+    """Follows all activities with SubscribeAll."""
 
-    async def follow(self, stub: Any, server: str) -> None:
-        (one,) = self.followers
-        one.opens(server)
-        call = stub.SubscribeAll(pb.SubscribeAllRequest(resume_token=one.token))
-        await self.listen(call, one)
+    async def read_stream(self, stub: Any, server: str) -> None:
+        (subscription,) = self.subscriptions
+        subscription.begin(server)
+        call = stub.SubscribeAll(pb.SubscribeAllRequest(resume_token=subscription.token))
+        await self.read_messages(call, subscription)
 
 
 class Poller(Subscriber):
-    """GetFeedEvents."""
+    """Follows a feed with GetFeedEvents."""
 
-    async def follow(self, stub: Any, server: str) -> None:
-        (one,) = self.followers
-        while self.staying or time.monotonic() < self.leaves:
-            request = pb.GetFeedEventsRequest(user=one.subject.name, resume_token=one.token)
-            one.opens(server)
-            if one.told is not None:
-                one.told.polled = True
+    async def read_stream(self, stub: Any, server: str) -> None:
+        (subscription,) = self.subscriptions
+        while self.is_staying or time.monotonic() < self.leaves_at:
+            token = subscription.token
+            request = pb.GetFeedEventsRequest(user=subscription.subject.name, resume_token=token)
+            subscription.begin(server, is_poll=True)
             answer = await stub.GetFeedEvents(request, timeout=CALL_SECONDS)
-            begun = [] if request.resume_token else [Event("created")]
-            one.hears(answer.resume_token, begun + feed_events(answer.events))
-            one.ends("left")
+            created = [] if token else [Event("created")]
+            subscription.receive(answer.resume_token, created + _events_from(answer.events))
+            subscription.end("left")
             if not answer.more:
                 await asyncio.sleep(POLL_SECONDS)
 
 
 class GatewaySubscriber(Subscriber):
-    """SubscribeFeeds, with users who come and go."""
+    """Follows several feeds with SubscribeFeeds; removes users and adds them again."""
 
-    async def follow(self, stub: Any, server: str) -> None:
-        by_user = {one.subject.name: one for one in self.followers}
+    async def read_stream(self, stub: Any, server: str) -> None:
+        by_user = {subscription.subject.name: subscription for subscription in self.subscriptions}
         call = stub.SubscribeFeeds()
         leaving: set[str] = set()
-        self._gone: set[str] = set()
+        self._removed: set[str] = set()
+        """Users whose removal the server has confirmed."""
         try:
-            for one in self.followers:
-                await self._add(call, one, server)
+            for subscription in self.subscriptions:
+                await self._add(call, subscription, server)
             while True:
-                message = await self.read(call)
+                message = await self.read_message(call)
                 if message.subscription_id:
-                    self._heard(by_user[message.subscription_id], message)
-                    leaving -= self._gone
-                for one in self.followers:
-                    if one.told is None and one.subject.name not in leaving:
-                        await self._add(call, one, server)
-                if not self.staying and not leaving and self.chance.random() < 0.1:
-                    gone = self.chance.choice(self.followers).subject.name
-                    leaving.add(gone)
-                    remove = pb.RemoveFeedSubscription(subscription_id=gone)
+                    self._receive(by_user[message.subscription_id], message)
+                    leaving -= self._removed
+                for subscription in self.subscriptions:
+                    if subscription.stream is None and subscription.subject.name not in leaving:
+                        await self._add(call, subscription, server)
+                may_remove = not self.is_staying and not leaving
+                if may_remove and self.chance.random() < REMOVE_PROBABILITY:
+                    user = self.chance.choice(self.subscriptions).subject.name
+                    leaving.add(user)
+                    remove = pb.RemoveFeedSubscription(subscription_id=user)
                     await self._send(call, pb.SubscribeFeedsRequest(remove=remove))
-                    by_user[gone].ends("left")
+                    by_user[user].end("left")
         finally:
             call.cancel()
 
-    async def _add(self, call: Any, one: Follower, server: str) -> None:
-        name = one.subject.name
-        request = pb.AddFeedSubscription(subscription_id=name, user=name, resume_token=one.token)
-        if not one.token:
+    async def _add(self, call: Any, subscription: Subscription, server: str) -> None:
+        user, token = subscription.subject.name, subscription.token
+        request = pb.AddFeedSubscription(subscription_id=user, user=user, resume_token=token)
+        if not token:
             request.initial_page_size = self.chance.choice([0, 100])
-        one.opens(server, many=True)
-        self._gone.discard(one.subject.name)
+        subscription.begin(server, is_shared=True)
+        self._removed.discard(user)
         await self._send(call, pb.SubscribeFeedsRequest(add=request))
 
     async def _send(self, call: Any, request: pb.SubscribeFeedsRequest) -> None:
-        with contextlib.suppress(asyncio.InvalidStateError):  # reading says how it ended
+        with contextlib.suppress(asyncio.InvalidStateError):  # the next read raises the reason
             await call.write(request)
 
-    def _heard(self, one: Follower, message: pb.SubscribeFeedsResponse) -> None:
-        if one.subject.name in self._gone:
-            one.complain("told something after it was removed")
+    def _receive(self, subscription: Subscription, message: pb.SubscribeFeedsResponse) -> None:
+        if subscription.subject.name in self._removed:
+            subscription.complain("received a message after its removal")
         if message.HasField("removed"):
-            self._gone.add(one.subject.name)
-        if one.told is None:
+            self._removed.add(subscription.subject.name)
+        if subscription.stream is None:
             return
         if message.HasField("error"):
-            how = reason(message.error)
-            if how != "STORE_UNAVAILABLE":
-                one.complain(f"refused: {how}: {message.error.message}")
-            one.ends(how)
+            status = reason(message.error)
+            if status != "STORE_UNAVAILABLE":
+                subscription.complain(f"refused: {status}: {message.error.message}")
+            subscription.end(status)
             return
-        one.hears(message.resume_token, heard(message), _page(message))
+        subscription.receive(message.resume_token, events_in(message), page_in(message))
 
 
-def heard(message: Any) -> list[Event]:
-    """What a message of a stream tells."""
+def events_in(message: Any) -> list[Event]:
+    """Return the events in a message of a stream; the start of a log is an event too."""
     match message.WhichOneof("message"):
         case "started":
             kinds = {pb.SUBSCRIPTION_START_NEW: "created", pb.SUBSCRIPTION_START_RESET: "reset"}
             kind = kinds.get(message.started.start)
             return [Event(kind)] if kind else []
-        case "events" if isinstance(message.events, pb.FeedEvents):
-            return feed_events(message.events.events)
         case "events":
-            return activity_events(message.events.events)
+            return _events_from(message.events.events)
         case _:
             return []
 
 
-def feed_events(events: Iterable[pb.FeedEvent]) -> list[Event]:
-    """What was told of a feed."""
-    found = []
-    for event in events:
+def _events_from(wire_events: Iterable[Any]) -> list[Event]:
+    """Return the events of a feed, of an outbox or of all activities."""
+    events = []
+    for event in wire_events:
         match kind := event.WhichOneof("event"):
             case "added":
-                activity = event.added.activity.activity
-                found.append(Event(kind, activity.id, int(activity.object.id)))
+                activity = activity_of(event.added)
+                events.append(Event(kind, activity.id, int(activity.object.id)))
             case "removed":
-                found.append(Event(kind, event.removed.item_id))
+                in_feed = isinstance(event, pb.FeedEvent)
+                removed_id = event.removed.item_id if in_feed else event.removed.activity_id
+                events.append(Event(kind, removed_id))
             case "source_changed":
                 change = event.source_changed
-                what = "followed" if change.following else "unfollowed"
-                found.append(Event(what, change.entity))
+                events.append(
+                    Event("followed" if change.following else "unfollowed", change.entity)
+                )
             case _:
-                found.append(Event(str(kind)))
-    return found
+                events.append(Event(str(kind)))
+    return events
 
 
-def activity_events(events: Iterable[pb.ActivityEvent]) -> list[Event]:
-    """What was told of an outbox, or of all."""
-    found = []
-    for event in events:
-        match kind := event.WhichOneof("event"):
-            case "added":
-                activity = event.added.activity
-                found.append(Event(kind, activity.id, int(activity.object.id)))
-            case "removed":
-                found.append(Event(kind, event.removed.activity_id))
-            case _:
-                found.append(Event(str(kind)))
-    return found
-
-
-def _page(message: Any) -> Page | None:
-    """The page that a message has."""
-    started = message.started
+def page_in(message: Any) -> Page | None:
+    """Return the page in the first message of a stream; None if the message has none."""
+    started = getattr(message, "started", None)
     if not isinstance(started, pb.FeedSubscriptionStarted) or not started.HasField("page"):
         return None
-    page = started.page
-    shown = [item.activity.activity for item in page.items]
-    items = [Event("shown", one.id, int(one.object.id)) for one in shown]
-    return Page(tuple(items), page.end != PageEnd.PAGE_END_FEED_END)
+    activities = [item.activity.activity for item in started.page.items]
+    items = [Event("shown", activity.id, int(activity.object.id)) for activity in activities]
+    return Page(tuple(items), started.page.end != PageEnd.PAGE_END_FEED_END)

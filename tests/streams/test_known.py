@@ -22,7 +22,7 @@ from feedsvc.services.feed_multiplexer import FeedMultiplexer
 from feedsvc.services.feed_pages import FeedQuery
 from feedsvc.services.message_writer import MessageWriter
 from feedsvc.tokens import Tokens
-from tests.faults.proxy import Proxy
+from tests.harness.proxy import RandomProxy
 from tests.serving import Serve, Service, Stream, events_of, read_until_refused, wait_until
 from tests.stores import Store
 
@@ -39,15 +39,15 @@ SLOW = 0.03
 @asynccontextmanager
 async def slowly(store: Store, tmp_path: Path, checkpoint_seconds: float) -> AsyncIterator[Service]:
     """A server that hears everything from its store late, and in no certain order."""
-    proxy = Proxy(tmp_path / "proxy", Path(store.url.removeprefix("unix://")), random.Random(1))
-    await proxy.start()
+    proxy = RandomProxy(Path(store.url.removeprefix("unix://")), random.Random(1))
+    await proxy.listen_on_socket(tmp_path / "proxy")
     url = f"unix://{tmp_path}/proxy"
     service = await Service.start(url, checkpoint_seconds=checkpoint_seconds)
-    proxy.delay = SLOW
+    proxy.max_delay = SLOW
     try:
         yield service
     finally:
-        proxy.delay = 0.0
+        proxy.max_delay = 0.0
         await service.stop()
         await proxy.stop()
 

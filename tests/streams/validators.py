@@ -1,446 +1,440 @@
-"""Validators of a history: each is a pure function that names what no stream may have told."""
+"""Validators of a history of streams: each yields what no stream may have said."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from tests.faults.history import NEVER, Publish
+from tests.harness.history import NEVER, Publish, may_follow
+from tests.harness.validation import (
+    Findings,
+    Violation,
+    find_violations,
+    no_complaint_was_noted,
+)
 from tests.streams.history import (
     Chain,
     Event,
-    Logged,
+    LogEntry,
     Message,
-    Replay,
+    Resumption,
     StreamHistory,
+    StreamRecord,
     Subject,
-    Told,
-    chains,
-    log_name,
-    whole,
+    chains_of,
 )
 
-#: How streams end that say where they were.
-SAID_WHERE = ("UNAVAILABLE DRAINING", "UNAVAILABLE STREAM_EXPIRED")
+#: Ends before which a server says where the stream stands.
+ENDS_AFTER_CHECKPOINT = ("UNAVAILABLE DRAINING", "UNAVAILABLE STREAM_EXPIRED")
+
+#: The kind of an event and the activity or entity in it.
+Key = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Violation:
-    """A promise that was not kept, and whom and what it is about."""
-
-    validator: str
-    text: str
-    subject: Subject | None = None
-    numbers: tuple[int, ...] = ()
+def violations_of(history: StreamHistory) -> list[Violation[Subject]]:
+    """Return all violations; none if the service kept its promises."""
+    return find_violations(history, VALIDATORS)
 
 
-Found = Iterator[tuple[str, Subject | None, tuple[int, ...]]]
+def subscribers_agree_on_order(history: StreamHistory) -> Findings[Subject]:
+    """Subscribers of one log receive its events in the same order.
 
-
-def validated(history: StreamHistory) -> list[Violation]:
-    """All violations; none: the service kept its promises."""
-    return [
-        Violation(validator.__name__, *found)
-        for validator in VALIDATORS
-        for found in validator(history)
-    ]
-
-
-def nothing_is_wrong_at_once(history: StreamHistory) -> Found:
-    """No answer that no fault excuses, no process that ends by itself, no stream left waiting."""
-    for complaint in history.complaints:
-        yield complaint, None, ()
-
-
-def ordered(history: StreamHistory) -> Found:
-    """Subscribers of one log agree about its order.
-
-    Chains that share a token share the log. That of all is one log for each shard: what one actor
-    published is in order there.
+    Chains that share a token share the log. The subject "all" has a log in each shard: the order
+    holds there for the activities of one actor.
     """
     by_subject = defaultdict(list)
-    for chain in chains(history):
+    for chain in chains_of(history):
         by_subject[chain.subject].append(chain)
-    for subject, followers in by_subject.items():
-        for one, other in combinations(followers, 2):
-            if not one.tokens & other.tokens:
+    for subject, chains in by_subject.items():
+        for first, second in combinations(chains, 2):
+            if not first.tokens & second.tokens:
                 continue
-            for theirs, others in _lanes(history, one, other):
-                if found := _contradiction(theirs, others):
-                    text = f"{one.subscriber} and {other.subscriber} were told {subject} "
-                    text += f"with {found[0]} and {found[1]} in different order"
-                    yield text, subject, _numbers(history, found)
+            for first_keys, second_keys in _common_keys(history, first, second):
+                if swapped := _first_swap(first_keys, second_keys):
+                    text = f"{first.subscriber} and {second.subscriber} received {subject} "
+                    text += f"with {swapped[0]} and {swapped[1]} in different order"
+                    yield text, subject, _numbers_of(history, swapped)
         if subject.kind == "all":
-            for chain in followers:
-                yield from _of_one_actor(history, chain)
+            for chain in chains:
+                yield from _swapped_publishes(history, chain)
 
 
-def unique(history: StreamHistory) -> Found:
-    """In a chain nothing is added twice or removed twice, nor added if its page showed it."""
-    for chain in chains(history):
-        counts = Counter(
-            event_key(event) for event in chain.events if event.kind in {"added", "removed"}
-        )
-        for (kind, what), count in counts.items():
+def no_event_comes_twice(history: StreamHistory) -> Findings[Subject]:
+    """A chain adds and removes an activity once, and does not add what its page showed."""
+    for chain in chains_of(history):
+        counts = Counter(event.key for event in chain.events if event.kind in {"added", "removed"})
+        for (kind, activity_id), count in counts.items():
             if count > 1:
-                text = f"{chain.subscriber} was told {count} times that {what} was {kind}"
-                yield text, chain.subject, _numbers(history, [(kind, what)])
+                text = f"{chain.subscriber} received {count} times that {activity_id} was {kind}"
+                yield text, chain.subject, _numbers_of(history, [(kind, activity_id)])
         if chain.page is None:
             continue
-        first = chain.parts[0][0]
-        shown = {item.what for item in chain.page.items}
-        gone: set[str] = set()
-        # A later stream, which resumed, knows of no page.
-        for event in (e for told, message in chain.parts if told is first for e in message.events):
-            if event.kind == "removed":
-                gone.add(event.what)
-            elif event.kind == "added" and event.what in shown - gone:
-                text = f"{chain.subscriber} was told as added what its page showed: {event}"
-                yield text, chain.subject, (event.number,)
-
-
-def complete(history: StreamHistory) -> Found:
-    """A chain that came to the end was told all that happened while it was there."""
-    for chain in chains(history):
-        if not whole(history, chain):
-            continue
-        told = {event_key(event) for event in chain.events}
-        shown = {item.what for item in chain.page.items} if chain.page else set()
-        lowest = min(map(int, shown), default=0) if chain.page and chain.page.full else 0
-        since = chain.parts[0][0].began if chain.page else chain.since
-        for one in history.publishes.values():
-            known = one.ended < NEVER and not one.refused and one.began < history.settled_at
-            if not known:
-                continue
-            there = str(one.id) in shown or ("added", str(one.id)) in told
-            new = one.began >= chain.since or (chain.page is not None and one.id > lowest)
-            certain = belongs(history, chain.subject, one, max(since, one.began))
-            if new and certain and one.deleting == NEVER and not there:
-                text = f"{chain.subscriber} was not told #{one.number} of {chain.subject}"
-                yield text, chain.subject, (one.number,)
-            retracted = one.deleted < NEVER and one.deleting >= chain.since
-            certain = retracted and belongs(history, chain.subject, one, one.deleting)
-            if certain and ("removed", str(one.id)) not in told:
-                text = f"{chain.subscriber} was not told that #{one.number} was deleted"
-                yield text, chain.subject, (one.number,)
-        yield from _changes_missed(history, chain)
-
-
-def resumable(history: StreamHistory) -> Found:
-    """Each token resumes with exactly what came after its message; one of a lost log never does."""
-    yield from _replayed(history, checkpoints=False)
-
-
-def checkpoints_true(history: StreamHistory) -> Found:
-    """The same for tokens of messages that only said where the stream was."""
-    yield from _replayed(history, checkpoints=True)
-
-
-def tokens_pass_nothing(history: StreamHistory) -> Found:
-    """All that a log holds between the tokens of two messages was told by the second of them.
-
-    Unless it was overtaken: what was deleted, or whose source may have been unfollowed.
-    """
-    for chain in chains(history):
-        shown = {item.what for item in chain.page.items} if chain.page else set()
-        before: tuple[Told, Message] | None = None
-        for told, message in chain.parts:
-            if before is None:
-                since = told.token if not message.page else ""
-            else:
-                since = before[1].token if before[0] is told else told.token
-            before = told, message
-            if not since or {"created", "reset"} & {event.kind for event in message.events}:
-                continue
-            events = {event_key(event) for event in message.events}
-            for entry in _logged_between(history, chain.subject, since, message.token):
-                if entry.kind == "added":
-                    one = history.published_as(entry.what)
-                    overtaken = one is None or one.deleting < NEVER or entry.what in shown
-                    if overtaken or not belongs(history, chain.subject, one, one.began):
-                        continue
-                if (entry.kind, entry.what) not in events:
-                    text = f"{chain.subscriber} was given a token behind {entry.kind} {entry.what}"
-                    text += f" of {chain.subject}, which it was not told"
-                    yield text, chain.subject, _numbers(history, [(entry.kind, entry.what)])
-
-
-def _logged_between(
-    history: StreamHistory, subject: Subject, since: str, until: str
-) -> Iterator[Logged]:
-    """The entries behind one token and not behind another, of logs that hold both places."""
-    first, last = (history.places.get((subject, token), []) for token in (since, until))
-    for entries, begin, end in zip(history.logs.get(subject, []), first, last, strict=False):
-        numbers = {entry.place: number for number, entry in enumerate(entries)}
-        if begin in numbers and end in numbers:
-            yield from entries[numbers[begin] + 1 : numbers[end] + 1]
-
-
-def no_ghosts(history: StreamHistory) -> Found:
-    """Nothing is added after it was removed, deleted or out of every feed that it came by."""
-    for chain in chains(history):
+        first_stream = chain.parts[0][0]
         removed: set[str] = set()
-        for told, message in chain.parts:
-            shown = message.page.items if message.page else ()
-            for event in (*shown, *message.events):
+        for stream, message in chain.parts:
+            if stream is not first_stream:  # a stream that resumed knows of no page
+                continue
+            for event in message.events:
                 if event.kind == "removed":
-                    removed.add(event.what)
+                    removed.add(event.target)
+                elif event.kind == "added" and event.target in chain.paged_ids - removed:
+                    text = f"{chain.subscriber} received what its page showed: {event}"
+                    yield text, chain.subject, (event.number,)
+
+
+def chains_are_complete(history: StreamHistory) -> Findings[Subject]:
+    """A chain that was read to the end holds all that happened since it began."""
+    for chain in chains_of(history):
+        if not history.was_read_to_the_end(chain):
+            continue
+        keys = {event.key for event in chain.events}
+        lowest_id = 0
+        if chain.page and chain.page.is_full:
+            lowest_id = min(map(int, chain.paged_ids), default=0)
+        since = chain.parts[0][0].began if chain.page else chain.since
+        for publish in history.publishes.values():
+            if not publish.is_acknowledged or publish.began >= history.quiet_since:
+                continue
+            activity_id = str(publish.id)
+            is_there = activity_id in chain.paged_ids or ("added", activity_id) in keys
+            is_new = publish.began >= chain.since or (
+                chain.page is not None and publish.id > lowest_id
+            )
+            belongs = certainly_belongs(history, chain.subject, publish, max(since, publish.began))
+            if is_new and belongs and publish.delete_began == NEVER and not is_there:
+                text = f"{chain.subscriber} did not receive #{publish.number} of {chain.subject}"
+                yield text, chain.subject, (publish.number,)
+            is_deleted = publish.delete_ended < NEVER and publish.delete_began >= chain.since
+            must_remove = is_deleted and certainly_belongs(
+                history, chain.subject, publish, publish.delete_began
+            )
+            if must_remove and ("removed", activity_id) not in keys:
+                text = f"{chain.subscriber} did not receive the deletion of #{publish.number}"
+                yield text, chain.subject, (publish.number,)
+        yield from _missing_edge_changes(history, chain)
+
+
+def tokens_resume_exactly(history: StreamHistory) -> Findings[Subject]:
+    """A token resumes with exactly what came after its message; one of a lost log never does."""
+    yield from _wrong_resumptions(history, of_checkpoints=False)
+
+
+def checkpoints_resume_exactly(history: StreamHistory) -> Findings[Subject]:
+    """A token of a message without events resumes with exactly what came after it."""
+    yield from _wrong_resumptions(history, of_checkpoints=True)
+
+
+def tokens_skip_nothing(history: StreamHistory) -> Findings[Subject]:
+    """All that a log holds between the tokens of two messages is in the second message.
+
+    Exceptions are activities that were deleted, or whose source may have been unfollowed, before
+    the message was sent.
+    """
+    for chain in chains_of(history):
+        for begin, message in _intervals(chain):
+            keys = {event.key for event in message.events}
+            for entry in _entries_between(history, chain.subject, begin, message.token):
+                if entry.key in keys or _may_be_left_out(history, chain, entry):
+                    continue
+                text = f"{chain.subscriber} got a token behind {entry.kind} {entry.target}"
+                text += f" of {chain.subject}, which it did not receive"
+                yield text, chain.subject, _numbers_of(history, [entry.key])
+
+
+def no_ghosts_appear(history: StreamHistory) -> Findings[Subject]:
+    """No activity is added after its removal, its deletion, or the unfollow of all its sources."""
+    for chain in chains_of(history):
+        removed: set[str] = set()
+        for stream, message in chain.parts:
+            for event in message.shown:
+                if event.kind == "removed":
+                    removed.add(event.target)
                 if event.kind not in {"added", "shown"}:
                     continue
-                one = history.publishes.get(event.number)
-                if event.what in removed:
-                    wrong = "after it was removed"
-                elif one is None or one.refused:
-                    wrong = "which was never published"
-                elif one.deleted <= told.began:
-                    wrong = "which was deleted before the stream began"
-                elif not _possible(history, chain.subject, one, told.began, message.at):
-                    wrong = "which does not belong there"
+                publish = history.publishes.get(event.number)
+                if event.target in removed:
+                    mistake = "after it was removed"
+                elif publish is None or publish.is_refused:
+                    mistake = "which was never published"
+                elif publish.delete_ended <= stream.began:
+                    mistake = "which was deleted before the stream began"
+                elif not _may_belong(history, chain.subject, publish, stream.began, message.time):
+                    mistake = "which does not belong there"
                 else:
                     continue
-                text = f"{chain.subscriber} was told {event} of {chain.subject}, {wrong}"
+                text = f"{chain.subscriber} received {event} of {chain.subject}, {mistake}"
                 yield text, chain.subject, (event.number,)
 
 
-def ends_say_where(history: StreamHistory) -> Found:
-    """A stream that its server ends says last where it was."""
-    for told in history.told:
-        # One of many may not have been added yet.
-        # One that ends before it was resumed has nothing to say: its client has the token.
-        silent = told.many or told.polled or bool(told.token)
-        said = not told.messages[-1].events if told.messages else silent
-        if told.how in SAID_WHERE and not said:
-            text = f"{told.subscriber}'s stream ended with {told.how} and no checkpoint"
-            yield text, told.subject, ()
+def ended_streams_say_where_they_stand(history: StreamHistory) -> Findings[Subject]:
+    """A stream that its server ends sends a checkpoint last."""
+    for stream in history.streams:
+        if stream.messages:
+            is_right = not stream.messages[-1].events
+        else:
+            # A shared stream may end before a subject was added. A stream that ends before it was
+            # resumed has no need of a checkpoint: its client has the token.
+            is_right = stream.is_shared or stream.is_poll or bool(stream.token)
+        if stream.end in ENDS_AFTER_CHECKPOINT and not is_right:
+            text = f"{stream.subscriber}'s stream ended with {stream.end} and no checkpoint"
+            yield text, stream.subject, ()
 
 
-def losses_have_a_cause(history: StreamHistory) -> Found:
-    """No log is lost that nobody broke, unless logs are short."""
-    if history.fragile:
+def lost_logs_have_a_cause(history: StreamHistory) -> Findings[Subject]:
+    """A log is lost only if the harness broke it, or if logs are short."""
+    if history.may_lose_logs:
         return
-    for chain in chains(history):
-        broken = any(name == log_name(chain.subject) for _, name in history.broken_logs)
-        if chain.lost and not broken:
+    for chain in chains_of(history):
+        if chain.is_lost and not history.log_was_broken(chain.subject):
             yield f"{chain.subscriber} lost {chain.subject} without a cause", chain.subject, ()
 
 
-VALIDATORS: Sequence[Callable[[StreamHistory], Found]] = (
-    nothing_is_wrong_at_once,
-    ordered,
-    unique,
-    complete,
-    resumable,
-    checkpoints_true,
-    tokens_pass_nothing,
-    no_ghosts,
-    ends_say_where,
-    losses_have_a_cause,
+VALIDATORS: Sequence[Callable[[StreamHistory], Findings[Subject]]] = (
+    no_complaint_was_noted,
+    subscribers_agree_on_order,
+    no_event_comes_twice,
+    chains_are_complete,
+    tokens_resume_exactly,
+    checkpoints_resume_exactly,
+    tokens_skip_nothing,
+    no_ghosts_appear,
+    ended_streams_say_where_they_stand,
+    lost_logs_have_a_cause,
 )
 
 
-# Who follows whom.
+# Where an activity belongs.
 
 
-def followed(history: StreamHistory, user: str, name: str, since: float) -> bool:
-    """Whether an edge was certainly there from a moment on to the end."""
-    before = [one for one in history.edge(user, name) if one.ended <= since]
-    later = any(one.ended > since for one in history.edge(user, name))
-    return bool(before) and before[-1].on and not later
-
-
-def belongs(history: StreamHistory, subject: Subject, one: Publish, since: float) -> bool:
-    """Whether what was published certainly belongs to a subject from a moment on to the end."""
-    if subject.kind == "all" or subject.name in one.routes:
+def certainly_belongs(
+    history: StreamHistory, subject: Subject, publish: Publish, since: float
+) -> bool:
+    """Return whether an activity belongs to a subject for sure, from a time to the end."""
+    if subject.kind == "all" or subject.name in publish.outboxes:
         return True
     return subject.kind == "feed" and any(
-        followed(history, subject.name, name, since) for name in one.routes
+        _certainly_follows(history, subject.name, source, since) for source in publish.outboxes
     )
 
 
-def _possible(
-    history: StreamHistory, subject: Subject, one: Publish, began: float, ended: float
+def _certainly_follows(history: StreamHistory, user: str, source: str, since: float) -> bool:
+    """Return whether an edge existed for sure, from a time to the end."""
+    changes = history.edges.get((user, source), [])
+    before = [change for change in changes if change.ended <= since]
+    return bool(before) and before[-1].is_follow and len(before) == len(changes)
+
+
+def _may_belong(
+    history: StreamHistory, subject: Subject, publish: Publish, began: float, ended: float
 ) -> bool:
-    """Whether what was published may have belonged to a subject at some time between two."""
-    if subject.kind == "all" or subject.name in one.routes:
+    """Return whether an activity may have belonged to a subject at a time between two moments."""
+    if subject.kind == "all" or subject.name in publish.outboxes:
         return True
-    if subject.kind == "outbox":
-        return False
-    for name in one.routes:
-        changes = [c for c in history.edge(subject.name, name) if c.began < ended]
-        done = [c for c in changes if c.ended <= began]
-        if any(c.on and c.ended > began for c in changes) or (done and done[-1].on):
-            return True
-    return False
+    return subject.kind == "feed" and any(
+        may_follow(history.edges.get((subject.name, source), []), began, ended)
+        for source in publish.outboxes
+    )
 
 
-# Orders.
+# Order.
 
 
-def event_key(event: Event) -> tuple[str, str]:
-    return event.kind, event.what
+def _common_keys(
+    history: StreamHistory, first: Chain, second: Chain
+) -> Iterator[tuple[list[Key], list[Key]]]:
+    """Yield the events that two chains share, in the order of each; those of "all" by actor."""
+    first_by_actor, second_by_actor = (_keys_by_actor(history, chain) for chain in (first, second))
+    for actor in first_by_actor.keys() & second_by_actor.keys():
+        common = set(first_by_actor[actor]).intersection(second_by_actor[actor])
+        yield (
+            [key for key in first_by_actor[actor] if key in common],
+            [key for key in second_by_actor[actor] if key in common],
+        )
 
 
-def _lanes(
-    history: StreamHistory, one: Chain, other: Chain
-) -> Iterator[tuple[list[tuple[str, str]], list[tuple[str, str]]]]:
-    """What two chains have in common, each in its order; that of all by actor."""
-    both = []
-    for chain in (one, other):
-        by_actor = defaultdict(list)
-        for event in chain.events:
-            if event.kind in {"added", "removed"}:
-                actor = history.actors.get(event.what, "") if chain.subject.kind == "all" else ""
-                by_actor[actor].append(event_key(event))
-        both.append(by_actor)
-    for actor in both[0].keys() & both[1].keys():
-        common = set(both[0][actor]).intersection(both[1][actor])
-        ours, theirs = ([key for key in lane[actor] if key in common] for lane in both)
-        yield ours, theirs
+def _keys_by_actor(history: StreamHistory, chain: Chain) -> dict[str, list[Key]]:
+    """Return the added and removed activities of a chain; only those of "all" by actor."""
+    by_actor = defaultdict(list)
+    for event in chain.events:
+        if event.kind in {"added", "removed"}:
+            actor = history.actors.get(event.target, "") if chain.subject.kind == "all" else ""
+            by_actor[actor].append(event.key)
+    return by_actor
 
 
-def _contradiction(
-    ours: Sequence[tuple[str, str]], theirs: Sequence[tuple[str, str]]
-) -> list[tuple[str, str]]:
-    """Two neighbours of the one that stand the other way round in the other."""
-    places = {key: place for place, key in enumerate(theirs)}
-    for first, second in pairwise(dict.fromkeys(ours)):
-        if places[first] > places[second]:
-            return [first, second]
+def _first_swap(first_keys: Sequence[Key], second_keys: Sequence[Key]) -> list[Key]:
+    """Return two neighbours that stand the other way round in the second order; or none."""
+    indexes = {key: index for index, key in enumerate(second_keys)}
+    for before, after in pairwise(dict.fromkeys(first_keys)):
+        if indexes[before] > indexes[after]:
+            return [before, after]
     return []
 
 
-def _of_one_actor(history: StreamHistory, chain: Chain) -> Found:
+def _swapped_publishes(history: StreamHistory, chain: Chain) -> Findings[Subject]:
+    """Yield activities of one actor that came before an earlier one."""
     by_actor = defaultdict(list)
     for event in chain.events:
         if event.kind == "added" and event.number in history.publishes:
-            one = history.publishes[event.number]
-            by_actor[one.actor].append(one)
-    for actor, told in by_actor.items():
-        for before, after in combinations(told, 2):
-            if after.ended < before.began:
-                text = f"{chain.subscriber} was told of {actor} #{before.number} before the "
-                text += f"earlier #{after.number}"
-                yield text, chain.subject, (before.number, after.number)
+            publish = history.publishes[event.number]
+            by_actor[publish.actor].append(publish)
+    for actor, publishes in by_actor.items():
+        for first, second in combinations(publishes, 2):
+            if second.ended < first.began:
+                text = f"{chain.subscriber} received of {actor} #{first.number} before the "
+                text += f"earlier #{second.number}"
+                yield text, chain.subject, (first.number, second.number)
 
 
-def _numbers(history: StreamHistory, keys: Iterable[tuple[str, str]]) -> tuple[int, ...]:
-    ids = {what for _, what in keys}
-    return tuple(one.number for one in history.publishes.values() if str(one.id) in ids)
+def _numbers_of(history: StreamHistory, keys: Iterable[Key]) -> tuple[int, ...]:
+    """Return the numbers of the publishes in events."""
+    targets = {target for _, target in keys}
+    return tuple(
+        publish.number for publish in history.publishes.values() if str(publish.id) in targets
+    )
 
 
-def _changes_missed(history: StreamHistory, chain: Chain) -> Found:
-    """Follows and unfollows that were answered, and not told in their order."""
+def _missing_edge_changes(history: StreamHistory, chain: Chain) -> Findings[Subject]:
+    """Yield acknowledged follows and unfollows that a chain lacks, or holds in another order."""
     if chain.subject.kind != "feed":
         return
     user = chain.subject.name
-    for name in {one.followee for one in history.changes if one.follower == user}:
-        told = iter(
+    for followee in {change.followee for change in history.changes if change.follower == user}:
+        received = iter(
             [
                 event.kind == "followed"
                 for event in chain.events
-                if event.kind in {"followed", "unfollowed"} and event.what == name
+                if event.kind in {"followed", "unfollowed"} and event.target == followee
             ]
         )
-        for change in history.edge(user, name):
-            made = change.ended < NEVER and (change.new or not change.on)
-            if made and change.began >= chain.since and change.on not in told:
-                what = "followed" if change.on else "unfollowed"
-                text = f"{chain.subscriber} was not told that {user} {what} {name}"
+        for change in history.edges[user, followee]:
+            is_sure = change.ended < NEVER and (change.made_edge or not change.is_follow)
+            # `in` consumes the iterator, so that each change is searched after the one before.
+            if is_sure and change.began >= chain.since and change.is_follow not in received:
+                verb = "followed" if change.is_follow else "unfollowed"
+                text = f"{chain.subscriber} did not receive that {user} {verb} {followee}"
                 yield text, chain.subject, ()
                 break
 
 
-# Replays.
+# Tokens.
 
 
-def _replayed(history: StreamHistory, *, checkpoints: bool) -> Found:
-    there = list(chains(history))
-    for replay in history.replays:
-        for chain in there:
-            if chain.subject != replay.subject or replay.token not in chain.tokens:
-                continue
-            place = max(
-                number
-                for number, (_, message) in enumerate(chain.parts)
-                if message.token == replay.token
-            )
-            said = [m.events for _, m in chain.parts if m.token == replay.token]
-            if checkpoints != (not said[-1]):
-                continue
-            if wrong := _differs(history, chain, place, replay):
-                yield f"{chain.subscriber}: {wrong}", chain.subject, ()
+def _intervals(chain: Chain) -> Iterator[tuple[str, Message]]:
+    """Yield each message with the token after which it was read, if there is such a token."""
+    previous: tuple[StreamRecord, Message] | None = None
+    for stream, message in chain.parts:
+        if previous is None:
+            begin = stream.token if not message.page else ""
+        else:
+            begin = previous[1].token if previous[0] is stream else stream.token
+        previous = stream, message
+        if begin and not {"created", "reset"} & {event.kind for event in message.events}:
+            yield begin, message
 
 
-def _differs(history: StreamHistory, chain: Chain, place: int, replay: Replay) -> str:
-    """What is wrong with a replay of what a chain was told after a place; empty: nothing."""
-    at = chain.parts[place][1].at
-    where = f"the token of {at:.3f} on {replay.server}"
-    if chain.lost:
-        return "" if replay.lost else f"{where} resumes a log that was lost"
-    if replay.lost:
-        # A slow reader is told late: the message may have been on its way since its stream began.
-        since = chain.parts[place][0].began
-        broken = any(
-            name == log_name(chain.subject) and when >= since for when, name in history.broken_logs
-        )
-        return "" if history.fragile or broken else f"{where} is lost without a cause"
-    if not whole(history, chain):
-        return ""
-    after = [event for _, message in chain.parts[place + 1 :] for event in message.events]
-    ours, theirs = (
-        _steady(history, chain, _until_marked(history, chain.subject, events))
-        for events in (after, replay.events)
+def _entries_between(
+    history: StreamHistory, subject: Subject, begin: str, end: str
+) -> Iterator[LogEntry]:
+    """Yield the entries behind one token and not behind another, of logs that hold both."""
+    begins, ends = (history.log_positions.get((subject, token), []) for token in (begin, end))
+    for entries, first, last in zip(history.logs.get(subject, []), begins, ends, strict=False):
+        indexes = {entry.position: index for index, entry in enumerate(entries)}
+        if first in indexes and last in indexes:
+            yield from entries[indexes[first] + 1 : indexes[last] + 1]
+
+
+def _may_be_left_out(history: StreamHistory, chain: Chain, entry: LogEntry) -> bool:
+    """Return whether a stream may leave out an entry, because it was overtaken."""
+    if entry.kind != "added":
+        return False
+    publish = history.publish_of(entry.target)
+    return (
+        publish is None
+        or publish.delete_began < NEVER
+        or entry.target in chain.paged_ids
+        or not certainly_belongs(history, chain.subject, publish, publish.began)
     )
-    if chain.subject.kind == "all":  # shards take turns
-        if Counter(ours) != Counter(theirs):
-            return f"{where}: {_first_difference(_sorted(ours), _sorted(theirs))}"
-    elif ours != theirs:
-        return f"{where}: {_first_difference(ours, theirs)}"
-    return ""
 
 
-def _sorted(keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return sorted(keys, key=lambda key: (key[1], key[0]))
+def _wrong_resumptions(history: StreamHistory, *, of_checkpoints: bool) -> Findings[Subject]:
+    chains = list(chains_of(history))
+    for resumption in history.resumptions:
+        for chain in chains:
+            if chain.subject != resumption.subject or resumption.token not in chain.tokens:
+                continue
+            index = max(
+                index
+                for index, (_, message) in enumerate(chain.parts)
+                if message.token == resumption.token
+            )
+            is_checkpoint = not chain.parts[index][1].events
+            if is_checkpoint != of_checkpoints:
+                continue
+            if mistake := _mistake_in(history, chain, index, resumption):
+                yield f"{chain.subscriber}: {mistake}", chain.subject, ()
 
 
-def _until_marked(history: StreamHistory, subject: Subject, events: Sequence[Event]) -> list[Event]:
-    """What was told until all that there was had been told."""
-    left = history.marked(subject)
-    found = []
-    for event in events:
-        found.append(event)
-        left = left - {event.what}
-        if not left:
-            break
-    return found
+def _mistake_in(history: StreamHistory, chain: Chain, index: int, resumption: Resumption) -> str:
+    """Return what a resumption does wrong after a part of a chain; empty if nothing is wrong."""
+    stream, message = chain.parts[index]
+    name = f"the token of {message.time:.3f} on {resumption.server}"
+    if chain.is_lost:
+        return "" if resumption.is_lost else f"{name} resumes a log that was lost"
+    if resumption.is_lost:
+        # A slow reader reads late: the message may have been sent any time since its stream began.
+        was_broken = history.log_was_broken(chain.subject, since=stream.began)
+        return "" if history.may_lose_logs or was_broken else f"{name} is lost without a cause"
+    if not history.was_read_to_the_end(chain):
+        return ""
+    later_events = [event for _, later in chain.parts[index + 1 :] for event in later.events]
+    received = _steady_keys(history, chain, later_events)
+    resumed = _steady_keys(history, chain, resumption.events)
+    if chain.subject.kind == "all":  # the order among shards is free
+        received, resumed = sorted(received, key=_by_target), sorted(resumed, key=_by_target)
+    return "" if received == resumed else f"{name}: {_first_difference(received, resumed)}"
 
 
-def _steady(history: StreamHistory, chain: Chain, events: Iterable[Event]) -> list[tuple[str, str]]:
-    """Those events that are told again as they were: not what came and went meanwhile."""
-    shown = {item.what for item in chain.page.items} if chain.page else set()
-    found = []
-    for event in events:
+def _by_target(key: Key) -> tuple[str, str]:
+    kind, target = key
+    return target, kind
+
+
+def _steady_keys(history: StreamHistory, chain: Chain, events: Iterable[Event]) -> list[Key]:
+    """Return the events up to the last marker that every resumption repeats.
+
+    A resumption need not repeat what was deleted or may have been unfollowed meanwhile, nor the
+    markers of other subjects, some of which come before the chain's own.
+    """
+    keys = []
+    for event in _events_to_the_end(history, chain.subject, events):
         if event.kind == "added":
-            one = history.publishes.get(event.number)
-            if event.what in shown or one is None or one.deleting < NEVER:
+            publish = history.publishes.get(event.number)
+            if publish is None or publish.delete_began < NEVER or event.target in chain.paged_ids:
                 continue
-            if not belongs(history, chain.subject, one, one.began):
+            if not certainly_belongs(history, chain.subject, publish, publish.began):
                 continue
-        if _others_marker(history, chain.subject, event):
-            continue
-        found.append(event_key(event))
-    return found
+        is_marker = event.target in history.markers.values()
+        if not is_marker or event.target in history.markers_of(chain.subject):
+            keys.append(event.key)
+    return keys
 
 
-def _others_marker(history: StreamHistory, subject: Subject, event: Event) -> bool:
-    """Whether an event is a marker of another subject, of which some come before one's own."""
-    return event.what in history.markers.values() and event.what not in history.marked(subject)
+def _events_to_the_end(
+    history: StreamHistory, subject: Subject, events: Iterable[Event]
+) -> Iterator[Event]:
+    """Yield events until all markers of the subject have come."""
+    markers = history.markers_of(subject)
+    for event in events:
+        yield event
+        markers = markers - {event.target}
+        if not markers:
+            return
 
 
-def _first_difference(ours: Sequence[tuple[str, str]], theirs: Sequence[tuple[str, str]]) -> str:
-    for number, (one, other) in enumerate(zip(ours, theirs, strict=False)):
-        if one != other:
-            return f"it was told {one} there and is told {other} now, {number} events after it"
-    if len(ours) > len(theirs):
-        return f"it is not told {ours[len(theirs)]} any more"
-    return f"it is told {theirs[len(ours)]}, which it was not then"
+def _first_difference(received: Sequence[Key], resumed: Sequence[Key]) -> str:
+    for index, (before, now) in enumerate(zip(received, resumed, strict=False)):
+        if before != now:
+            return f"it yielded {before} and yields {now} now, {index} events after it"
+    if len(received) > len(resumed):
+        return f"it does not yield {received[len(resumed)]} any more"
+    return f"it yields {resumed[len(received)]}, which it did not yield before"
