@@ -1,4 +1,4 @@
-"""Each test of `connect` runs with both clients."""
+"""Both clients: each test that asks for `connect` runs with one and with the other."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -18,14 +18,14 @@ async def close(client: Client) -> None:
 
 @pytest.fixture(params=[FeedClient, BlockingFeedClient], ids=["asyncio", "blocking"])
 async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
-    """Make clients of the server on a port; they are closed at the end."""
+    """Make clients of the server on a port; the fixture closes them at the end."""
     kind: type[Client] = request.param
     clients: list[Client] = []
 
-    def made(port: int) -> Client:
+    def open_client(port: int) -> Client:
         clients.append(kind.connect(f"127.0.0.1:{port}"))
         return clients[-1]
 
-    yield made
+    yield open_client
     for client in clients:
         await close(client)

@@ -1,4 +1,4 @@
-"""What is tried again, and when; and streams that end in ways in which our server does not."""
+"""Retries of subscriptions: after which errors, and when; and ends that our server never makes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,97 +30,99 @@ from feedsvc.errors import (
 from .conftest import Connect, close
 from .listening import Breaks, Listener
 
-#: Seconds; much less than a test's step may take.
+#: Seconds of silence after which a connection is taken for dead; much less than a test may take.
 SILENCE = 0.2
 FIRST, SECOND = "t1", "t2"
 
 
-def plain(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
-    """As gRPC itself makes it."""
+def grpc_error(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    """Return an error as gRPC itself makes it."""
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
 
 
-def of(error: Exception) -> grpc.aio.AioRpcError:
-    """As the service makes it."""
+def service_error(error: Exception) -> grpc.aio.AioRpcError:
+    """Return an error as the service makes it."""
     status = status_of(error)
     details = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
     return grpc.aio.AioRpcError(code_of(status), grpc.aio.Metadata(), details)
 
 
 @pytest.fixture
-def longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chance always chooses the longest time."""
+def longest_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make chance always choose the longest pause."""
     monkeypatch.setattr("random.uniform", lambda low, high: high)
 
 
 def pauses(
     resuming: "layer.ResumableSubscription[Any, Any]", *errors: grpc.aio.AioRpcError | None
 ) -> list[float]:
+    """Return the seconds that a subscription waits after each of some breaks."""
     return [round(resuming.note_break(error)[1], 3) for error in errors]
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        plain(grpc.StatusCode.UNAVAILABLE),
-        plain(grpc.StatusCode.CANCELLED),
-        plain(grpc.StatusCode.INTERNAL),
-        plain(grpc.StatusCode.UNKNOWN),
-        of(StoreUnavailable("")),
-        of(Draining("")),
-        of(StreamExpired("")),
-        of(StreamNotRead("")),
+        grpc_error(grpc.StatusCode.UNAVAILABLE),
+        grpc_error(grpc.StatusCode.CANCELLED),
+        grpc_error(grpc.StatusCode.INTERNAL),
+        grpc_error(grpc.StatusCode.UNKNOWN),
+        service_error(StoreUnavailable("")),
+        service_error(Draining("")),
+        service_error(StreamExpired("")),
+        service_error(StreamNotRead("")),
         None,
     ],
 )
-def test_tried_again(error: grpc.aio.AioRpcError | None) -> None:
-    told: list[grpc.RpcError | None] = []
-    message, _ = layer.feed_subscription("bob", "", "", 0, told.append).note_break(error)
+def test_subscription_survives_broken_connections_and_ended_streams(
+    error: grpc.aio.AioRpcError | None,
+) -> None:
+    breaks: list[grpc.RpcError | None] = []
+    message, _ = layer.feed_subscription("bob", "", "", 0, breaks.append).note_break(error)
     assert message is None
-    assert told == [error]
+    assert breaks == [error]
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        plain(grpc.StatusCode.INVALID_ARGUMENT),
-        plain(grpc.StatusCode.ABORTED),
-        plain(grpc.StatusCode.OUT_OF_RANGE),
-        plain(grpc.StatusCode.RESOURCE_EXHAUSTED),
-        plain(grpc.StatusCode.DEADLINE_EXCEEDED),
-        plain(grpc.StatusCode.UNIMPLEMENTED),
-        plain(grpc.StatusCode.UNAUTHENTICATED),
-        of(ResumeTokenInvalid("")),
-        of(FeedError("a defect")),
+        grpc_error(grpc.StatusCode.INVALID_ARGUMENT),
+        grpc_error(grpc.StatusCode.ABORTED),
+        grpc_error(grpc.StatusCode.OUT_OF_RANGE),
+        grpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED),
+        grpc_error(grpc.StatusCode.DEADLINE_EXCEEDED),
+        grpc_error(grpc.StatusCode.UNIMPLEMENTED),
+        grpc_error(grpc.StatusCode.UNAUTHENTICATED),
+        service_error(ResumeTokenInvalid("")),
+        service_error(FeedError("a defect")),
     ],
 )
-def test_not_tried_again(error: grpc.aio.AioRpcError) -> None:
-    told: list[grpc.RpcError | None] = []
+def test_subscription_raises_other_errors(error: grpc.aio.AioRpcError) -> None:
+    breaks: list[grpc.RpcError | None] = []
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        layer.feed_subscription("bob", "", "", 0, told.append).note_break(error)
+        layer.feed_subscription("bob", "", "", 0, breaks.append).note_break(error)
     assert caught.value is error
-    assert not told
+    assert not breaks
 
 
-def test_what_is_asked_next() -> None:
-    """A page only as long as there is no token."""
+def test_next_request_has_the_last_token_and_no_page() -> None:
     resuming = layer.feed_subscription("bob", "", "carol", 7, None)
-    first = SubscribeFeedRequest(user="bob", viewer="carol", initial_page_size=7)
-    assert resuming.request == first
+    first_request = SubscribeFeedRequest(user="bob", viewer="carol", initial_page_size=7)
+    assert resuming.request == first_request
     resuming.note_break(None)
-    assert resuming.request == first
+    assert resuming.request == first_request
     resuming.note_message(SubscribeFeedResponse(resume_token=FIRST))
-    then = SubscribeFeedRequest(user="bob", viewer="carol", resume_token=FIRST)
-    assert resuming.request == then
-    reset, _ = resuming.note_break(of(ResumeTokenExpired("", SECOND)))
+    next_request = SubscribeFeedRequest(user="bob", viewer="carol", resume_token=FIRST)
+    assert resuming.request == next_request
+    reset, _ = resuming.note_break(service_error(ResumeTokenExpired("", SECOND)))
     assert reset is not None
     assert reset.resume_token == SECOND
     assert reset.started.start == SUBSCRIPTION_START_RESET
     assert resuming.request.resume_token == SECOND
 
 
-def test_what_has_no_reset() -> None:
-    expired = of(ResumeTokenExpired("", SECOND))
+def test_expired_token_of_an_outbox_or_of_all_raises() -> None:
+    expired = service_error(ResumeTokenExpired("", SECOND))
     for resuming in (
         layer.all_subscription(FIRST, None),
         layer.activities_subscription("alice", FIRST, "", None),
@@ -131,41 +133,46 @@ def test_what_has_no_reset() -> None:
     assert layer.all_subscription(FIRST, None).request == SubscribeAllRequest(resume_token=FIRST)
     assert fresh_token(expired) == SECOND
     assert fresh_token(status_of(ResumeTokenExpired("", SECOND))) == SECOND
-    assert fresh_token(of(StreamExpired(""))) is None
+    assert fresh_token(service_error(StreamExpired(""))) is None
 
 
-@pytest.mark.usefixtures("longest")
+@pytest.mark.usefixtures("longest_pauses")
 def test_backoff_grows_until_a_message_comes() -> None:
     resuming = layer.feed_subscription("bob", "", "", 0, None)
-    away = plain(grpc.StatusCode.UNAVAILABLE)
-    assert pauses(resuming, *[away] * 8) == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
+    unavailable = grpc_error(grpc.StatusCode.UNAVAILABLE)
+    assert pauses(resuming, *[unavailable] * 8) == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
     assert pauses(resuming, *[None] * 5_000)[-1] == 10
     resuming.note_message(SubscribeFeedResponse(resume_token=FIRST))
-    assert pauses(resuming, None, away) == [0.2, 0.4]
+    assert pauses(resuming, None, unavailable) == [0.2, 0.4]
 
 
-@pytest.mark.usefixtures("longest")
-def test_backoff_after_what_the_service_says() -> None:
+@pytest.mark.usefixtures("longest_pauses")
+def test_backoff_adds_the_delay_that_the_service_asks_for() -> None:
     resuming = layer.feed_subscription("bob", "", "", 0, None)
-    assert pauses(resuming, of(Draining("")), of(StoreUnavailable(""))) == [0.4, 0.6]
+    assert pauses(resuming, service_error(Draining("")), service_error(StoreUnavailable(""))) == [
+        0.4,
+        0.6,
+    ]
 
 
-@pytest.mark.usefixtures("longest")
-@pytest.mark.parametrize("error", [of(StreamExpired("")), of(ResumeTokenExpired("", SECOND))])
-def test_no_backoff(error: grpc.aio.AioRpcError) -> None:
-    """But if nothing comes in between, it is no endless loop either."""
+@pytest.mark.usefixtures("longest_pauses")
+@pytest.mark.parametrize(
+    "error", [service_error(StreamExpired("")), service_error(ResumeTokenExpired("", SECOND))]
+)
+def test_first_resumption_after_an_ended_stream_comes_at_once(error: grpc.aio.AioRpcError) -> None:
+    """Without a message in between, the next resumptions wait: they are no endless loop."""
     resuming = layer.feed_subscription("bob", "", "", 0, None)
-    told = retry_after(error) or 0.0
-    assert pauses(resuming, error, error, error) == pytest.approx([0, 0.4 + told, 0.8 + told])
+    delay = retry_after(error) or 0.0
+    assert pauses(resuming, error, error, error) == pytest.approx([0, 0.4 + delay, 0.8 + delay])
     resuming.note_message(SubscribeFeedResponse(resume_token=FIRST))
     assert pauses(resuming, error) == [0]
 
 
-# Streams that end otherwise.
+# Ends that our server never makes.
 
 
-class Script:
-    """A server whose streams have a message each and then end as they are told to."""
+class ScriptedServer:
+    """A server whose streams send a message each and then end as the test says."""
 
     def __init__(self, *ends: Callable[[Any], Awaitable[None]]) -> None:
         self._ends = ends
@@ -173,7 +180,7 @@ class Script:
         self.port = 0
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator["Script"]:
+    async def serving(self) -> AsyncIterator["ScriptedServer"]:
         server = grpc.aio.server()
         handler = grpc.unary_stream_rpc_method_handler(
             self._subscribe,
@@ -195,60 +202,60 @@ class Script:
         self.requests.append(request)
         number = len(self.requests)
         await context.write(SubscribeFeedResponse(resume_token=f"t{number}"))
-        await (self._ends[number - 1] if number <= len(self._ends) else never)(context)
+        await (self._ends[number - 1] if number <= len(self._ends) else never_end)(context)
 
 
-async def never(context: Any) -> None:
+async def never_end(context: Any) -> None:
     await asyncio.Event().wait()
 
 
-async def well(context: Any) -> None:
+async def end_well(context: Any) -> None:
     pass
 
 
-def with_code(code: grpc.StatusCode) -> Callable[[Any], Awaitable[None]]:
+def end_with(code: grpc.StatusCode) -> Callable[[Any], Awaitable[None]]:
     async def end(context: Any) -> None:
         await context.abort(code)
 
     return end
 
 
-async def test_ends_that_are_survived(connect: Connect) -> None:
+async def test_subscription_survives_ends_without_a_reason(connect: Connect) -> None:
     codes = [grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN]
-    script = Script(well, *map(with_code, codes))
-    async with script.serving():
-        client = connect(script.port)
+    server = ScriptedServer(end_well, *map(end_with, codes))
+    async with server.serving():
+        client = connect(server.port)
         breaks = Breaks()
         listener = Listener(client.subscribe("bob", on_break=breaks))
-        found = [(await listener.read_message()).resume_token for _ in range(5)]
-        assert found == ["t1", "t2", "t3", "t4", "t5"]
-        assert [one.resume_token for one in script.requests] == ["", *found[:-1]]
+        tokens = [(await listener.read_message()).resume_token for _ in range(5)]
+        assert tokens == ["t1", "t2", "t3", "t4", "t5"]
+        assert [request.resume_token for request in server.requests] == ["", *tokens[:-1]]
         assert breaks.reasons == ["", "CANCELLED", "INTERNAL", "UNKNOWN"]
         await listener.close()
         await close(client)
 
 
-async def test_end_that_is_not_survived(connect: Connect) -> None:
-    script = Script(with_code(grpc.StatusCode.PERMISSION_DENIED))
-    async with script.serving():
-        client = connect(script.port)
+async def test_subscription_ends_with_an_error_that_it_raises(connect: Connect) -> None:
+    server = ScriptedServer(end_with(grpc.StatusCode.PERMISSION_DENIED))
+    async with server.serving():
+        client = connect(server.port)
         listener = Listener(client.subscribe("bob"))
         await listener.read_message()
         with pytest.raises(grpc.RpcError) as caught:
             await listener.read_message()
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        assert await listener.next() is None
+        assert await listener.read_or_none() is None
         await close(client)
 
 
-async def test_silent_streams(connect: Connect) -> None:
-    script = Script()
-    async with script.serving():
-        client = connect(script.port)
+async def test_silent_stream_is_resumed(connect: Connect) -> None:
+    server = ScriptedServer()
+    async with server.serving():
+        client = connect(server.port)
         breaks = Breaks()
         listener = Listener(client.subscribe("bob", max_silence=SILENCE, on_break=breaks))
-        found = [(await listener.read_message()).resume_token for _ in range(3)]
-        assert found == ["t1", "t2", "t3"]
+        tokens = [(await listener.read_message()).resume_token for _ in range(3)]
+        assert tokens == ["t1", "t2", "t3"]
         assert breaks.reasons == ["", ""]
         await listener.close()
         await close(client)

@@ -1,4 +1,4 @@
-"""What streams got wrong somewhere, made to happen."""
+"""Mistakes that streams of feed systems have made, provoked one by one."""
 
 import asyncio
 import random
@@ -26,24 +26,26 @@ from tests.harness.proxy import RandomProxy
 from tests.serving import Serve, Service, Stream, events_of, read_until_refused, wait_until
 from tests.stores import Store
 
-#: Checkpoints, at which a stream reads its log unasked, do not come while a test runs.
-QUIET = 300
-#: Users who follow one author, all of them live.
+#: Seconds between checkpoints, at which a stream reads its log unasked: none comes in a test.
+NO_CHECKPOINTS = 300
+#: Users who follow one author and have a stream open.
 FANS = 100
-#: Events that a user is to be told: three reads of a log.
+#: Events that each user receives: three reads of a log.
 EVENTS = 250
-#: Seconds that the slow server waits for a reply of the store, at the most.
-SLOW = 0.03
+#: Most seconds that the slow server waits for a reply of the store.
+MAX_DELAY = 0.03
 
 
 @asynccontextmanager
-async def slowly(store: Store, tmp_path: Path, checkpoint_seconds: float) -> AsyncIterator[Service]:
-    """A server that hears everything from its store late, and in no certain order."""
+async def start_slow_server(
+    store: Store, tmp_path: Path, checkpoint_seconds: float
+) -> AsyncIterator[Service]:
+    """Start a server that gets all replies of its store late, and in no certain order."""
     proxy = RandomProxy(Path(store.url.removeprefix("unix://")), random.Random(1))
     await proxy.listen_on_socket(tmp_path / "proxy")
     url = f"unix://{tmp_path}/proxy"
     service = await Service.start(url, checkpoint_seconds=checkpoint_seconds)
-    proxy.max_delay = SLOW
+    proxy.max_delay = MAX_DELAY
     try:
         yield service
     finally:
@@ -54,13 +56,15 @@ async def slowly(store: Store, tmp_path: Path, checkpoint_seconds: float) -> Asy
 
 @pytest.fixture
 async def slow(store: Store, tmp_path: Path) -> AsyncIterator[Service]:
-    async with slowly(store, tmp_path, QUIET) as service:
+    async with start_slow_server(store, tmp_path, NO_CHECKPOINTS) as service:
         yield service
 
 
-async def test_what_happens_while_the_log_is_read_first(slow: Service, serve: Serve) -> None:
-    """Its wake-up may come before the answer of a read that did not see it."""
-    quick = await serve(checkpoint_seconds=QUIET)
+async def test_stream_receives_what_happens_during_its_first_read(
+    slow: Service, serve: Serve
+) -> None:
+    """The wake-up of an entry may come before the answer of a read that did not see the entry."""
+    quick = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     for number in range(15):
         stream = await slow.subscribe(f"u{number}")
         posted = await quick.post(f"u{number}")
@@ -68,8 +72,10 @@ async def test_what_happens_while_the_log_is_read_first(slow: Service, serve: Se
         await stream.close()
 
 
-async def test_what_happens_while_a_token_is_resumed(slow: Service, serve: Serve) -> None:
-    quick = await serve(checkpoint_seconds=QUIET)
+async def test_stream_receives_what_happens_while_its_token_is_resumed(
+    slow: Service, serve: Serve
+) -> None:
+    quick = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     stream = await quick.subscribe("bob")
     for _ in range(15):
         resuming = await slow.subscribe("bob", stream.token)
@@ -79,12 +85,14 @@ async def test_what_happens_while_a_token_is_resumed(slow: Service, serve: Serve
         await resuming.close()
 
 
-async def test_checkpoint_while_the_log_is_read(store: Store, serve: Serve, tmp_path: Path) -> None:
-    """It says that nothing has happened, and so waits for what the log holds."""
-    quick = await serve(checkpoint_seconds=QUIET)
+async def test_checkpoint_waits_for_the_entries_of_the_log(
+    store: Store, serve: Serve, tmp_path: Path
+) -> None:
+    """A checkpoint says that nothing has happened, so the entries of the log come first."""
+    quick = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     stream = await quick.subscribe("bob")
     await quick.post("bob")
-    async with slowly(store, tmp_path, SLOW / 3) as slow:
+    async with start_slow_server(store, tmp_path, MAX_DELAY / 3) as slow:
         for _ in range(15):
             resumed = await slow.subscribe("bob", stream.token)
             assert (await resumed.read_message()).HasField("started")
@@ -92,22 +100,22 @@ async def test_checkpoint_while_the_log_is_read(store: Store, serve: Serve, tmp_
             await resumed.close()
 
 
-async def test_resumed_behind_a_deletion(serve: Serve) -> None:
-    """What was told before it was deleted is not told again, whatever the server has kept."""
-    service = await serve(checkpoint_seconds=QUIET)
+async def test_resumed_stream_does_not_add_a_deleted_activity(serve: Serve) -> None:
+    """A server that keeps the deleted activity in memory does not add it either."""
+    service = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     stream = await service.subscribe("bob")
     token = stream.token
-    kept, gone = await service.post("bob"), await service.post("bob")
-    assert await stream.read_events(2) == [("added", kept), ("added", gone)]
-    await service.delete(gone, "bob")
-    assert await stream.read_event() == ("removed", gone)
+    kept, deleted = await service.post("bob"), await service.post("bob")
+    assert await stream.read_events(2) == [("added", kept), ("added", deleted)]
+    await service.delete(deleted, "bob")
+    assert await stream.read_event() == ("removed", deleted)
     resumed = await service.subscribe("bob", token)
-    assert await resumed.read_events(2) == [("added", kept), ("removed", gone)]
+    assert await resumed.read_events(2) == [("added", kept), ("removed", deleted)]
 
 
-async def test_log_whose_lease_ran_out(serve: Serve) -> None:
-    """Nobody wrote it from then on: it is not resumed, though it may be there still."""
-    service = await serve(checkpoint_seconds=QUIET)
+async def test_log_whose_lease_ran_out_is_not_resumed(serve: Serve) -> None:
+    """No entry was announced in it since, although the log may still exist."""
+    service = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     stream = await service.subscribe("bob")
     token = stream.token
     await service.post("bob")
@@ -120,9 +128,9 @@ async def test_log_whose_lease_ran_out(serve: Serve) -> None:
     assert await resumed.read_event() == ("added", posted)
 
 
-async def test_two_places_in_one_log(serve: Serve) -> None:
-    """Each stream is told what comes after its own place, though they ask together."""
-    service = await serve(checkpoint_seconds=QUIET)
+async def test_streams_at_different_positions_receive_what_follows_theirs(serve: Serve) -> None:
+    """The streams read one log together, and each from its own position."""
+    service = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     stream = await service.subscribe("bob")
     tokens, posted = [stream.token], []
     for _ in range(10):
@@ -130,34 +138,32 @@ async def test_two_places_in_one_log(serve: Serve) -> None:
         assert await stream.read_event() == ("added", posted[-1])
         tokens.append(stream.token)
     resumed = await asyncio.gather(*(service.subscribe("bob", token) for token in tokens[:-1]))
-    told = await asyncio.gather(*map(_told, resumed, range(10, 0, -1)))
-    assert told == [[("added", one) for one in posted[place:]] for place in range(10)]
+    received = await asyncio.gather(*map(Stream.read_events, resumed, range(10, 0, -1)))
+    assert received == [
+        [("added", activity_id) for activity_id in posted[position:]] for position in range(10)
+    ]
 
 
-async def _told(stream: Stream, count: int) -> list[tuple[str, str]]:
-    return await stream.read_events(count)
-
-
-async def test_last_message_of_a_stopping_server(serve: Serve) -> None:
-    """It says where the stream was, although nothing has happened."""
-    service = await serve(checkpoint_seconds=QUIET)
+async def test_stopping_server_sends_a_checkpoint_last(serve: Serve) -> None:
+    """The checkpoint says where the stream stands, although nothing has happened."""
+    service = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     stream = await service.subscribe("bob")
     created = stream.token
     service.server.engine.live.drain(0.1)
     last = await stream.read_message()
-    assert (last.HasField("heartbeat"), last.resume_token) == (True, created)
+    assert last.HasField("heartbeat")
+    assert last.resume_token == created
     assert (await read_until_refused(stream)).reason == "DRAINING"
 
 
-async def test_followed_by_two_routes_and_unfollowed(serve: Serve) -> None:
-    """What came by a source that is gone is left out, and nothing else."""
-    service = await serve(checkpoint_seconds=QUIET)
+async def test_resumed_stream_leaves_out_only_unfollowed_sources(serve: Serve) -> None:
+    service = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     for source in ("alice", "eve"):
         await service.follow("bob", source)
     stream = await service.subscribe("bob")
     token = stream.token
-    gone, kept = await service.post("eve"), await service.post("alice")
-    assert await stream.read_events(2) == [("added", gone), ("added", kept)]
+    left_out, kept = await service.post("eve"), await service.post("alice")
+    assert await stream.read_events(2) == [("added", left_out), ("added", kept)]
     await service.unfollow("bob", "eve")
     resumed = await service.subscribe("bob", token)
     assert await resumed.read_until(("unfollowed", "eve")) == [
@@ -167,11 +173,11 @@ async def test_followed_by_two_routes_and_unfollowed(serve: Serve) -> None:
 
 
 class SlowClient:
-    """What a handler sees of a client that takes a message when it is told to."""
+    """The handler's view of a client that takes a message only when the test says so."""
 
     def __init__(self) -> None:
         self.written: list[SubscribeFeedsResponse] = []
-        self._takes = asyncio.Semaphore(0)
+        self._taken = asyncio.Semaphore(0)
 
     async def send_initial_metadata(self, _: object) -> None:
         pass
@@ -181,96 +187,100 @@ class SlowClient:
         if response.HasField("started"):
             return
         self.written.append(response)
-        await self._takes.acquire()
+        await self._taken.acquire()
 
     def take(self) -> None:
-        self._takes.release()
+        self._taken.release()
 
 
-async def test_token_of_a_message_is_that_of_its_last_event(serve: Serve) -> None:
-    """Not how far the log has been read meanwhile: whoever resumes with it would miss the rest.
+async def test_token_of_a_message_stands_for_its_last_event(serve: Serve) -> None:
+    """It does not stand for how far the log was read: a resumed stream would skip the difference.
 
-    While the message of one user is written, the log of another is read twice.
+    While the message of one user is being written, the log of another is read twice.
     """
-    service = await serve(checkpoint_seconds=QUIET)
+    service = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     engine, users = service.server.engine, ("a", "b", "c")
     tokens = Tokens(engine.store.secret)
-    begun = {}
+    first_tokens = {}
     for user in users:
         stream = await service.subscribe(user)
-        begun[user] = stream.token
+        first_tokens[user] = stream.token
         await stream.close()
-    await wait_until(lambda: _true(not engine.live.streams))
+    await wait_until(lambda: _is(not engine.live.streams))
     posted = {user: await service.post_many(user, EVENTS) for user in users}
-    client, asks = SlowClient(), asyncio.Queue[SubscribeFeedsRequest]()
+    client, queue = SlowClient(), asyncio.Queue[SubscribeFeedsRequest]()
 
     async def requests() -> AsyncIterator[SubscribeFeedsRequest]:
         while True:
-            yield await asks.get()
+            yield await queue.get()
 
     async def add(user: str) -> Any:
-        """Adds a user; its reader, whose log is being read."""
-        add = AddFeedSubscription(subscription_id=user, user=user, resume_token=begun[user])
-        asks.put_nowait(SubscribeFeedsRequest(add=add))
-        await wait_until(lambda: _true(any(one.tag.id == user for one in followed.readers)))
-        (reader,) = (one for one in followed.readers if one.tag.id == user)
+        """Add a user; return the reader, whose log is being read."""
+        add = AddFeedSubscription(subscription_id=user, user=user, resume_token=first_tokens[user])
+        queue.put_nowait(SubscribeFeedsRequest(add=add))
+        await wait_until(lambda: _is(any(reader.tag.id == user for reader in followed.readers)))
+        (reader,) = (reader for reader in followed.readers if reader.tag.id == user)
         return reader
 
     with engine.live.stream() as followed:
         config = service.server.config
         writer = MessageWriter(followed, client, config)
         async with FeedMultiplexer(engine, tokens, followed, writer, 10) as multiplexer:
-            await held_back(engine.live)
+            hold_back_first_read(engine.live)
             running = asyncio.create_task(multiplexer.run(requests()))
             followed.task = running
             await add("a")
             others = [await add("b"), await add("c")]
-            # Their first reads end while a's message is on its way, their second while b's is.
-            await wait_until(lambda: _true(len(client.written) == 1))
-            await wait_until(lambda: _true(all(int(r.place.split("-")[0]) > 100 for r in others)))
+            # Their first reads end while a's message is being written, their second while b's is.
+            await wait_until(lambda: _is(len(client.written) == 1))
+            await wait_until(
+                lambda: _is(all(int(reader.place.split("-")[0]) > 100 for reader in others))
+            )
             client.take()
-            await wait_until(lambda: _true(len(client.written) == 2))
-            await wait_until(lambda: _true(all(int(r.place.split("-")[0]) > 200 for r in others)))
+            await wait_until(lambda: _is(len(client.written) == 2))
+            await wait_until(
+                lambda: _is(all(int(reader.place.split("-")[0]) > 200 for reader in others))
+            )
             while sum(len(message.events.events) for message in client.written) < 3 * EVENTS:
                 client.take()
                 await asyncio.sleep(0)
             running.cancel()
             await asyncio.wait([running])
-    told: dict[str, list[str]] = {user: [] for user in users}
+    received: dict[str, list[str]] = {user: [] for user in users}
     for message in client.written:
-        name = message.subscription_id
-        told[name] += [what for _, what in events_of(message)]
-        bound = FeedQuery(name, "", "flat").resume_scope
-        (place,) = tokens.read_log_positions(message.resume_token, 1, *bound)
-        # The log's first entry says that it began.
-        assert int(place.split("-")[0]) == 1 + len(told[name])
-    assert told == posted
+        user = message.subscription_id
+        received[user] += [activity_id for _, activity_id in events_of(message)]
+        scope = FeedQuery(user, "", "flat").resume_scope
+        (position,) = tokens.read_log_positions(message.resume_token, 1, *scope)
+        # The first entry of a log says that the log began.
+        assert int(position.split("-")[0]) == 1 + len(received[user])
+    assert received == posted
 
 
-async def _true(what: bool) -> bool:
-    return what
+async def _is(value: bool) -> bool:
+    return value
 
 
-async def held_back(live: Live) -> None:
-    """Has the first read of a log answered only when others wait for theirs."""
-    reads = live._logs.read_many
+def hold_back_first_read(live: Live) -> None:
+    """Hold back the answer of the first read of a log until two other reads wait."""
+    read_many = live._logs.read_many
 
-    async def first(wanted: Any) -> Any:
-        found = await reads(wanted)
-        await wait_until(lambda: _true(len(live._wanted) == 2))
-        live._logs.read_many = reads  # type: ignore[method-assign]
-        return found
+    async def read_once(wanted: Any) -> Any:
+        answer = await read_many(wanted)
+        await wait_until(lambda: _is(len(live._wanted) == 2))
+        live._logs.read_many = read_many  # type: ignore[method-assign]
+        return answer
 
-    live._logs.read_many = first  # type: ignore[method-assign]
+    live._logs.read_many = read_once  # type: ignore[method-assign]
 
 
-async def test_few_streams_are_told_in_one_turn(serve: Serve) -> None:
-    """However many an activity is for: between two turns of the loop other calls are served."""
-    service = await serve(checkpoint_seconds=QUIET)
+async def test_one_turn_of_the_loop_serves_few_streams(serve: Serve) -> None:
+    """Other calls are served in between, however many streams an activity goes to."""
+    service = await serve(checkpoint_seconds=NO_CHECKPOINTS)
     users = [f"u{number}" for number in range(FANS)]
     await service.follow_all([(user, "alice") for user in users])
     streams = [await service.subscribe(user) for user in users]
-    loop, turn, told = asyncio.get_running_loop(), 0, Counter[int]()
+    loop, turn, served_streams = asyncio.get_running_loop(), 0, Counter[int]()
 
     def count_turns() -> None:
         nonlocal turn, next_turn
@@ -280,9 +290,9 @@ async def test_few_streams_are_told_in_one_turn(serve: Serve) -> None:
     next_turn = loop.call_soon(count_turns)
     tell = streams_module.Stream.tell
 
-    def counted(self: Any, reader: Any, found: Any, *, more: bool) -> None:
-        told[turn] += 1
-        tell(self, reader, found, more=more)
+    def counted(self: Any, reader: Any, entries: Any, *, more: bool) -> None:
+        served_streams[turn] += 1
+        tell(self, reader, entries, more=more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams_module.Stream, "tell", counted)
@@ -290,6 +300,6 @@ async def test_few_streams_are_told_in_one_turn(serve: Serve) -> None:
         for stream in streams:
             assert await stream.read_event() == ("added", posted)
     next_turn.cancel()
-    assert told.total() >= FANS
-    # A slice may end and the next begin within the same turn as this counter sees it.
-    assert max(told.values()) <= 2 * TOLD_A_TURN < FANS
+    assert served_streams.total() >= FANS
+    # This counter may see the end of a slice and the begin of the next in one turn.
+    assert max(served_streams.values()) <= 2 * TOLD_A_TURN < FANS

@@ -130,7 +130,7 @@ BUGS = (
                 "        self._hub.add(cursor)\n",
             ),
         ),
-        (f"{KNOWN}::test_what_happens_while_the_log_is_read_first",),
+        (f"{KNOWN}::test_stream_receives_what_happens_during_its_first_read",),
     ),
     Bug(
         "woken-while-it-reads",
@@ -142,7 +142,7 @@ BUGS = (
                 "            pass\n",
             ),
         ),
-        (f"{KNOWN}::test_what_happens_while_the_log_is_read_first",),
+        (f"{KNOWN}::test_stream_receives_what_happens_during_its_first_read",),
     ),
     Bug(
         "channel-is-the-truth",
@@ -206,7 +206,7 @@ BUGS = (
                 "local deadline = leased(name) or 0\n",
             ),
         ),
-        (f"{KNOWN}::test_log_whose_lease_ran_out",),
+        (f"{KNOWN}::test_log_whose_lease_ran_out_is_not_resumed",),
     ),
     Bug(
         "log-begins-blank",
@@ -238,7 +238,7 @@ BUGS = (
                 ),
             ),
         ),
-        (f"{KNOWN}::test_resumed_behind_a_deletion",),
+        (f"{KNOWN}::test_resumed_stream_does_not_add_a_deleted_activity",),
     ),
     Bug(
         "unfollowed-source-told",
@@ -266,12 +266,12 @@ BUGS = (
                 ),
             ),
         ),
-        (f"{KNOWN}::test_two_places_in_one_log",),
+        (f"{KNOWN}::test_streams_at_different_positions_receive_what_follows_theirs",),
     ),
     Bug(
         "all-are-told-in-one-turn",
         "as many streams as were read for are told at once: nobody else is served meanwhile",
         (("core/live.py", "if served >= self._a_turn:", "if served < 0:"),),
-        (f"{KNOWN}::test_few_streams_are_told_in_one_turn",),
+        (f"{KNOWN}::test_one_turn_of_the_loop_serves_few_streams",),
     ),
 )

@@ -83,7 +83,7 @@ BUGS = (
                 "if writer.is_quiet:",
             ),
         ),
-        (f"{KNOWN}::test_checkpoint_while_the_log_is_read",),
+        (f"{KNOWN}::test_checkpoint_waits_for_the_entries_of_the_log",),
     ),
     Bug(
         "routes-of-another",
@@ -114,7 +114,7 @@ BUGS = (
                 "                    pass\n                raise\n",
             ),
         ),
-        (f"{KNOWN}::test_last_message_of_a_stopping_server",),
+        (f"{KNOWN}::test_stopping_server_sends_a_checkpoint_last",),
     ),
     Bug(
         "page-before-the-log",
@@ -165,7 +165,7 @@ BUGS = (
                 "        for message in [source._message(source.layout.events, content)]:\n",
             ),
         ),
-        (f"{KNOWN}::test_token_of_a_message_is_that_of_its_last_event",),
+        (f"{KNOWN}::test_token_of_a_message_stands_for_its_last_event",),
     ),
     Bug(
         "one-user-ends-the-others",
