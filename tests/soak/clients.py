@@ -1,4 +1,4 @@
-"""The world that is soaked: a store, a server, and what goes on."""
+"""What a soak runs: a store, a server, and clients that publish, read, follow and subscribe."""
 
 import asyncio
 import contextlib
@@ -20,18 +20,19 @@ from redis.asyncio import Redis
 
 from feedsvc.embedded import EmbeddedStore
 from tests.harness.processes import Process, feedsvc_command
-from tests.soak.samples import Samples, Series, keys_by_kind, resident_mb
+from tests.soak.samples import Samples, Series, count_keys, resident_mb
 
 USERS = [f"user:{number}" for number in range(300)]
 AUTHORS = [f"author:{number}" for number in range(100)]
 TOPICS = [f"topic:{number}" for number in range(32)]
-FOLLOWED = 20
+#: Number of followees of each user.
+FOLLOWEES = 20
 SUBSCRIBERS, READERS = 40, 4
-#: Deliveries that wait, at which no more is published.
-WAITING = 200
-#: Seconds between looks.
-LOOK_SECONDS = 2.0
-#: Everything that has an end has it soon.
+#: Number of waiting deliveries from which publishers pause.
+MAX_WAITING = 200
+#: Seconds between samples.
+SAMPLE_SECONDS = 2.0
+#: Settings under which everything that has an end ends soon.
 SETTINGS = {
     "feed-cap": 20,
     "feed-slack": 5,
@@ -45,12 +46,12 @@ SETTINGS = {
     "stream-seconds": 10,
     "inline-audience": 40,
 }
-Tell = Callable[[float, str], None]
-"""Is told the seconds that have passed, and how it stands."""
+#: Gets the seconds that have passed, and a line about the state of the run.
+Report = Callable[[float, str], None]
 
 
-async def soak(folder: Path, *, seconds: float, rate: float, tell: Tell) -> list[Series]:
-    """Have all go on for some seconds; what was looked at meanwhile."""
+async def soak(folder: Path, *, seconds: float, rate: float, report: Report) -> list[Series]:
+    """Run all clients for some seconds; return the series of samples."""
     options = [f"--{name}={value}" for name, value in SETTINGS.items()]
     async with (
         EmbeddedStore(folder / "store", durable=False) as store,
@@ -60,70 +61,70 @@ async def soak(folder: Path, *, seconds: float, rate: float, tell: Tell) -> list
         server = Process("server", command, folder / "server.log", {})
         server.launch()
         try:
-            said = await server.wait_for_line("serving on")
-            target = f"127.0.0.1:{said.rpartition(':')[2].strip()}"
+            line = await server.wait_for_line("serving on")
+            target = f"127.0.0.1:{line.rpartition(':')[2].strip()}"
             async with FeedClient.connect(target) as client:
-                world = World(client, rate)
-                await world.populate()
-                return await _watched(world, server, redis, seconds, tell)
+                clients = Clients(client, rate)
+                await clients.make_edges()
+                return await _take_samples(clients, server, redis, seconds, report)
         finally:
             server.kill()
 
 
-async def _watched(
-    world: "World", server: Process, redis: Any, seconds: float, tell: Tell
+async def _take_samples(
+    clients: "Clients", server: Process, redis: Any, seconds: float, report: Report
 ) -> list[Series]:
     samples, ends = Samples(), time.monotonic() + seconds
-    works = [asyncio.create_task(work) for work in world.works()]
+    tasks = [asyncio.create_task(activity) for activity in clients.activities()]
     try:
         while time.monotonic() < ends:
-            await asyncio.sleep(LOOK_SECONDS)
-            for work in works:
-                if work.done():
-                    work.result()
+            await asyncio.sleep(SAMPLE_SECONDS)
+            for task in tasks:
+                if task.done():
+                    task.result()
             server.check()
-            used = (await redis.info("memory"))["used_memory"] / 1e6
-            memory = {"server": resident_mb(server.pid), "store": used}
+            store_mb = (await redis.info("memory"))["used_memory"] / 1e6
+            memory = {"server": resident_mb(server.pid), "store": store_mb}
             samples.add(memory, "MB")
-            samples.add(await keys_by_kind(redis))
+            samples.add(await count_keys(redis))
             samples.end()
-            tell(
+            report(
                 seconds - max(0.0, ends - time.monotonic()),
-                f"{world.published:,} published, {world.streams:,} streams, "
-                f"server {memory['server']:.0f} MB, store {used:.1f} MB",
+                f"{clients.published:,} published, {clients.streams:,} streams, "
+                f"server {memory['server']:.0f} MB, store {store_mb:.1f} MB",
             )
     finally:
-        for work in works:
-            work.cancel()
-        await asyncio.wait(works)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
     return samples.series
 
 
-class World:
-    """Who publishes, reads, follows and subscribes."""
+class Clients:
+    """Clients that publish, read, follow and subscribe without an end."""
 
     def __init__(self, client: FeedClient, rate: float) -> None:
         self._client = client
         self._rate = rate
         self._chance = random.Random(1)
         self._numbers = itertools.count()
-        self._room = asyncio.Event()
-        """Set while few deliveries are waiting: a queue that fills up to its bound is no leak."""
+        self._queue_has_room = asyncio.Event()
+        """Set while few deliveries wait: a queue that fills up to its limit is no leak."""
         self.published = 0
         self.streams = 0
 
-    async def populate(self) -> None:
-        """Make everybody follow some."""
+    async def make_edges(self) -> None:
+        """Let each user follow authors and topics at random."""
         for user in USERS:
-            for followee in self._chance.sample(AUTHORS + TOPICS, FOLLOWED):
+            for followee in self._chance.sample(AUTHORS + TOPICS, FOLLOWEES):
                 await self._client.follows.Follow(FollowRequest(follower=user, followee=followee))
 
-    def works(self) -> list[Awaitable[None]]:
-        """All that goes on, each without an end."""
+    def activities(self) -> list[Awaitable[None]]:
+        """Return what each client does."""
         return [  # type: ignore[return-value]
             self._publish(),
-            self._look_at_the_queue(),
-            self._churn(),
+            self._watch_queue(),
+            self._change_edges(),
             *(self._read() for _ in range(READERS)),
             *(self._subscribe() for _ in range(SUBSCRIBERS)),
         ]
@@ -142,10 +143,10 @@ class World:
 
         async with asyncio.TaskGroup() as group:
             while True:
-                # What was held up is not made up for.
+                # A publisher that was held up does not catch up.
                 due = max(due + 1 / self._rate, time.monotonic())
                 await asyncio.sleep(due - time.monotonic())
-                await self._room.wait()
+                await self._queue_has_room.wait()
                 await slots.acquire()
                 number = next(self._numbers)
                 to = self._chance.sample(TOPICS, 16) if number % 2 else []
@@ -154,23 +155,27 @@ class World:
                     activity.external_id = f"external:{number}"
                 group.create_task(publish(activity))
 
-    async def _look_at_the_queue(self) -> None:
-        """Hold publishing up while the workers are behind."""
+    async def _watch_queue(self) -> None:
+        """Pause the publishers while the workers are behind."""
         while True:
             status = await self._client.admin.GetFanoutStatus(GetFanoutStatusRequest())
-            (self._room.set if status.open_count < WAITING else self._room.clear)()
+            (
+                self._queue_has_room.set
+                if status.open_count < MAX_WAITING
+                else self._queue_has_room.clear
+            )()
             await asyncio.sleep(0.2)
 
-    async def _churn(self) -> None:
-        """Edges come and go."""
+    async def _change_edges(self) -> None:
+        """Follow and unfollow."""
         while True:
-            edge = (self._chance.choice(USERS), self._chance.choice(AUTHORS))
-            await self._client.follows.Follow(FollowRequest(follower=edge[0], followee=edge[1]))
+            user, author = self._chance.choice(USERS), self._chance.choice(AUTHORS)
+            await self._client.follows.Follow(FollowRequest(follower=user, followee=author))
             await asyncio.sleep(0.05)
-            await self._client.follows.Unfollow(UnfollowRequest(follower=edge[0], followee=edge[1]))
+            await self._client.follows.Unfollow(UnfollowRequest(follower=user, followee=author))
 
     async def _read(self) -> None:
-        """Walks, some of them below what is stored of the feed."""
+        """Read pages of feeds, some of them below the warm part."""
         while True:
             user, token = self._chance.choice(USERS), ""
             for _ in range(self._chance.randrange(1, 8)):
@@ -181,7 +186,7 @@ class World:
             await asyncio.sleep(0.02)
 
     async def _subscribe(self) -> None:
-        """Stay for a while, and leave."""
+        """Open a stream, read it for a while, and leave it."""
         while True:
             live = self._client.subscribe(self._chance.choice(USERS))
             self.streams += 1
