@@ -8,7 +8,7 @@ import pytest
 
 from feedsvc.config import Limits
 from feedsvc.core.engine import Engine
-from tests.serving import open_engine
+from tests import serving
 
 
 class OpenEngine(Protocol):
@@ -21,6 +21,6 @@ async def open_engine(store_url: str) -> AsyncIterator[OpenEngine]:
     async with AsyncExitStack() as stack:
 
         async def enter(limits: Limits) -> Engine:
-            return await stack.enter_async_context(open_engine(store_url, limits))
+            return await stack.enter_async_context(serving.open_engine(store_url, limits))
 
         yield enter

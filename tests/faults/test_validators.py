@@ -7,22 +7,10 @@ import pytest
 from tests.faults.history import CallHistory, DeliveryAnswer, Difference, Outcome
 from tests.faults.story import story
 from tests.faults.validators import violations_of
+from tests.harness.examples import follow, publish, unfollow
 from tests.harness.history import NEVER, EdgeChange, Item, Loss, Publish, Walk
 
 Event = Publish | EdgeChange | Walk | DeliveryAnswer | Loss
-
-
-def publish(number: int, began: float, **fields: object) -> Publish:
-    """Return a publish by alice, answered after 0.1 s with an id a hundred times its number."""
-    defaults: dict[str, object] = {
-        "actor": "alice",
-        "to": (),
-        "to_followers": True,
-        "is_untimed": True,
-        "ended": began + 0.1,
-        "id": 100 * number,
-    }
-    return Publish(number=number, began=began, **(defaults | fields))  # type: ignore[arg-type]
 
 
 def walk(began: float, *numbers: int, user: str = "bob") -> Walk:
@@ -31,18 +19,6 @@ def walk(began: float, *numbers: int, user: str = "bob") -> Walk:
 
 def items(*numbers: int, via: Sequence[str] = ("alice",)) -> list[Item]:
     return [Item(100 * number, number, tuple(via)) for number in numbers]
-
-
-def follow(began: float, ended: float | None = None, followee: str = "alice") -> EdgeChange:
-    """Return a follow by bob, answered after 0.1 s."""
-    ended = began + 0.1 if ended is None else ended
-    return EdgeChange("bob", followee, is_follow=True, began=began, ended=ended, made_edge=True)
-
-
-def unfollow(began: float, ended: float | None = None, followee: str = "alice") -> EdgeChange:
-    """Return an unfollow by bob, answered after 0.1 s."""
-    ended = began + 0.1 if ended is None else ended
-    return EdgeChange("bob", followee, is_follow=False, began=began, ended=ended)
 
 
 def history_of(*events: Event) -> CallHistory:
@@ -67,9 +43,9 @@ def history_of(*events: Event) -> CallHistory:
 def _fill_final_state(history: CallHistory) -> None:
     final = history.final
     kept = [
-        publish
-        for publish in sorted(history.publishes.values(), key=lambda publish: -publish.id)
-        if publish.delete_ended == NEVER and publish.is_acknowledged
+        stored
+        for stored in sorted(history.publishes.values(), key=lambda stored: -stored.id)
+        if stored.delete_ended == NEVER and stored.is_acknowledged
     ]
     final.following = {"alice": set(), "bob": set()}
     for change in history.changes:
@@ -77,16 +53,16 @@ def _fill_final_state(history: CallHistory) -> None:
             final.following[change.follower].add(change.followee)
         elif change.ended < NEVER:
             final.following[change.follower].discard(change.followee)
-    for entity in {"alice", *(entity for publish in kept for entity in publish.outboxes)}:
+    for entity in {"alice", *(entity for stored in kept for entity in stored.outboxes)}:
         final.outboxes[entity] = [
-            Item(publish.id, publish.number) for publish in kept if entity in publish.outboxes
+            Item(stored.id, stored.number) for stored in kept if entity in stored.outboxes
         ]
     for user, followees in final.following.items():
         sources = followees | {user}
         feed = [
-            Item(publish.id, publish.number, tuple(sorted(sources.intersection(publish.outboxes))))
-            for publish in kept
-            if sources.intersection(publish.outboxes)
+            Item(stored.id, stored.number, tuple(sorted(sources.intersection(stored.outboxes))))
+            for stored in kept
+            if sources.intersection(stored.outboxes)
         ]
         final.feeds.append(Walk(user, 90, 91, feed, occasion="in the final state"))
 

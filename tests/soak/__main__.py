@@ -1,7 +1,7 @@
 """``python -m tests.soak``: publish for minutes and check that nothing keeps growing.
 
-A server and its store run with small limits and short lives of everything that has an end. Publishes
-go into full outboxes, half of them `to` other entities. Streams come and go, edges come and go, and
+A server and its store run with small limits and short lives of everything that has an end.
+Publishes go into full outboxes, half of them `to` other entities. Streams and edges come and go;
 feeds are read at their top and below their warm part. The first third of the time fills what can be
 filled. From then on neither the memory of the server and the store nor the number of keys of any
 kind may grow: the last third is compared with the one before it.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.harness.examples import follow, publish, unfollow
 from tests.harness.history import NEVER, EdgeChange, Publish
 from tests.streams.history import (
     Event,
@@ -22,27 +23,6 @@ FEED, OUTBOX, ALL = Subject("feed", "bob"), Subject("outbox", "alice"), Subject(
 BOBS, ALICES = 98, 99
 #: When the service became quiet.
 QUIET = 50.0
-
-
-def publish(number: int, began: float, **fields: object) -> Publish:
-    """Return a publish by alice, answered after 0.1 s with an id a hundred times its number."""
-    defaults: dict[str, object] = {
-        "actor": "alice",
-        "to": (),
-        "to_followers": True,
-        "is_untimed": True,
-        "ended": began + 0.1,
-        "id": 100 * number,
-    }
-    return Publish(number=number, began=began, **(defaults | fields))  # type: ignore[arg-type]
-
-
-def change(began: float, *, follows: bool, ended: float | None = None) -> EdgeChange:
-    """Return a follow or an unfollow of alice by bob, answered after 0.1 s."""
-    ended = began + 0.1 if ended is None else ended
-    return EdgeChange(
-        "bob", "alice", is_follow=follows, began=began, ended=ended, made_edge=follows
-    )
 
 
 def added(number: int) -> Event:
@@ -114,7 +94,7 @@ Case = Sequence[Publish | EdgeChange | StreamRecord | Resumption]
 def history_of(*events: Publish | EdgeChange | StreamRecord | Resumption) -> StreamHistory:
     """Return a history in which bob follows alice first, and both publish markers last."""
     history = StreamHistory(quiet_since=QUIET, markers={"bob": "9800", "alice": "9900"})
-    history.changes = [change(0, follows=True)]
+    history.changes = [follow(0)]
     history.logs[FEED] = [LOG]
     history.log_positions = {(FEED, token): [position] for token, position in POSITIONS.items()}
     markers = [publish(BOBS, QUIET + 1, actor="bob"), publish(ALICES, QUIET + 1)]
@@ -188,16 +168,16 @@ RIGHT: dict[str, Case] = {
         stream(first(), last()),
     ),
     "unfollowed before the publish": (
-        *(change(1.5, follows=False), ONE),
+        *(unfollow(1.5), ONE),
         stream(first(), message(1.8, "t1", UNFOLLOWED), last()),
     ),
     "unfollowed after the publish": (
-        *(ONE, change(4, follows=False)),
+        *(ONE, unfollow(4)),
         stream(first(), message(4.8, "t1", UNFOLLOWED), last()),
     ),
     "unfollowed without an answer": (
         ONE,
-        change(4, follows=False, ended=NEVER),
+        unfollow(4, NEVER),
         stream(first(), last()),
     ),
     "shown by the page": (publish(1, 0.2), stream(first(page=page_of(1)), last())),
@@ -306,13 +286,13 @@ WRONG: dict[str, dict[str, Case]] = {
         "a deletion": (GONE, stream(first(), message(3, "t1", added(1)), last())),
         "an outbox": (ONE, stream(first(), message(60, "t9", MARKERS[1]), subject=OUTBOX)),
         "all": (publish(1, 2, actor="eve"), stream(first(), last(), subject=ALL)),
-        "an unfollow": (change(2, follows=False), stream(first(), last())),
+        "an unfollow": (unfollow(2), stream(first(), last())),
         "a follow after it": (
-            *(change(2, follows=False), change(3, follows=True)),
+            *(unfollow(2), follow(3)),
             stream(first(), message(4, "t1", UNFOLLOWED), last()),
         ),
         "a follow before it": (
-            *(change(2, follows=False), change(3, follows=True)),
+            *(unfollow(2), follow(3)),
             stream(first(), message(4, "t1", FOLLOWED, UNFOLLOWED), last()),
         ),
         "not received after the log was lost": (
@@ -374,7 +354,7 @@ WRONG: dict[str, dict[str, Case]] = {
             stream(first(), last(1)),
         ),
         "unfollowed before the stream began": (
-            *(ONE, change(3, follows=False)),
+            *(ONE, unfollow(3)),
             stream(first(), message(4, "t1")),
             stream(message(6, "t2", added(1), UNFOLLOWED), last(), after="t1", began=5),
         ),

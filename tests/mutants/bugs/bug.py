@@ -1,14 +1,16 @@
-"""What a known bug is."""
+"""The description of a known bug."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Bug:
-    """A change of the sources, and the tests that must notice it."""
+    """A change of the sources that the tests must notice."""
 
     name: str
-    what: str
+    mistake: str
+    """What the service does wrong with the bug."""
     changes: tuple[tuple[str, str, str], ...]
-    """File below ``feedsvc``, the right text, which stands there once, and the wrong one."""
+    """Files below ``feedsvc``, with the right text, which stands there once, and the wrong text."""
     tests: tuple[str, ...]
+    """The tests that must notice the bug: files, or files with the names of tests."""

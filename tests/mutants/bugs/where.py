@@ -1,9 +1,9 @@
-"""The tests that notice bugs, by short names."""
+"""Short names of the tests that notice bugs."""
 
 MODEL = "tests/model/test_model.py::test_service_agrees_with_the_model_at_small_caps"
 INTERLEAVINGS = "tests/interleavings/test_interleavings.py"
 PAIRS = f"{INTERLEAVINGS}::test_feed_is_right_after_any_two_operations"
-#: Pairs of them, where a few tell.
+#: Single pairs of PAIRS, for bugs that one or two pairs notice.
 PUBLISH_AND_PULL = f"{PAIRS}[valkey-publish_by_followee+pull]"
 PUSH_AGAIN = f"{PAIRS}[valkey-push_again+work]"
 OVERTAKEN = f"{INTERLEAVINGS}::test_older_edge_does_not_flip_a_newer_one"
