@@ -107,7 +107,7 @@ def ids_of_an_actor_ascend(history: CallHistory) -> Findings[Users]:
 
 
 def reads_show_nothing_foreign(history: CallHistory) -> Findings[Users]:
-    """A read shows no activity that was deleted, or whose sources were unfollowed, before it."""
+    """A read shows no activity that was deleted, or unfollowed with all its sources, before it."""
     for walk in history.walks:
         sources = {
             followee
@@ -177,7 +177,7 @@ def _missing_items(
         elif publish.delivered <= walk.began and outboxes & {walk.user, *follows}:
             why = "was in every feed"
         elif follow and follow.made_edge and publish.ended <= follow.began:
-            why = f"was in the outbox of {publish.actor} when it was followed"
+            why = f"was in the outbox of {publish.actor} at the follow"
         elif last_read and _stayed_followed(last_read, walk, edges, outboxes):
             why = f"was read at {last_read.began:.3f}"
         else:
@@ -201,7 +201,7 @@ def _stayed_followed(
     edges: Mapping[str, Sequence[EdgeChange]],
     followees: Iterable[str],
 ) -> bool:
-    """Return whether no one of the followees was unfollowed between two walks."""
+    """Return whether the user unfollowed none of the followees between two walks."""
     return not any(
         not change.is_follow and change.ended > first.began and change.began < walk.ended
         for followee in followees

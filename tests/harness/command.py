@@ -16,7 +16,7 @@ from tests.harness.stage import Mode
 
 
 def command_of(kind: Kind[Any, Any, Any]) -> click.Command:
-    """Return the command that plays and judges histories of a kind; it exits 1 at a violation."""
+    """Return the command that plays and judges histories of a kind, and exits 1 at a violation."""
 
     def main(seconds: float, seed: str, keep: Path | None, mode: Mode | None = None) -> None:
         console = Console(stderr=True, highlight=False)
@@ -94,8 +94,8 @@ def _run(
 
 def _table_of(totals: Totals[Any], seed: str) -> Table:
     """Return the table of what was judged."""
-    table = Table("what", title=f"Judged, seed {seed}")
-    table.add_column("how many", justify="right")
+    table = Table("judged", title=f"Seed {seed}")
+    table.add_column("count", justify="right")
     for name, number in (*totals.rows().items(), *sorted(totals.faults.items())):
         table.add_row(name, f"{number:,}")
     return table

@@ -69,7 +69,7 @@ class Faults:
         self._causes = self.causes()
 
     def causes(self) -> dict[str, Cause]:
-        """Return what causes each kind of fault."""
+        """Return the function that causes each kind of fault."""
         return {
             "server killed": self._kill_server,
             "server restarted": self._restart_server,
@@ -101,7 +101,7 @@ class Faults:
             await asyncio.shield(marking)  # redis-py may swallow a cancellation
 
     async def heal(self) -> None:
-        """Wait until all faults are mended. Raise what went wrong with that."""
+        """Wait until all faults are mended. Raise the error of a fault that cannot be mended."""
         await asyncio.gather(*self._under_way)
 
     def _note(self, kind: str, text: str = "") -> None:
@@ -119,7 +119,7 @@ class Faults:
         self._busy.difference_update(processes)
 
     async def _sleep_up_to(self, longest_seconds: tuple[float, ...]) -> None:
-        """Sleep for a random time up to one of several numbers of seconds."""
+        """Sleep for a random time, up to a limit that is chosen at random too."""
         await asyncio.sleep(self._chance.choice(longest_seconds) * self._chance.random())
 
     # Processes.
@@ -199,14 +199,15 @@ class Faults:
             began, kept_until = time.monotonic(), await new.read_mark()
             self._stage.switch_to_standby()
             if is_killed:
-                # The old primary answers no call that begins now: it is dead.
+                # The old primary is dead: all answers that it gave are older than this moment.
                 self._history.losses.append(Loss(kept_until, began))
                 await self._sleep_up_to(DOWN_SECONDS)
                 await old.start(new)
                 return
             await self._sleep_up_to(SPLIT_SECONDS)
             await old.demote(new)
-            # It takes no more writes, but a server may read from it until it looks at its role.
+            # The old primary takes no more writes, but a server may read from it until the server
+            # looks at its role.
             self._history.losses.append(Loss(kept_until, time.monotonic() + ROLE_SECONDS))
 
     async def _lose_tail(self) -> None:

@@ -63,7 +63,7 @@ class Play(ABC, Generic[StageT, HistoryT]):
 
     @abstractmethod
     def start_companions(self) -> None:
-        """Start what runs beside the lanes."""
+        """Start the tasks that run beside the lanes."""
 
     @abstractmethod
     async def look(self) -> None:
@@ -73,7 +73,7 @@ class Play(ABC, Generic[StageT, HistoryT]):
         """
 
     async def after_faults(self) -> None:
-        """Do what must be done between the faults and the wait until the service is quiet."""
+        """Act after the last fault is mended, before the wait until the service is quiet."""
 
     async def perform(self, seconds: float) -> HistoryT:
         """Run traffic and faults for some seconds, then wait until the service is quiet."""
@@ -143,7 +143,7 @@ class Play(ABC, Generic[StageT, HistoryT]):
 
 
 async def _read_status(client: FeedClient, _: FeedClient) -> GetFanoutStatusResponse:
-    """Ask a given server, not the one that the caller chose."""
+    """Ask the given server, not the server that the caller chose."""
     return await client.admin.GetFanoutStatus(GetFanoutStatusRequest(), timeout=CALL_SECONDS)
 
 

@@ -27,7 +27,7 @@ class Server:
         self.channels: list[grpc.aio.Channel] = []
 
     async def start(self) -> None:
-        """Start the server, again and again while its store is down."""
+        """Start the server, again and again while the store is down."""
         await start_until_ready(self.process, "serving on")
         # Without the retries of our own client: the lanes retry themselves, and count the failures.
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=[OWN_CONNECTION])
@@ -61,7 +61,7 @@ class Server:
 
 
 async def start_until_ready(process: Process, ready_text: str) -> None:
-    """Start a process until its log says that it is ready; it may end while its store is down."""
+    """Start a process, again after each early end, until its log says that the process is ready."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         process.launch()

@@ -22,7 +22,7 @@ from tests.harness.store import Store
 #: replica has.
 Mode = Literal["durable", "lost tail", "failover"]
 
-#: Texts in a log record that mean that something went wrong which no one expected.
+#: Texts of log records that no fault excuses.
 ALARMS = ("Traceback", "a defect", "never retrieved")
 #: Texts of records that gRPC itself logs when a caller has gone.
 EXCUSES = ("ExecuteBatchError",)

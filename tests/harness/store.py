@@ -67,7 +67,7 @@ class Store:
         )
 
     async def write_mark(self) -> None:
-        """Note the time: when the store forgets writes, it forgets those after the last mark."""
+        """Note the time. After a loss, all writes before the last mark are still there."""
         await self.redis.set(MARK_KEY, repr(time.monotonic()))
 
     async def read_mark(self) -> float:
