@@ -17,7 +17,7 @@ from activityfeed.v1.subscription_service_pb2 import (
 
 from feedsvc.core import keys
 from feedsvc.core import streams as streams_module
-from feedsvc.core.live import TOLD_A_TURN, Live
+from feedsvc.core.live import MOST_A_TURN, Live
 from feedsvc.services.feed_multiplexer import FeedMultiplexer
 from feedsvc.services.feed_pages import FeedQuery
 from feedsvc.services.message_writer import MessageWriter
@@ -215,12 +215,12 @@ async def test_token_of_a_message_stands_for_its_last_event(serve: Serve) -> Non
             yield await queue.get()
 
     async def add(user: str) -> Any:
-        """Add a user; return the reader, whose log is being read."""
+        """Add a user; return the cursor, whose log is being read."""
         add = AddFeedSubscription(subscription_id=user, user=user, resume_token=first_tokens[user])
         queue.put_nowait(SubscribeFeedsRequest(add=add))
-        await wait_until(lambda: _is(any(reader.tag.id == user for reader in followed.readers)))
-        (reader,) = (reader for reader in followed.readers if reader.tag.id == user)
-        return reader
+        await wait_until(lambda: _is(any(cursor.tag.id == user for cursor in followed.cursors)))
+        (cursor,) = (cursor for cursor in followed.cursors if cursor.tag.id == user)
+        return cursor
 
     with engine.live.stream() as followed:
         config = service.server.config
@@ -234,12 +234,12 @@ async def test_token_of_a_message_stands_for_its_last_event(serve: Serve) -> Non
             # Their first reads end while a's message is being written, their second while b's is.
             await wait_until(lambda: _is(len(client.written) == 1))
             await wait_until(
-                lambda: _is(all(int(reader.place.split("-")[0]) > 100 for reader in others))
+                lambda: _is(all(int(cursor.place.split("-")[0]) > 100 for cursor in others))
             )
             client.take()
             await wait_until(lambda: _is(len(client.written) == 2))
             await wait_until(
-                lambda: _is(all(int(reader.place.split("-")[0]) > 200 for reader in others))
+                lambda: _is(all(int(cursor.place.split("-")[0]) > 200 for cursor in others))
             )
             while sum(len(message.events.events) for message in client.written) < 3 * EVENTS:
                 client.take()
@@ -288,18 +288,18 @@ async def test_one_turn_of_the_loop_serves_few_streams(serve: Serve) -> None:
         next_turn = loop.call_soon(count_turns)
 
     next_turn = loop.call_soon(count_turns)
-    tell = streams_module.Stream.tell
+    take = streams_module.Stream.take
 
-    def counted(self: Any, reader: Any, entries: Any, *, more: bool) -> None:
+    def counted(self: Any, cursor: Any, result: Any, *, has_more: bool) -> None:
         served_streams[turn] += 1
-        tell(self, reader, entries, more=more)
+        take(self, cursor, result, has_more=has_more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams_module.Stream, "tell", counted)
+        patch.setattr(streams_module.Stream, "take", counted)
         posted = await service.post("alice")
         for stream in streams:
             assert await stream.read_event() == ("added", posted)
     next_turn.cancel()
     assert served_streams.total() >= FANS
     # This counter may see the end of a slice and the begin of the next in one turn.
-    assert max(served_streams.values()) <= 2 * TOLD_A_TURN < FANS
+    assert max(served_streams.values()) <= 2 * MOST_A_TURN < FANS
