@@ -21,10 +21,11 @@ from feedsvc.core.pages import Cursor
 from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
 from feedsvc.errors import StoreUnavailable
+from tests import serving
 from tests.delivery.conftest import OpenEngine
 from tests.harness.clock import Clock, find_library
 from tests.harness.processes import Process, store_command
-from tests.serving import frame_of, open_engine
+from tests.serving import frame_of
 
 LIMITS = Limits(shards=4, push_chunk=1, inline_audience=1)
 NAMES = [f"f{number}" for number in range(8)]
@@ -246,7 +247,7 @@ async def test_second_loss_is_distinguished_from_the_first(
         for tag, content in tallies.items():
             await redis.restore(keys.tallies(tag), 0, content, replace=True)
             await redis.hset(keys.tallies(tag), "run", "0" * 40)
-        async with open_engine(store_url, LIMITS):
+        async with serving.open_engine(store_url, LIMITS):
             pass
 
     await restore_snapshot()

@@ -49,11 +49,11 @@ class LiveRules(ModelMachine):
         user = subscription.user
 
         async def read() -> tuple[list[tuple[str, str]], str]:
-            await self.service.at_rest()
+            await self.service.wait_for_deliveries()
             stream = await self.service.subscribe(user, subscription.token)
             received = []
-            assert (await stream.message()).started.start == SUBSCRIPTION_START_RESUMED
-            while events := events_of(await stream.message()):
+            assert (await stream.read_message()).started.start == SUBSCRIPTION_START_RESUMED
+            while events := events_of(await stream.read_message()):
                 received += events
             await stream.close()
             return received, stream.token

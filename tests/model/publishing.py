@@ -243,7 +243,7 @@ class PublishingRules(ModelMachine):
             assert was_alive
             self.oracle.delete(activity)
             # Workers would announce the delete also to a log that begins before they have ended.
-            self.run(self.service.at_rest())
+            self.run(self.service.wait_for_deliveries())
 
     @rule(index=indexes)
     def get(self, index: int) -> None:
