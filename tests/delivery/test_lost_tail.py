@@ -309,7 +309,10 @@ async def own_store(
     store.launch()
     try:
         await store.wait_for_line("Ready to accept")
-        async with open_engine(url, LIMITS) as engine, Redis.from_url(url, protocol=2) as redis:
+        async with (
+            serving.open_engine(url, LIMITS) as engine,
+            Redis.from_url(url, protocol=2) as redis,
+        ):
             yield store, engine, redis
     finally:
         store.kill()
@@ -380,7 +383,7 @@ async def test_lost_id_is_not_given_to_another_activity(tmp_path: Path) -> None:
         await redis.flushall()
         for name, content in before.items():
             await redis.restore(name, 0, content)
-        async with open_engine(f"unix://{tmp_path}/store.sock", LIMITS) as restarted:
+        async with serving.open_engine(f"unix://{tmp_path}/store.sock", LIMITS) as restarted:
             later = {(await restarted.activities.publish(activity(), "")).id for _ in range(5)}
         assert not lost & later
 
