@@ -4,18 +4,21 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from feedsvc.cli.connection import INTERRUPTED, call_server, json_option, server_option
 from feedsvc.cli.load_test.plan import BadPlan, Kind, Plan, mix_of
 
-#: Calls in flight of a closed loop, and at most of an open one.
+#: Default number of calls in flight in a closed loop, and most calls in an open one.
 CONCURRENCY, MAX_IN_FLIGHT = 8, 1_000
-#: Seconds that a call of the preparation may take.
-PREPARING_SECONDS = 60.0
+#: Seconds until a call of the preparation fails.
+PREPARATION_TIMEOUT = 60.0
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _mix(_: click.Context, __: click.Parameter, value: str) -> dict[Kind, float]:
@@ -26,34 +29,46 @@ def _mix(_: click.Context, __: click.Parameter, value: str) -> dict[Kind, float]
 
 
 def _writable(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
-    """Found out before the run, not after it."""
+    """Refuse a file in a folder that is not writable: before the run, not after it."""
     if value is not None and not os.access(value.parent, os.W_OK):
         raise click.BadParameter(f"cannot write into {str(value.parent)!r}")
     return value
 
 
+def _number(
+    flag: str, values: click.IntRange | click.FloatRange, default: float, help_text: str
+) -> Callable[[_Command], _Command]:
+    """Return an option that takes a number, and whose help shows the default."""
+    return click.option(flag, type=values, default=default, show_default=True, help=help_text)
+
+
+#: Seconds of something that must take time.
+_POSITIVE = click.FloatRange(0, min_open=True)
+_CALLS = click.IntRange(1, 100_000)
+
+
 @click.command(short_help="Measure a server under load.")
 @click.option(
     "--concurrency",
-    type=click.IntRange(1, 100_000),
-    help=f"Closed loop: so many calls are in flight at all times.  [default: {CONCURRENCY}]",
+    type=_CALLS,
+    help=f"Closed loop: number of calls in flight at all times.  [default: {CONCURRENCY}]",
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
-    help="Open loop: calls a second, begun when they are due whatever the answers do.",
+    type=_POSITIVE,
+    help="Open loop: calls a second. Each begins when it is due, even if earlier ones are late.",
 )
 @click.option(
     "--arrivals",
     type=click.Choice(["poisson", "constant"]),
     default="poisson",
     show_default=True,
-    help="Open loop: whether calls are due at random, as independent callers make them, or evenly.",
+    help="Open loop: calls are due at random, as independent callers make them, or evenly spaced.",
 )
 @click.option(
     "--max-in-flight",
-    type=click.IntRange(1, 100_000),
-    help="Open loop: further calls wait, and the wait counts as latency.  "
+    type=_CALLS,
+    help="Open loop: most calls in flight. Further calls wait, and the wait counts as latency.  "
     f"[default: {MAX_IN_FLIGHT:,}]",
 )
 @click.option(
@@ -62,90 +77,44 @@ def _writable(_: click.Context, __: click.Parameter, value: Path | None) -> Path
     default="reads=80,publishes=20",
     show_default=True,
     callback=_mix,
-    help="How frequent each kind of call is; see above.",
+    help="How frequent each kind of call is; the kinds stand above.",
 )
-@click.option(
+@_number(
     "--subscriptions",
-    type=click.IntRange(0, 100_000),
-    default=0,
-    show_default=True,
-    help="Streams to hold open; spread over the users, whose feeds they follow.",
+    click.IntRange(0, 100_000),
+    0,
+    "Number of streams to keep open. They are spread over the users, whose feeds they follow.",
 )
-@click.option(
-    "--duration",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Seconds that are measured.",
-)
-@click.option(
-    "--warm-up",
-    type=click.FloatRange(0),
-    default=2.0,
-    show_default=True,
-    help="Seconds of the same load before them.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Seconds that a call may take before it fails.",
-)
-@click.option(
+@_number("--duration", _POSITIVE, 10.0, "Seconds that are measured.")
+@_number("--warm-up", click.FloatRange(0), 2.0, "Seconds of the same load before the measurement.")
+@_number("--timeout", _POSITIVE, 10.0, "Seconds until a call fails.")
+@_number(
     "--processes",
-    type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
-    help="Share the load between so many processes, each with a connection of its own.",
+    click.IntRange(1, 256),
+    1,
+    "Number of processes that share the load. Each has a connection of its own.",
 )
-@click.option(
-    "--users",
-    type=click.IntRange(2, 1_000_000),
-    default=500,
-    show_default=True,
-    help="How many users the run makes.",
-)
-@click.option(
-    "--follows",
-    type=click.IntRange(0, 10_000),
-    default=20,
-    show_default=True,
-    help="How many others each user follows.",
-)
-@click.option(
+@_number("--users", click.IntRange(2, 1_000_000), 500, "Number of users that the run creates.")
+@_number("--follows", click.IntRange(0, 10_000), 20, "Number of others that each user follows.")
+@_number(
     "--activities",
-    type=click.IntRange(0, 1_000),
-    default=10,
-    show_default=True,
-    help="How many each user has published before.",
+    click.IntRange(0, 1_000),
+    10,
+    "Number of activities that each user publishes before the run.",
 )
-@click.option(
+@_number(
     "--skew",
-    type=click.FloatRange(0, 3),
-    default=0.0,
-    show_default=True,
-    help="How unequal users are: the n-th is followed, read and publishes with the weight "
-    "1/n^SKEW. 0: all alike; 1: as Zipf has it.",
+    click.FloatRange(0, 3),
+    0.0,
+    "How unequal users are: the n-th user is followed, reads and publishes with the weight "
+    "1/n^SKEW. 0: all are alike; 1: Zipf's law.",
 )
-@click.option(
-    "--page-size",
-    type=click.IntRange(1, 100),
-    default=20,
-    show_default=True,
-    help="Activities of a page that is read.",
-)
-@click.option(
-    "--content-bytes",
-    type=click.IntRange(0, 16_384),
-    default=200,
-    show_default=True,
-    help="Bytes of text in each activity.",
-)
+@_number("--page-size", click.IntRange(1, 100), 20, "Number of activities in a page.")
+@_number("--content-bytes", click.IntRange(0, 16_384), 200, "Bytes of text in each activity.")
 @click.option(
     "--seed",
     type=click.IntRange(0),
-    help="Repeats the choices of the run that printed it.  [default: random]",
+    help="Repeat the choices of the run that printed this seed.  [default: random]",
 )
 @click.option("--keep", is_flag=True, help="Leave the users' follows and activities in place.")
 @click.option(
@@ -153,8 +122,8 @@ def _writable(_: click.Context, __: click.Parameter, value: Path | None) -> Path
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=_writable,
-    help="Write the percentile distribution of each kind in ms, as HdrHistogram's plotters read "
-    "it: run.hgrm makes run.reads.hgrm and so on.",
+    help="Write the percentile distribution of each kind, in ms, for HdrHistogram's plotters: "
+    "run.hgrm makes run.reads.hgrm and so on.",
 )
 @json_option("Print the result as one JSON object, and no progress.")
 @server_option
@@ -169,30 +138,30 @@ def bench(  # noqa: PLR0913 - a load has that many sides
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Measure how a server answers under load, with users made for the run.
+    """Measure how a server answers under load, with users that the run creates.
 
-    Their names begin with a prefix of the run's own, bench-<hex>:, and nothing else is touched.
-    They follow each other at random and have published before; each feed was read once, and so is
-    warm. At the end, and after Ctrl-C, all is unfollowed and deleted again.
+    The users' names begin with a prefix of the run's own, bench-<hex>:, and the run touches nothing
+    else. The users follow each other at random and publish activities; each feed is read once, so
+    that it is warm. At the end, and after Ctrl-C, the run removes all follows and activities.
 
-    In a closed loop (--concurrency) the next call begins when one was answered: it finds out how
-    much the server can do, and its latencies are service times. In an open loop (--rate) calls
-    begin on schedule, and a latency is counted from when the call was due: it shows what callers
-    would wait. --rate and --concurrency exclude each other.
+    In a closed loop (--concurrency) the next call begins when an earlier one is answered: the loop
+    finds out how much the server can do, and its latencies are service times. In an open loop
+    (--rate) calls begin on schedule, and a latency counts from when the call was due: it is the
+    time that a caller would wait. --rate and --concurrency exclude each other.
 
     \b
     reads      GetFeed, the newest page of some user's feed
     deeper     GetFeed, the page below the one that was the newest before the run
     publishes  PublishActivity by some user, with a request id
     events     with --subscriptions: from when a publish was due until its activity
-               came through a stream; one that never comes fails as MISSED
+               came through a stream; an event that never comes fails as MISSED
 
-    Calls are not retried. Those that fail are counted by reason, their latencies are not. Where
-    the load generator was the limit, not the server, the report says so; if one machine cannot
-    make enough load, run it on several at once, and add up the rates.
+    Calls are not retried. Calls that fail are counted by reason, and have no latency. The report
+    says so if the load generator was the limit, not the server. If one machine cannot make enough
+    load, run the command on several machines at once, and add up the rates.
 
     \b
-    Exit status: 0, or 1 if a call failed, an event was missed, calls were due but could not be made
+    Exit status: 0; 1 if a call failed, an event was missed, a call was due but could not begin
     before the end, or the clean-up failed; 130 after Ctrl-C, with the results until then.
 
     \b
@@ -216,7 +185,7 @@ def bench(  # noqa: PLR0913 - a load has that many sides
     except BadPlan as error:
         raise click.UsageError(str(error)) from None
     try:
-        # Here, because what they need is an extra, and takes its time to import.
+        # Imported here: they need an extra, which takes time to import.
         from feedsvc.cli.load_test import report, run  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name != "hdrh":
@@ -229,7 +198,7 @@ def bench(  # noqa: PLR0913 - a load has that many sides
             results = call_server(
                 plan.server,
                 lambda client: run.run(client, plan, progress, keep=keep),
-                timeout=PREPARING_SECONDS,
+                timeout=PREPARATION_TIMEOUT,
             )
     except (run.GeneratorFailed, run.PreparationRefused) as error:
         raise click.ClickException(str(error)) from None

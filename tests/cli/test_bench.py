@@ -19,9 +19,9 @@ SMALL = (
 )
 
 
-async def left(service: Service, prefix: str) -> tuple[int, int]:
-    """How many follows and activities there are of the users of a run."""
-    users = [f"{prefix}:u{n}" for n in range(12)]
+async def stored(service: Service, prefix: str) -> tuple[int, int]:
+    """Return the number of follows and of activities of the users of a run."""
+    users = [f"{prefix}:u{number}" for number in range(12)]
     return (
         sum([(await service.counts(user))[1] for user in users]),
         sum([len(await service.outbox(user, page_size=100)) for user in users]),
@@ -38,7 +38,9 @@ def check_kind(kind: dict[str, Any]) -> None:
     assert figures == sorted(figures)
 
 
-async def test_a_closed_loop(service: Service, feedsvc: Feedsvc) -> None:
+async def test_a_closed_loop_measures_calls_and_events_and_cleans_up(
+    service: Service, feedsvc: Feedsvc
+) -> None:
     mix = "reads=2,deeper=1,publishes=1"
     ran = await feedsvc("bench", *SMALL, "--mix", mix, "--subscriptions", 5, "--json")
     assert (ran.code, ran.err) == (0, "")
@@ -49,10 +51,12 @@ async def test_a_closed_loop(service: Service, feedsvc: Feedsvc) -> None:
     for kind in report["kinds"].values():
         check_kind(kind)
     assert len(report["generator"]["cpu"]) == 1
-    assert await left(service, report["prefix"]) == (0, 0)
+    assert await stored(service, report["prefix"]) == (0, 0)
 
 
-async def test_an_open_loop_of_several_processes(service: Service, feedsvc: Feedsvc) -> None:
+async def test_an_open_loop_of_several_processes_makes_exactly_the_planned_calls(
+    service: Service, feedsvc: Feedsvc
+) -> None:
     ran = await feedsvc(
         *("bench", *SMALL, "--rate", 100, "--arrivals", "constant", "--processes", 2),
         *("--subscriptions", 5, "--keep", "--json"),
@@ -63,13 +67,13 @@ async def test_an_open_loop_of_several_processes(service: Service, feedsvc: Feed
     assert kinds["reads"]["succeeded"] + kinds["publishes"]["succeeded"] == 50
     assert len(report["generator"]["cpu"]) == 2
     assert report["generator"]["not_started"] == 0
-    # All that was published, also during the warm-up.
-    follows, activities = await left(service, report["prefix"])
+    # Publishes of the warm-up are kept, too.
+    follows, activities = await stored(service, report["prefix"])
     assert follows == 12 * 3
     assert 12 * 6 + kinds["publishes"]["succeeded"] <= activities <= 12 * 6 + 70
 
 
-async def test_the_result_is_readable(feedsvc: Feedsvc) -> None:
+async def test_the_result_is_a_table_with_notes(feedsvc: Feedsvc) -> None:
     ran = await feedsvc("bench", *SMALL, "--seed", 4)
     assert (ran.code, ran.err) == (0, "")
     title, head, reads, publishes, *notes = ran.out.splitlines()
@@ -79,7 +83,7 @@ async def test_the_result_is_readable(feedsvc: Feedsvc) -> None:
     assert notes[0].startswith("Latencies in ms: the service times of a closed loop")
 
 
-async def test_distributions_are_written(feedsvc: Feedsvc, tmp_path: Path) -> None:
+async def test_a_distribution_of_each_kind_is_written(feedsvc: Feedsvc, tmp_path: Path) -> None:
     ran = await feedsvc("bench", *SMALL, "--histogram", tmp_path / "run.hgrm", "--json")
     for name in ("reads", "publishes"):
         lines = (tmp_path / f"run.{name}.hgrm").read_text().splitlines()
@@ -96,11 +100,11 @@ async def test_failed_calls_are_counted_and_fail_the_run(
     reads = report["kinds"]["reads"]
     assert reads["failed"] > 0
     assert reads["errors"] == {"DEADLINE_EXCEEDED": reads["failed"]}
-    # Publishes that took effect after all are found too.
-    assert await left(service, report["prefix"]) == (0, 0)
+    # The clean-up finds publishes that took effect though their calls failed.
+    assert await stored(service, report["prefix"]) == (0, 0)
 
 
-async def test_ctrl_c_tells_what_was_measured_and_cleans_up(
+async def test_ctrl_c_reports_the_results_so_far_and_cleans_up(
     service: Service, feedsvc: Feedsvc
 ) -> None:
     process = await feedsvc.start(
@@ -116,10 +120,10 @@ async def test_ctrl_c_tells_what_was_measured_and_cleans_up(
     assert (ran.code, ran.err) == (130, "")
     (report,) = ran.json
     assert report["interrupted"]
-    assert await left(service, report["prefix"]) == (0, 0)
+    assert await stored(service, report["prefix"]) == (0, 0)
 
 
-async def test_ctrl_c_cleans_up_while_it_prepares(service: Service, feedsvc: Feedsvc) -> None:
+async def test_ctrl_c_during_the_preparation_cleans_up(service: Service, feedsvc: Feedsvc) -> None:
     process = await feedsvc.start("bench", "--users", 100, "--activities", 200)
     followers: list[bytes] = []
 
@@ -132,10 +136,10 @@ async def test_ctrl_c_cleans_up_while_it_prepares(service: Service, feedsvc: Fee
     ran = await ended(process)
     assert (ran.code, ran.out, ran.err) == (130, "", "")
     prefix = followers[0].decode().rpartition("e:")[2].partition(":")[0]
-    assert await left(service, prefix) == (0, 0)
+    assert await stored(service, prefix) == (0, 0)
 
 
-async def test_no_server_is_found_out_at_once(feedsvc: Feedsvc) -> None:
+async def test_a_missing_server_fails_the_run_at_once(feedsvc: Feedsvc) -> None:
     ran = await feedsvc("bench", "--server", "127.0.0.1:1")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("Error: no server answers at 127.0.0.1:1")
@@ -159,7 +163,7 @@ async def test_no_server_is_found_out_at_once(feedsvc: Feedsvc) -> None:
         (["--histogram", "/no/where/run.hgrm"], "cannot write into '/no/where'"),
     ],
 )
-async def test_what_makes_no_sense_is_refused(
+async def test_options_that_make_no_sense_are_refused(
     arguments: list[object], why: str, tmp_path: Path
 ) -> None:
     ran = await Feedsvc("127.0.0.1:1")("bench", *arguments)
@@ -167,7 +171,9 @@ async def test_what_makes_no_sense_is_refused(
     assert why in ran.err
 
 
-async def test_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_extra_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without = "raise ModuleNotFoundError('not installed', name='hdrh')\n"
     (tmp_path / "hdrh.py").write_text(without)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -1,5 +1,9 @@
-"""The load of ``feedsvc bench``: its plan, its users, the calls, and what became of them.
+"""The load generator of ``feedsvc bench``, which the benchmarks use too.
 
-The processes of `generator` call and take times; the command's own process prepares, starts them
-together (`processes`), and makes of their batches what is reported (`results`).
+A `plan` says what a run does. `run` prepares users (`population`, `preparation`), starts the
+processes that make calls (`processes`, `generator`, `traffic`, `streams`) and collects their
+`measurements` into `results`, which `report` prints.
+
+`pacing`, `bulk`, `child`, `clock` and `progress` know nothing of a plan. With them the benchmarks
+make loads of their own.
 """

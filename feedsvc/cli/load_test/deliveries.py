@@ -1,4 +1,4 @@
-"""Which event belongs to which publish, how long it took, and which never came."""
+"""Events and their publishes: how long each event took, and which events are missing."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 class _Awaited:
     due: int
     streams: set[int]
-    """Those through which it has not come yet."""
+    """Streams through which the activity has not come yet."""
 
 
 class Deliveries:
-    """Takes publishes and arrivals, in whatever order the processes tell of them.
+    """Publishes and arrivals, in whatever order the processes report them.
 
-    An event often arrives before its publish is answered, and so before its id is known. Memory is
-    that of what is on its way, and of events whose publish got no answer. Times are microseconds.
+    An event often arrives before its publish is answered, and so before its id is known. Only
+    activities on their way, and events whose publish got no answer, take memory. Times are
+    microseconds.
     """
 
     def __init__(self, reached: Mapping[int, frozenset[int]]) -> None:
@@ -25,26 +26,31 @@ class Deliveries:
         self._awaited: dict[int, _Awaited] = {}
         self._early: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
 
-    def published(self, activity: int, author: int, due: int) -> Iterator[tuple[int, int]]:
-        """The publish was answered. Yields when it was due, and how long each early event took."""
+    def published(self, activity_id: int, author: int, due: int) -> Iterator[tuple[int, int]]:
+        """Note an answered publish. Yield its due time, and how long each early event took."""
         streams = set(self._reached.get(author, ()))
         if not streams:
             return
-        self._awaited[activity] = _Awaited(due, streams)
-        for stream, at in self._early.pop(activity, ()):
-            yield from self.arrived(activity, stream, at)
+        self._awaited[activity_id] = _Awaited(due, streams)
+        for stream, arrival in self._early.pop(activity_id, ()):
+            yield from self.arrived(activity_id, stream, arrival)
 
-    def arrived(self, activity: int, stream: int, at: int) -> Iterator[tuple[int, int]]:
-        """An event came. Yields when its publish was due, and how long it took, once both known."""
-        awaited = self._awaited.get(activity)
+    def arrived(self, activity_id: int, stream: int, arrival: int) -> Iterator[tuple[int, int]]:
+        """Note an event. Yield when its publish was due, and how long it took, if both are known.
+
+        If the publish has no answer yet, `published` yields them.
+        """
+        awaited = self._awaited.get(activity_id)
         if awaited is None:
-            self._early[activity].append((stream, at))
+            self._early[activity_id].append((stream, arrival))
             return
         awaited.streams.discard(stream)
         if not awaited.streams:
-            del self._awaited[activity]
-        yield awaited.due, max(0, at - awaited.due)
+            del self._awaited[activity_id]
+        yield awaited.due, max(0, arrival - awaited.due)
 
     def missing(self, since: int) -> int:
-        """How many events are still to come of activities that were due since then."""
-        return sum(len(one.streams) for one in self._awaited.values() if one.due >= since)
+        """Return the number of missing events of activities that were due at ``since`` or later."""
+        return sum(
+            len(awaited.streams) for awaited in self._awaited.values() if awaited.due >= since
+        )

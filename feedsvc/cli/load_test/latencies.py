@@ -1,28 +1,28 @@
-"""Histograms of latencies. The one place that knows the library."""
+"""Histograms of latencies. The only module that knows the histogram library."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
-#: What is longer, in microseconds, counts as this: an hour.
+#: Most microseconds that a histogram tells apart: an hour. Longer latencies count as this.
 LONGEST = 3_600_000_000
-#: Figures are exact to so many digits.
+#: Significant digits of a value.
 DIGITS = 3
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-#: Lines of a distribution for each halving of what lies above.
+#: Lines of a distribution for each halving of the share that lies above.
 TICKS = 5
 
 
 class Latencies:
-    """Takes microseconds, tells milliseconds."""
+    """A histogram that takes microseconds and gives milliseconds."""
 
     def __init__(self) -> None:
         self._histogram: Any = HdrHistogram(1, LONGEST, DIGITS)
 
     def record(self, latencies: Iterable[int]) -> None:
-        for one in latencies:
-            self._histogram.record_value(min(one, LONGEST))
+        for latency in latencies:
+            self._histogram.record_value(min(latency, LONGEST))
 
     @property
     def count(self) -> int:
@@ -33,23 +33,23 @@ class Latencies:
         return float(self._histogram.max_value) / 1000
 
     def percentiles(self) -> list[float]:
-        """The values of PERCENTILES. Of nothing, all are 0."""
-        found = self._histogram.get_percentile_to_value_dict(list(PERCENTILES))
+        """Return the values of PERCENTILES; 0 for each if nothing was recorded."""
+        values = self._histogram.get_percentile_to_value_dict(list(PERCENTILES))
         # The library gives the upper end of the range that a value fell into.
-        return [min(found.get(one, 0) / 1000, self.longest) for one in PERCENTILES]
+        return [min(values.get(share, 0) / 1000, self.longest) for share in PERCENTILES]
 
     def distribution(self) -> Iterator[str]:
-        """The lines of an .hgrm file: percentiles in milliseconds, as HdrHistogram's tools write.
+        """Yield the lines of an .hgrm file: percentiles in ms, as HdrHistogram's tools write them.
 
-        The library's own writer gives the standard deviation in another unit than all the rest.
+        The library's own writer gives the standard deviation in another unit than the other values.
         """
         yield f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}"
         yield ""
         for step in self._histogram.get_percentile_iterator(TICKS):
             share = step.percentile_level_iterated_to / 100
-            rest = f" {1 / (1 - share):14.2f}" if share < 1 else ""
+            inverse = f" {1 / (1 - share):14.2f}" if share < 1 else ""
             value = step.value_iterated_to / 1000
-            yield f"{value:12.3f} {share:14.12f} {step.total_count_to_this_value:10d}{rest}"
+            yield f"{value:12.3f} {share:14.12f} {step.total_count_to_this_value:10d}{inverse}"
         mean, deviation = (
             value / 1000
             for value in (self._histogram.get_mean_value(), self._histogram.get_stddev())

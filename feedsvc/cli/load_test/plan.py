@@ -1,4 +1,4 @@
-"""What a run does: everything that its user can choose, and what the processes are told of it."""
+"""The plan of a run: all that its user can choose, and the orders that each process gets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """A kind of call."""
+    """The kinds of calls."""
 
     READS = "reads"
     """GetFeed: the newest page."""
@@ -16,19 +16,19 @@ class Kind(StrEnum):
     """PublishActivity, with a request id."""
 
 
-#: What is measured beside the calls: how long activities take to come through the streams.
+#: The name of what is measured beside the calls: the time until activities come through streams.
 EVENTS = "events"
 
 
 class BadPlan(ValueError):
-    """The plan cannot be carried out; the message says why, in the words of the command."""
+    """A plan that cannot be carried out. The message says why, and names the command's options."""
 
 
 def mix_of(text: str) -> dict[Kind, float]:
-    """Weights by kind, such as ``reads=80,publishes=20``. Raises BadPlan."""
+    """Parse weights by kind, such as ``reads=80,publishes=20``. Raise BadPlan if they are wrong."""
     weights: dict[Kind, float] = {}
     for part in text.split(","):
-        name, _, weight = (one.strip() for one in part.partition("="))
+        name, _, weight = (word.strip() for word in part.partition("="))
         try:
             kind, number = Kind(name), float(weight)
         except ValueError:
@@ -48,46 +48,46 @@ def mix_of(text: str) -> dict[Kind, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A run. All rates and counts are those of the whole run, not of one process of it."""
+    """A run. Rates and counts are those of the whole run, not of one of its processes."""
 
     server: str
     """``host:port``"""
     prefix: str
-    """Begins the name of every entity of the run."""
+    """First part of the name of every entity of the run."""
     seed: int
 
     users: int
     follows: int
-    """How many others each user follows; less than ``users``."""
+    """Number of others that each user follows; less than ``users``."""
     activities: int
-    """How many each user has published before the run."""
+    """Number of activities that each user publishes before the run."""
     skew: float
-    """The n-th user is picked with the weight n to the power of minus this. 0: all are alike."""
+    """Exponent s of the weight 1/n^s with which the n-th user is picked. 0: all are alike."""
 
     mix: Mapping[Kind, float]
-    """Weights; those that are not there are 0."""
+    """Weights. A kind that is missing has the weight 0."""
     page_size: int
     content_bytes: int
     subscriptions: int
-    """Streams, held open for the whole run."""
+    """Number of streams, which are open for the whole run."""
 
     rate: float | None
-    """Calls a second, of an open loop. None: a closed loop."""
+    """Calls a second of an open loop. None: a closed loop."""
     poisson: bool
-    """Whether arrivals of an open loop are random, or evenly spaced."""
+    """True if the calls of an open loop are due at random; False if they are evenly spaced."""
     concurrency: int
-    """Calls in flight: of a closed loop always, of an open one at most."""
+    """Number of calls in flight: always in a closed loop, at most in an open one."""
     processes: int
 
     warm_up: float
     """Seconds of calls that are not counted."""
     duration: float
-    """Seconds of calls that are."""
+    """Seconds of calls that are counted."""
     timeout: float
-    """Seconds that a call may take."""
+    """Seconds until a call fails."""
 
     def __post_init__(self) -> None:
-        """Raises BadPlan."""
+        """Raise BadPlan if the values contradict each other."""
         if self.follows >= self.users:
             raise BadPlan("--follows must be less than --users: nobody follows itself")
         if self.processes > self.concurrency:
@@ -100,18 +100,18 @@ class Plan:
             )
 
     def concurrency_of(self, process: int) -> int:
-        """A process's part of the calls in flight."""
+        """Return a process's part of the calls in flight."""
         return len(range(process, self.concurrency, self.processes))
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What one process is to do."""
+    """The part of a plan that one process carries out."""
 
     plan: Plan
     process: int
-    """Its number, from 0."""
+    """Number of the process, from 0."""
     streams: Mapping[int, int]
-    """The streams that it holds: the number of each, and the user whose feed it is."""
+    """User whose feed each stream follows, by the number of the stream."""
     page_tokens: Mapping[int, str]
-    """Where each user's second page begins, for `Kind.DEEPER`."""
+    """Page token of each user's second page, for `Kind.DEEPER`."""

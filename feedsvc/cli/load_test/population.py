@@ -1,4 +1,4 @@
-"""The users of a run: their names, whom they follow, and who is picked how often."""
+"""The users of a run: their names, their followees, and how often each user acts."""
 
 import random
 from collections import defaultdict
@@ -7,9 +7,12 @@ from itertools import accumulate, islice
 
 from feedsvc.cli.load_test.plan import Plan
 
+#: Random picks for each followee that a user needs; some of them are the same.
+PICKS_A_FOLLOWEE = 4
+
 
 class Population:
-    """The same for each process of a run, and for each run of the same plan but for the prefix."""
+    """The same users for each process of a run, and for each run of a plan but for the prefix."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -21,7 +24,7 @@ class Population:
         )
 
     def name(self, user: int) -> str:
-        """The entity id."""
+        """Return the entity id of a user."""
         return f"{self._plan.prefix}:u{user}"
 
     @property
@@ -29,19 +32,19 @@ class Population:
         return [self.name(user) for user in self._users]
 
     def pick(self, rng: random.Random) -> int:
-        """Someone who acts: popular users more often."""
+        """Pick a user who acts. Popular users are picked more often."""
         return self._picks(rng, 1)[0]
 
     def follows(self) -> dict[int, list[int]]:
-        """Whom each user follows: popular users more often, each once, never itself."""
+        """Return the followees of each user: different others, popular users more often."""
         rng = random.Random(f"{self._plan.seed}/follows")
         return {user: list(self._followees(rng, user)) for user in self._users}
 
     def streams(self) -> dict[int, int]:
-        """Whose feed each stream is: everybody's equally, from the first to the last stream."""
+        """Return the user of each stream. Streams are spread evenly over the users."""
         order = list(self._users)
         random.Random(f"{self._plan.seed}/streams").shuffle(order)
-        return {n: order[n % len(order)] for n in range(self._plan.subscriptions)}
+        return {stream: order[stream % len(order)] for stream in range(self._plan.subscriptions)}
 
     def _picks(self, rng: random.Random, count: int) -> list[int]:
         if self._weights is None:
@@ -50,20 +53,20 @@ class Population:
 
     def _followees(self, rng: random.Random, user: int) -> Iterator[int]:
         count = self._plan.follows
-        picked = dict.fromkeys(self._picks(rng, 4 * count))
+        picked = dict.fromkeys(self._picks(rng, PICKS_A_FOLLOWEE * count))
         picked.pop(user, None)
-        # Where four picks for each do not give enough different ones, the most popular are added.
-        more = (other for other in self._users if other not in picked and other != user)
+        # Where the picks do not give enough different users, the most popular users are added.
+        others = (other for other in self._users if other not in picked and other != user)
         yield from islice(picked, count)
-        yield from islice(more, max(0, count - len(picked)))
+        yield from islice(others, max(0, count - len(picked)))
 
 
 def reached(
     follows: Mapping[int, Iterable[int]], streams: Mapping[int, int]
 ) -> dict[int, frozenset[int]]:
-    """The streams that each user's activities come through: its followers', and its own."""
-    found = defaultdict(set)
+    """Return the streams that each author's activities reach: its followers', and its own."""
+    streams_of = defaultdict(set)
     for stream, user in streams.items():
         for author in (user, *follows[user]):
-            found[author].add(stream)
-    return {author: frozenset(numbers) for author, numbers in found.items()}
+            streams_of[author].add(stream)
+    return {author: frozenset(numbers) for author, numbers in streams_of.items()}

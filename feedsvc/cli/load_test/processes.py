@@ -1,42 +1,33 @@
 """The processes that make the calls, from their start to their end."""
 
 import asyncio
-import signal
 from collections.abc import Callable, Sequence
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Self
 
-from feedsvc.cli.load_test.batches import Batch
+from feedsvc.cli.load_test.child import Child
 from feedsvc.cli.load_test.generator import Failed, Finished, Message, Ready, generate
+from feedsvc.cli.load_test.measurements import Measurements
 from feedsvc.cli.load_test.plan import Orders
-
-#: Seconds that a process has to end by itself.
-LAST_SECONDS = 5.0
 
 
 class GeneratorFailed(Exception):
-    """A process could not begin, or died; the message says why."""
+    """A process could not begin, or died. The message says why."""
 
 
 class Processes:
-    """One process for each orders. Within the context all are ready; leaving it ends them.
+    """One process for each orders. Within the context all are ready; leaving it ends them."""
 
-    They are spawned, not forked, because gRPC does not survive a fork.
-    """
-
-    def __init__(self, orders: Sequence[Orders], hear: Callable[[Batch], None]) -> None:
-        """``hear`` is given each batch as it comes."""
-        self._children = [_Child(one, hear) for one in orders]
+    def __init__(self, orders: Sequence[Orders], hear: Callable[[Measurements], None]) -> None:
+        """``hear`` gets the measurements of each process as they come."""
+        self._generators = [_Generator(process_orders, hear) for process_orders in orders]
 
     async def __aenter__(self) -> Self:
-        """Raises GeneratorFailed if a process could not begin."""
+        """Start the processes. Raise GeneratorFailed if a process cannot begin."""
         try:
-            for child in self._children:
-                child.start()
-            await asyncio.gather(*(child.ready for child in self._children))
+            for generator in self._generators:
+                generator.child.start()
+            await asyncio.gather(*(generator.ready for generator in self._generators))
         except BaseException:
             await self._end()
             raise
@@ -50,53 +41,35 @@ class Processes:
     ) -> None:
         await self._end()
 
-    def begin(self, at: float) -> None:
-        """Has all calls begin at a time of the run's clock."""
-        for child in self._children:
-            child.pipe.send(at)
+    def begin(self, begin: float) -> None:
+        """Have all calls begin at a time of the run's clock."""
+        for generator in self._generators:
+            generator.child.send(begin)
 
     async def finished(self) -> None:
-        """Returns when all calls of all processes are answered. Raises GeneratorFailed."""
-        await asyncio.gather(*(child.finished for child in self._children))
+        """Return when all calls of all processes are answered. Raise GeneratorFailed."""
+        await asyncio.gather(*(generator.finished for generator in self._generators))
 
     async def _end(self) -> None:
-        for child in self._children:
-            child.hang_up()
-        for child in self._children:
-            await child.join()
+        for generator in self._generators:
+            generator.child.hang_up()
+        for generator in self._generators:
+            await generator.child.join()
 
 
-class _Child:
-    def __init__(self, orders: Orders, hear: Callable[[Batch], None]) -> None:
+class _Generator:
+    """A process that makes calls, and how far it is."""
+
+    def __init__(self, orders: Orders, hear: Callable[[Measurements], None]) -> None:
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.finished: asyncio.Future[None] = loop.create_future()
-        self._hear = hear
-        context = get_context("spawn")
-        self.pipe: Connection[float, Message]
-        self.pipe, self._other_end = context.Pipe()
-        self._process: SpawnProcess = context.Process(
-            target=generate, args=(orders, self._other_end), daemon=True
+        self._hear_measurements = hear
+        self.child: Child[float, Message] = Child(
+            generate, orders, hear=self._hear, died=self._died
         )
 
-    def start(self) -> None:
-        # Ctrl-C reaches the whole group of processes, but it is for the one that cleans up. What is
-        # ignored when a process is started, it ignores.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            self._process.start()
-        finally:
-            signal.signal(signal.SIGINT, before)
-        self._other_end.close()
-        asyncio.get_running_loop().add_reader(self.pipe.fileno(), self._read)
-
-    def _read(self) -> None:
-        try:
-            message = self.pipe.recv()
-        except (EOFError, OSError):
-            self._fail("a process of the load generator died")
-            self.hang_up()
-            return
+    def _hear(self, message: Message) -> None:
         match message:
             case Ready():
                 _resolve(self.ready)
@@ -105,26 +78,16 @@ class _Child:
             case Failed(why):
                 self._fail(why)
             case _:
-                self._hear(message)
+                self._hear_measurements(message)
+
+    def _died(self) -> None:
+        self._fail("a process of the load generator died")
 
     def _fail(self, why: str) -> None:
         for future in (self.ready, self.finished):
             if not future.done():
                 future.set_exception(GeneratorFailed(why))
                 future.exception()  # perhaps nobody waits for it
-
-    def hang_up(self) -> None:
-        if not self.pipe.closed:
-            asyncio.get_running_loop().remove_reader(self.pipe.fileno())
-            self.pipe.close()
-
-    async def join(self) -> None:
-        if self._process.pid is None:
-            self._other_end.close()
-            return
-        await asyncio.to_thread(self._process.join, LAST_SECONDS)
-        self._process.kill()
-        self._process.join()
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:

@@ -1,10 +1,11 @@
-"""A bar for each step, on stderr if that is a terminal."""
+"""Bars on stderr that show how a run gets on, if stderr is a terminal."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
@@ -12,16 +13,13 @@ from feedsvc.cli.rendering import plain
 
 
 class Progress:
-    """One step at a time: ``begin`` it, then ``advance``."""
+    """A bar for each step. ``begin`` a step, then ``advance`` it."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        """``quiet`` is about bars only; what goes wrong is told all the same."""
+    def __init__(self, *, quiet: bool, columns: Sequence[ProgressColumn] = ()) -> None:
+        """``quiet`` hides the bars; `print_line` still prints. ``columns`` replace the usual."""
         self._out = Console(stderr=True, soft_wrap=True, highlight=False)
         self._bars = Bars(
-            TextColumn("{task.description:<12}"),
-            BarColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[figures]}"),
+            *(columns or _columns()),
             console=self._out,
             disable=quiet or not self._out.is_terminal,
         )
@@ -40,11 +38,23 @@ class Progress:
         self._bars.stop()
 
     def begin(self, step: str, total: float) -> None:
+        """Add the bar of a step that ends when ``total`` is reached."""
         self._step = self._bars.add_task(step, total=total, figures="")
 
-    def advance(self, by: float, figures: str = "") -> None:
+    def advance(self, amount: float = 1, figures: str = "") -> None:
+        """Move the bar of the step, and show ``figures`` beside it."""
         if self._step is not None:
-            self._bars.update(self._step, advance=by, figures=figures)
+            self._bars.update(self._step, advance=amount, figures=figures)
 
-    def complain(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
+        """Print a line that stays when the bars have gone."""
         self._out.print(Text(plain(text)))
+
+
+def _columns() -> list[ProgressColumn]:
+    return [
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[figures]}"),
+    ]

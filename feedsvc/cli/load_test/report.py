@@ -1,4 +1,4 @@
-"""Results for people and for scripts."""
+"""Reports of results, for people and for scripts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +11,21 @@ from feedsvc.cli.load_test.plan import EVENTS
 from feedsvc.cli.load_test.results import Results
 from feedsvc.cli.rendering import console
 
-#: How much of a core a process may use before its figures are its own limit.
+#: Share of a core from which a process of the load generator counts as the limit.
 BUSY = 0.9
-#: Milliseconds that one in a hundred calls may be late.
+#: Milliseconds that one call in a hundred may be late without a warning.
 LATE_MS = 5.0
-#: Milliseconds from which on fractions are of no interest.
-TO_THE_POINT_MS = 1000.0
+#: Milliseconds from which the table shows no fractions.
+WHOLE_MS = 1000.0
 
-_NAMES = [f"p{one:g}" for one in PERCENTILES]
+_NAMES = [f"p{share:g}" for share in PERCENTILES]
 _P99 = PERCENTILES.index(99)
 
 
 def as_dict(results: Results) -> dict[str, Any]:
-    """Ready for JSON."""
+    """Return the results, ready for JSON."""
     plan = results.plan
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "ok": results.succeeded,
         "server": plan.server,
         "prefix": plan.prefix,
@@ -34,16 +34,16 @@ def as_dict(results: Results) -> dict[str, Any]:
         "seconds": round(results.seconds, 3),
         "interrupted": results.interrupted,
         "kinds": {name: _figures_of(results, name) for name in results.latencies},
-        "generator": {"cpu": [round(one, 3) for one in results.cpu]},
+        "generator": {"cpu": [round(share, 3) for share in results.cpu]},
         "warnings": list(warnings(results)),
     }
     if plan.rate is not None:
-        found["generator"] |= {
+        report["generator"] |= {
             "late_ms": {"p99": results.late.percentiles()[_P99], "max": results.late.longest},
             "held": results.held,
             "not_started": results.not_started,
         }
-    return found
+    return report
 
 
 def _figures_of(results: Results, name: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _figures_of(results: Results, name: str) -> dict[str, Any]:
 
 
 def show(results: Results) -> None:
-    """Prints all of it."""
+    """Print the results, notes on how to read them, and warnings."""
     out = console()
     out.print(_headline(results), style="bold")
     out.print(_table(results))
@@ -70,32 +70,32 @@ def show(results: Results) -> None:
 
 
 def write_distributions(results: Results, path: Path) -> None:
-    """One file a kind, its name before the suffix. Raises OSError."""
+    """Write a file for each kind, whose name stands before the suffix. Raise OSError."""
     for name, latencies in results.latencies.items():
         text = "".join(f"{line}\n" for line in latencies.distribution())
         path.with_suffix(f".{name}{path.suffix}").write_text(text, encoding="ascii")
 
 
 def _table(results: Results) -> Table:
-    """One row a kind, latencies in milliseconds. Fits into 80 columns up to a million calls."""
-    shown = Table(box=None, padding=(0, 2, 0, 0))
-    shown.add_column("")
+    """Return a row for each kind. The table fits into 80 columns up to a million calls."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
     for heading in ("ok", "failed", "per s", *_NAMES, "max"):
-        shown.add_column(heading, justify="right")
+        table.add_column(heading, justify="right")
     for name, latencies in results.latencies.items():
         values = [*latencies.percentiles(), latencies.longest] if latencies.count else []
-        shown.add_row(
+        table.add_row(
             name,
             f"{latencies.count:,}",
             f"{results.failed(name):,}",
             f"{results.rate(name):,.1f}",
-            *(f"{one:,.2f}" if one < TO_THE_POINT_MS else f"{one:,.0f}" for one in values),
+            *(f"{ms:,.2f}" if ms < WHOLE_MS else f"{ms:,.0f}" for ms in values),
         )
-    return shown
+    return table
 
 
 def _headline(results: Results) -> str:
-    """What was run."""
+    """Return the load, its length and its seed in one line."""
     plan = results.plan
     if plan.rate is None:
         load = f"Closed loop of {plan.concurrency:,} call{'s' if plan.concurrency > 1 else ''}"
@@ -108,29 +108,31 @@ def _headline(results: Results) -> str:
 
 
 def _notes(results: Results) -> Iterator[str]:
-    """What one has to know to read the table."""
+    """Yield what a reader of the table must know."""
     plan = results.plan
     for name in results.latencies:
         if errors := results.errors(name):
-            yield f"Failed {name}: " + ", ".join(f"{n:,} {why}" for why, n in errors.items())
+            yield f"Failed {name}: " + ", ".join(
+                f"{count:,} {why}" for why, count in errors.items()
+            )
     if plan.rate is None:
         yield (
             "Latencies in ms: the service times of a closed loop, which makes fewer calls when the "
             "server is slow. Use --rate to see what callers would wait."
         )
     else:
-        yield "Latencies in ms, from when a call was due, whenever it was begun."
+        yield "Latencies in ms, from when a call was due, whenever it began."
         late = results.late
         yield f"Late starts: p99 {late.percentiles()[_P99]:,.2f} ms, max {late.longest:,.2f} ms."
     if plan.subscriptions:
         yield f"Events: from when the publish was due; through {plan.subscriptions:,} streams."
     if results.cpu:
-        shares = ", ".join(f"{one:.0%}" for one in results.cpu)
+        shares = ", ".join(f"{share:.0%}" for share in results.cpu)
         yield f"Client CPU: {shares} of a core."
 
 
 def warnings(results: Results) -> Iterator[str]:
-    """Why the figures may not be the server's."""
+    """Yield the reasons why the figures may not be the server's."""
     plan, late = results.plan, results.late
     if results.cpu and (busiest := max(results.cpu)) > BUSY:
         yield (
@@ -155,14 +157,16 @@ def warnings(results: Results) -> Iterator[str]:
         )
 
 
-def live(results: Results, now: float) -> str:
-    """How the run gets on, in a few words."""
+def status_line(results: Results, now: float) -> str:
+    """Return the rate, the p99 and the failures so far, or an empty line before the first call."""
     seconds = results.counted_seconds(now)
-    calls = {name: one for name, one in results.latencies.items() if name != EVENTS}
-    count = sum(one.count for one in calls.values())
+    calls = {name: latencies for name, latencies in results.latencies.items() if name != EVENTS}
+    count = sum(latencies.count for latencies in calls.values())
     if not (seconds and count):
         return ""
-    p99 = ", ".join(f"{name} {one.percentiles()[_P99]:,.1f}" for name, one in calls.items())
+    p99 = ", ".join(
+        f"{name} {latencies.percentiles()[_P99]:,.1f}" for name, latencies in calls.items()
+    )
     failed = sum(map(results.failed, results.latencies))
-    trouble = f"  failed {failed:,}" if failed else ""
-    return f"{count / seconds:,.0f}/s  p99 ms: {p99}{trouble}"
+    failures = f"  failed {failed:,}" if failed else ""
+    return f"{count / seconds:,.0f}/s  p99 ms: {p99}{failures}"

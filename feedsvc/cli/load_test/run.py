@@ -9,32 +9,35 @@ from activityfeed import FeedClient
 from activityfeed.v1.follow_service_pb2 import GetFollowCountsRequest
 
 from feedsvc.cli.connection import explain
-from feedsvc.cli.load_test.batches import clock
+from feedsvc.cli.load_test.bulk import PreparationRefused
+from feedsvc.cli.load_test.clock import clock
 from feedsvc.cli.load_test.plan import Orders, Plan
 from feedsvc.cli.load_test.population import Population, reached
-from feedsvc.cli.load_test.preparation import Preparation, PreparationRefused
+from feedsvc.cli.load_test.preparation import Preparation
 from feedsvc.cli.load_test.processes import GeneratorFailed, Processes
 from feedsvc.cli.load_test.progress import Progress
-from feedsvc.cli.load_test.report import live
+from feedsvc.cli.load_test.report import status_line
 from feedsvc.cli.load_test.results import Results
 
 __all__ = ["GeneratorFailed", "PreparationRefused", "Progress", "run"]
 
-#: Seconds from the order to begin to the first call, so that all processes have heard it by then.
+#: Seconds from the order to begin to the first call. All processes have the order by then.
 HEAD_START = 0.1
-#: Seconds that events may still take when the last call has been answered.
-LAST_EVENTS = 5.0
-#: Seconds between two looks at how the run gets on.
-LOOK = 0.25
+#: Seconds to wait for events after the last answer.
+LAST_EVENTS_SECONDS = 5.0
+#: Seconds between two updates of the bars.
+UPDATE_SECONDS = 0.25
+#: Seconds between two checks for missing events.
+CHECK_SECONDS = 0.05
 
 
 async def run(client: FeedClient, plan: Plan, progress: Progress, *, keep: bool) -> Results:
-    """Prepares, calls, and cleans up unless told to ``keep`` the data.
+    """Prepare the data, make the calls, and remove the data unless ``keep`` is true.
 
-    Cancelling it ends the calls: what was measured until then is returned. Raises AioRpcError,
-    PreparationRefused and GeneratorFailed, after cleaning up.
+    If it is cancelled, end the calls and return what was measured until then. Raise AioRpcError,
+    PreparationRefused and GeneratorFailed, after the data is removed.
     """
-    # Found out at once, and before there is anything to clean up.
+    # A server that does not answer is found here, before there is data to remove.
     await client.follows.GetFollowCounts(GetFollowCountsRequest(entity=plan.prefix))
     population = Population(plan)
     follows, streams = population.follows(), population.streams()
@@ -46,7 +49,11 @@ async def run(client: FeedClient, plan: Plan, progress: Progress, *, keep: bool)
             Orders(
                 plan,
                 process,
-                {n: user for n, user in streams.items() if n % plan.processes == process},
+                {
+                    stream: user
+                    for stream, user in streams.items()
+                    if stream % plan.processes == process
+                },
                 page_tokens,
             )
             for process in range(plan.processes)
@@ -71,7 +78,7 @@ async def _measure(orders: Sequence[Orders], results: Results, progress: Progres
             try:
                 await processes.finished()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(_last_events(results), LAST_EVENTS)
+                    await asyncio.wait_for(_last_events(results), LAST_EVENTS_SECONDS)
             finally:
                 showing.cancel()
     except asyncio.CancelledError:
@@ -83,11 +90,11 @@ async def _measure(orders: Sequence[Orders], results: Results, progress: Progres
 
 async def _last_events(results: Results) -> None:
     while results.missing:  # noqa: ASYNC110 (processes set no Event)
-        await asyncio.sleep(LOOK / 5)
+        await asyncio.sleep(CHECK_SECONDS)
 
 
 async def _show(begin: float, results: Results, progress: Progress) -> None:
-    """Moves the bars of the warm-up and of the counted time."""
+    """Move the bars of the warm-up and of the counted time."""
     done = begin
     for step, seconds in (
         ("warming up", results.plan.warm_up),
@@ -96,19 +103,20 @@ async def _show(begin: float, results: Results, progress: Progress) -> None:
         progress.begin(step, seconds)
         end = done + seconds
         while done < end:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(UPDATE_SECONDS)
             now = min(max(done, clock()), end)
-            progress.advance(now - done, live(results, now))
+            progress.advance(now - done, status_line(results, now))
             done = now
 
 
 async def _clean_up(preparation: Preparation, results: Results, progress: Progress) -> None:
-    left = f"{results.plan.prefix}:* is left"
+    left_behind = f"{results.plan.prefix}:* is left behind"
     try:
-        await preparation.take_away()
+        await preparation.remove()
     except grpc.aio.AioRpcError as error:
-        results.left = True
-        progress.complain(f"Could not clean up, {left}: {explain(error, results.plan.server)}")
+        results.left_behind = True
+        why = explain(error, results.plan.server)
+        progress.print_line(f"Could not clean up, {left_behind}: {why}")
     except asyncio.CancelledError:
-        progress.complain(f"Clean-up interrupted, {left}")
+        progress.print_line(f"Clean-up interrupted, {left_behind}")
         raise

@@ -1,9 +1,9 @@
-"""The calls: when each is due, and making them."""
+"""The calls of one process: when each is due, and what it asks for."""
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from itertools import accumulate, count, repeat, takewhile
+from itertools import accumulate, count, takewhile
 
 import grpc.aio
 from activityfeed import FeedClient
@@ -12,41 +12,30 @@ from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 
 from feedsvc.cli.connection import label
-from feedsvc.cli.load_test.batches import Recorder, clock, microseconds
+from feedsvc.cli.load_test.clock import clock, microseconds
+from feedsvc.cli.load_test.measurements import Recorder
+from feedsvc.cli.load_test.pacing import OpenLoop, evenly_spaced, in_lanes, randomly_spaced
 from feedsvc.cli.load_test.plan import Kind, Orders, Plan
 from feedsvc.cli.load_test.population import Population
 
 
-def schedule(plan: Plan, process: int, begin: float) -> Iterator[float]:
-    """When each call of a process is due, until the run's end.
+def schedule(plan: Plan, rate: float, process: int, begin: float) -> Iterator[float]:
+    """Yield when each call of a process in an open loop is due, until the run's end.
 
-    Of a closed loop: now, but not before ``begin``. Of an open loop: by the plan, whatever the time
-    is.
+    ``rate`` is that of all processes. Together, the processes' evenly spaced calls are evenly
+    spaced, and their random calls are random.
     """
     seconds = plan.warm_up + plan.duration
-    if plan.rate is None:
-        while (now := clock()) < begin + seconds:
-            yield max(now, begin)
-        return
-    # Together, the processes' evenly spaced calls are evenly spaced, and their random ones random.
-    rng = random.Random(f"{plan.seed}/arrivals/{process}")
-    share = plan.rate / plan.processes
-    after: Iterator[float] = (
-        accumulate(rng.expovariate(share) for _ in repeat(None))
-        if plan.poisson
-        # Not by adding up: how many there are must not depend on rounding.
-        else (number / plan.rate for number in count(process, plan.processes))
-    )
-    yield from (begin + due for due in takewhile(lambda due: due < seconds, after))
+    if plan.poisson:
+        rng = random.Random(f"{plan.seed}/arrivals/{process}")
+        offsets = randomly_spaced(rate / plan.processes, rng)
+    else:
+        offsets = evenly_spaced(rate, process, plan.processes)
+    yield from (begin + offset for offset in takewhile(lambda offset: offset < seconds, offsets))
 
 
 class Traffic:
-    """The calls of one process.
-
-    As many workers as calls may be in flight take the next due time, wait for it, call and record
-    how long it took since it was due. So an open loop needs no more memory when the server stalls,
-    and a call that finds no worker free is late by the time it had to wait for one.
-    """
+    """The calls of one process."""
 
     def __init__(self, client: FeedClient, orders: Orders, recorder: Recorder) -> None:
         self._client = client
@@ -58,7 +47,7 @@ class Traffic:
         self._rng = random.Random(f"{plan.seed}/calls/{orders.process}")
         self._kinds = [kind for kind, weight in plan.mix.items() if weight]
         self._weights = list(accumulate(plan.mix[kind] for kind in self._kinds))
-        self._call: dict[Kind, Callable[[int, int], Awaitable[None]]] = {
+        self._calls: dict[Kind, Callable[[int, int], Awaitable[None]]] = {
             Kind.READS: self._read,
             Kind.DEEPER: self._read_deeper,
             Kind.PUBLISHES: self._publish,
@@ -68,43 +57,49 @@ class Traffic:
         self._counted_from = self._end = 0.0
 
     async def run(self, begin: float) -> None:
-        """Calls from ``begin`` on, until the last call is answered."""
-        due_times = schedule(self._plan, self._orders.process, begin)
-        self._counted_from = begin + self._plan.warm_up
-        self._end = self._counted_from + self._plan.duration
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(self._plan.concurrency_of(self._orders.process)):
-                tasks.create_task(self._work(due_times))
+        """Make calls from ``begin`` on, and return when the last call is answered."""
+        plan, process = self._plan, self._orders.process
+        self._counted_from = begin + plan.warm_up
+        self._end = self._counted_from + plan.duration
+        concurrency = plan.concurrency_of(process)
+        if plan.rate is None:
+            await asyncio.sleep(begin - clock())
+            await in_lanes(self._until_end(begin), self._call, lanes=concurrency)
+        else:
+            due_times = schedule(plan, plan.rate, process, begin)
+            await OpenLoop(due_times, self._call_when_due, max_in_flight=concurrency).run()
 
-    async def _work(self, due_times: Iterator[float]) -> None:
-        is_open = self._plan.rate is not None
-        for due in due_times:
-            counts = due >= self._counted_from
-            if (early := due - clock()) > 0:
-                await asyncio.sleep(early)
-            elif is_open:
-                self._recorder.batch.held += counts
-                if clock() >= self._end:
-                    self._recorder.batch.not_started += counts
-                    continue
-            if is_open and counts:
-                self._recorder.batch.late.append(microseconds(max(0.0, clock() - due)))
-            await self._make(due, counts=counts)
+    def _until_end(self, begin: float) -> Iterator[float]:
+        """Yield when each call of a closed loop is due: as soon as a lane is free."""
+        while (now := clock()) < self._end:
+            yield max(now, begin)
 
-    async def _make(self, due: float, *, counts: bool) -> None:
+    async def _call_when_due(self, due: float, is_held: bool) -> None:  # noqa: FBT001 - a callback
+        counts = due >= self._counted_from
+        if is_held:
+            self._recorder.current.held += counts
+            if clock() >= self._end:
+                self._recorder.current.not_started += counts
+                return
+        if counts:
+            self._recorder.current.late.append(microseconds(max(0.0, clock() - due)))
+        await self._call(due)
+
+    async def _call(self, due: float) -> None:
+        counts = due >= self._counted_from
         kind = self._rng.choices(self._kinds, cum_weights=self._weights)[0]
         user = self._population.pick(self._rng)
         try:
-            await self._call[kind](user, microseconds(due))
+            await self._calls[kind](user, microseconds(due))
         except grpc.aio.AioRpcError as error:
             if counts:
-                self._recorder.batch.errors[kind, label(error)] += 1
+                self._recorder.current.errors[kind, label(error)] += 1
         else:
             now = clock()
             if self._counted_from <= now < self._end:
-                self._recorder.batch.answered[kind] += 1
+                self._recorder.current.answered[kind] += 1
             if counts:
-                self._recorder.batch.latencies[kind].append(microseconds(now - due))
+                self._recorder.current.latencies[kind].append(microseconds(now - due))
 
     async def _read(self, user: int, _: int, page_token: str = "") -> None:
         await self._client.feeds.GetFeed(
@@ -131,4 +126,4 @@ class Traffic:
         )
         if self._plan.subscriptions:
             activity_id = int(answer.activity.id)
-            self._recorder.batch.published.extend((activity_id, author, due))
+            self._recorder.current.published.extend((activity_id, author, due))
