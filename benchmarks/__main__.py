@@ -1,7 +1,6 @@
 """``python -m benchmarks``."""
 
 import dataclasses
-import json
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from benchmarks import (
     neighbours,
     reading,
     rpc,
-    table,
 )
-from benchmarks.figures import Figure
-from benchmarks.progress import Progress
-from benchmarks.scale import Scale
+from benchmarks.harness import results, table
+from benchmarks.harness.figures import Figure
+from benchmarks.harness.progress import Progress
+from benchmarks.harness.scale import Scale
 
-#: In the order they run in.
+#: Scenarios by name, in the order in which they run.
 SCENARIOS: dict[str, Callable[[Scale, Progress], Awaitable[list[Figure]]]] = {
     "fanout": fanout.measure,
     "memory": memory.measure,
@@ -45,55 +44,57 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="Smaller sizes and fewer rounds: three minutes.")
+@click.option("--quick", is_flag=True, help="Use smaller sizes and fewer rounds: three minutes.")
 @click.option(
     "--only",
     "names",
     type=click.Choice(list(SCENARIOS)),
     multiple=True,
-    help="Run this scenario; may be repeated. All by default.",
+    help="Run this scenario; may be repeated.  [default: all]",
 )
-@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of every figure.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Number of rounds of every figure.")
 def main(*, quick: bool, names: tuple[str, ...], rounds: int | None) -> None:
     """Measure the service beside its alternatives and its limits.
 
-    Each figure and what it is set against run in the same run and on the same store, in turns,
-    several times. Prints medians with the least and the greatest of the rounds.
+    The service and its alternative are measured in the same run and on the same store, in turns,
+    for several rounds. Prints medians, and the least and greatest value of the rounds.
 
     A whole run writes benchmarks/results.json and docs/performance.svg, and takes about 30 minutes
-    and 2 GB of memory. With any option the two go to build/ instead. Run it on a machine that does
-    nothing else; what is compared and how stands in the modules of benchmarks/.
+    and 2 GB of memory; after it, `make gen` writes the tables of docs/performance.md. With any
+    option both files go to build/ instead. Run it on a machine that does nothing else. The modules
+    of benchmarks/ say what is compared, and how.
     """
     try:
-        # It takes a second, and without it a run would be for nothing.
-        from benchmarks import chart  # noqa: PLC0415
+        # Imported here: it takes a second. Without it a run could not write its chart.
+        from benchmarks.harness import chart  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"{error.name} is missing: install the extra, pip install -e '.[chart]'"
         ) from None
     scale = Scale.quick() if quick else Scale.full()
     if rounds is not None:
-        scale = dataclasses.replace(scale, rounds=rounds, few_rounds=rounds)
-    # The event loop of all alternatives too, because it is the service's.
-    figures = uvloop.run(_measure(scale, names or SCENARIOS))
+        scale = dataclasses.replace(scale, rounds=rounds, slow_rounds=rounds)
+    # Alternatives run in this process, so it has the event loop of the service.
+    by_scenario = uvloop.run(_measure(scale, names or SCENARIOS))
+    figures = [figure for scenario in by_scenario.values() for figure in scenario]
     table.show(figures)
-    whole = not (quick or names or rounds)
+    is_whole = not (quick or names or rounds)
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
-    results = (ROOT / "benchmarks" if whole else build) / "results.json"
-    results.write_text(json.dumps([figure.as_dict() for figure in figures], indent=2) + "\n")
-    picture = (ROOT / "docs" if whole else build) / "performance.svg"
+    record = (ROOT / "benchmarks" if is_whole else build) / "results.json"
+    results.write(by_scenario, record)
+    picture = (ROOT / "docs" if is_whole else build) / "performance.svg"
     chart.draw(figures, picture)
-    click.echo(f"wrote {results.relative_to(ROOT)} and {picture.relative_to(ROOT)}")
+    click.echo(f"wrote {record.relative_to(ROOT)} and {picture.relative_to(ROOT)}")
 
 
-async def _measure(scale: Scale, names: Collection[str]) -> list[Figure]:
-    figures: list[Figure] = []
-    with Progress() as report:
+async def _measure(scale: Scale, names: Collection[str]) -> dict[str, list[Figure]]:
+    by_scenario = {}
+    with Progress() as progress:
         for number, name in enumerate(names):
-            report.scenario(name, number, len(names))
-            figures += await SCENARIOS[name](scale, report)
-    return figures
+            progress.scenario(name, number, len(names))
+            by_scenario[name] = await SCENARIOS[name](scale, progress)
+    return by_scenario
 
 
 if __name__ == "__main__":

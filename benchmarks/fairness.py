@@ -1,76 +1,75 @@
-"""Fairness: what others get while one account's activities go to a million followers.
+"""Fairness: how calls of others fare while an author's activities go to a million followers.
 
-The account's followers are those of `crowd.py`, and have warm feeds; 1,000,000 of them, or 50,000
-in a quick run. Nobody has too many followers to be pushed to (celebrity_threshold 0). S = 16. The
-others are a process that makes 100 small publishes and 100 reads a second (`steady.py`); here all
-takes place on one server process with its two workers, and on one store.
+The author's followers are those of `benchmarks.load.crowd`, and have warm feeds: 1,000,000 of them,
+or 50,000 in a quick run. No entity is a celebrity (celebrity_threshold 0). S = 16. The other caller
+is a process that makes 100 small publishes and 100 reads a second (`benchmarks.load.steady`). All
+calls go to one server process with its two workers, and to one store.
 
-- *Fan-out*: two activities are on their way at once, each with `wait_for_delivery`, and are
-  followed by others for as long as a turn lasts, 8 seconds (3 in a quick run); then the last ones
-  are waited for. Followers a second over the whole turn, while the others call and alone.
-- *Publishes and reads*: p99 of milliseconds from when a call was due, while the account fans out
-  and while it does not. Calls go on for just as long as the fan-out does.
-- *Slow scripts*: EVALSHA calls in the store's slow log, from 5 ms on, of all turns in which both
-  went on. It is a time by the clock: a store that has to wait for a processor is slow as well.
+- *Fan-out*: two activities are on their way at once, each with `wait_for_delivery`, and others
+  follow them for as long as a turn lasts, 8 seconds (3 in a quick run); then the turn waits for the
+  last deliveries. Followers a second over the whole turn, beside the other caller and alone.
+- *Publishes and reads*: p99 of milliseconds from when a call was due, beside the fan-out and alone.
+  Calls go on for as long as the fan-out does.
+- *Slow scripts*: EVALSHA calls in the store's slow log, from 5 ms on, of all turns with fan-out and
+  other calls. It is a time by the clock: a store that waits for a processor is slow as well.
 """
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from activityfeed.v1.activity_service_pb2 import DELIVERY_STATE_DELIVERED, PublishActivityRequest
 
-from benchmarks import population, steady
-from benchmarks.crowd import Crowd
-from benchmarks.figures import Figure, quantile
-from benchmarks.progress import Progress
-from benchmarks.scale import Scale
-from benchmarks.stage import ALL_PUSHED, Stage, stage
-from benchmarks.turns import in_turns
+from benchmarks.harness.figures import Figure
+from benchmarks.harness.progress import Progress
+from benchmarks.harness.scale import Scale
+from benchmarks.harness.stage import ALL_PUSHED, Stage, open_stage
+from benchmarks.harness.turns import in_turns
+from benchmarks.load import population, steady
+from benchmarks.load.crowd import Crowd
+from feedsvc.cli.load_test.pacing import in_lanes
 from feedsvc.core import scripts
 
 AUTHOR = "celebrity"
-#: Activities of the account that are on their way at once.
+#: Activities of the author that are on their way at once.
 AT_ONCE = 2
-#: Of the others, calls of each kind a second.
+#: Other calls of each kind a second.
 RATE = 100
-#: Seconds that a delivery may take.
+#: Most seconds that a delivery may take.
 PATIENCE = 600.0
+#: Milliseconds from which a script is slow.
 SLOW_MS = 5
-#: Slow scripts that are told of one by one.
-TOLD = 10
+#: Slow scripts that are printed.
+PRINTED = 10
 
 
-async def measure(scale: Scale, report: Progress) -> list[Figure]:
-    """Figures of the fan-out, of those beside it, and of the store."""
-    async with stage(ALL_PUSHED) as on:
-        await steady.populate(on.client, on.shards, report)
-        crowd = Crowd(on, scale.crowd)
+async def measure(scale: Scale, progress: Progress) -> list[Figure]:
+    """Return figures of the fan-out, of the calls beside it, and of the store."""
+    async with open_stage(ALL_PUSHED) as stage:
+        await steady.prepare_publishes_and_reads(stage.client, stage.shards, progress)
+        crowd = Crowd(stage, scale.crowd)
         await crowd.prepare()
-        await crowd.follow(AUTHOR, scale.crowd, report)
-        await crowd.warm(scale.crowd, report)
-        turns = Turns(on, scale, report)
-        await on.redis.config_set("slowlog-log-slower-than", -1)
-        await on.redis.config_set("slowlog-max-len", 10_000)
-        await on.redis.slowlog_reset()
+        await crowd.follow(AUTHOR, scale.crowd, progress)
+        await crowd.warm(scale.crowd, progress)
+        turns = Turns(stage, scale, progress)
+        await stage.redis.config_set("slowlog-log-slower-than", -1)
+        await stage.redis.config_set("slowlog-max-len", 10_000)
+        await stage.redis.slowlog_reset()
         values = await in_turns(
             {"alone": turns.alone, "quiet": turns.quiet, "loaded": turns.loaded},
-            scale.few_rounds,
-            report,
-            what=f"fairness beside {scale.crowd:,} followers",
+            scale.slow_rounds,
+            progress,
+            title=f"fairness beside {scale.crowd:,} followers",
             warm_up=False,
         )
         return [
-            *(
-                Figure(
-                    f"{kind}, {RATE}/s, p99 beside a fan-out to {scale.crowd:,}",
-                    "ms",
-                    "the same without the fan-out",
-                    tuple(quantile(times[kind], 0.99) for times in turns.beside),
-                    tuple(quantile(times[kind], 0.99) for times in turns.undisturbed),
-                    "<= 2",
-                )
-                for kind in steady.KINDS
+            *steady.p99_figures(
+                f", {RATE}/s, p99 beside a fan-out to {scale.crowd:,}",
+                "the same without the fan-out",
+                turns.beside,
+                turns.undisturbed,
+                "<= 2",
             ),
             Figure(
                 f"fan-out to {scale.crowd:,} beside {RATE} publishes and {RATE} reads a second",
@@ -92,30 +91,31 @@ async def measure(scale: Scale, report: Progress) -> list[Figure]:
 
 
 class Turns:
-    """The turns, and the times of the calls in them: of each kind, by turn."""
+    """The turns, and the times of the other calls in them, by turn."""
 
-    def __init__(self, on: Stage, scale: Scale, report: Progress) -> None:
-        self._on = on
+    def __init__(self, stage: Stage, scale: Scale, progress: Progress) -> None:
+        self._stage = stage
         self._followers = scale.crowd
-        self._seconds = scale.fair_seconds
-        self._report = report
+        self._seconds = scale.fairness_seconds
+        self._progress = progress
         self._number = 0
-        self.beside: list[dict[str, list[float]]] = []
-        self.undisturbed: list[dict[str, list[float]]] = []
+        self.beside: list[steady.Times] = []
+        self.undisturbed: list[steady.Times] = []
 
     async def alone(self) -> float:
-        """Followers a second."""
+        """Return the followers a second."""
         begun, delivered = time.perf_counter(), 0
 
-        async def lane() -> None:
-            nonlocal delivered
+        def until_end() -> Iterator[None]:
             while not delivered or time.perf_counter() - begun < self._seconds:
-                await self._deliver()
-                delivered += self._followers
+                yield
 
-        async with asyncio.TaskGroup() as lanes:
-            for _ in range(AT_ONCE):
-                lanes.create_task(lane())
+        async def deliver(_: None) -> None:
+            nonlocal delivered
+            await self._deliver()
+            delivered += self._followers
+
+        await in_lanes(until_end(), deliver, lanes=AT_ONCE)
         return delivered / (time.perf_counter() - begun)
 
     async def _deliver(self) -> None:
@@ -123,7 +123,7 @@ class Turns:
         request = PublishActivityRequest(
             activity=population.activity(AUTHOR, self._number), wait_for_delivery=True
         )
-        publish = self._on.client.activities.PublishActivity
+        publish = self._stage.client.activities.PublishActivity
         delivery = (await publish(request, timeout=PATIENCE)).delivery
         if (delivery.state, delivery.delivered_count) != (
             DELIVERY_STATE_DELIVERED,
@@ -132,30 +132,30 @@ class Turns:
             raise RuntimeError(f"not delivered to {self._followers:,}: {delivery}")
 
     async def quiet(self) -> float:
-        """Seconds, which say nothing: the calls' times do."""
-        async with steady.beside(self._on.target, RATE, self.undisturbed):
+        """Return the seconds, which say nothing: the calls' times do."""
+        async with steady.steady_load(self._stage.target, RATE, self.undisturbed):
             await asyncio.sleep(self._seconds)
         return self._seconds
 
     async def loaded(self) -> float:
-        """Followers a second."""
-        redis = self._on.redis
-        async with steady.beside(self._on.target, RATE, self.beside):
+        """Return the followers a second, beside the other calls."""
+        redis = self._stage.redis
+        async with steady.steady_load(self._stage.target, RATE, self.beside):
             await redis.config_set("slowlog-log-slower-than", SLOW_MS * 1000)
             rate = await self.alone()
             await redis.config_set("slowlog-log-slower-than", -1)
         return rate
 
     async def slow_scripts(self) -> int:
-        """How many there were; tells of some."""
-        entries: list[Any] = await self._on.redis.slowlog_get(10_000)
-        names = {one.sha.encode(): name for name, one in scripts.load(ALL_PUSHED).items()}
-        found = []
+        """Return the number of slow scripts, and print the first of them."""
+        entries: list[Any] = await self._stage.redis.slowlog_get(10_000)
+        names = {script.sha.encode(): name for name, script in scripts.load(ALL_PUSHED).items()}
+        slow = []
         for entry in entries:
             words: list[bytes] = entry["command"].split(b" ", 2)
             if words[0] == b"EVALSHA":
                 name = names.get(words[1], "a script")
-                found.append(f"{name} {entry['duration'] / 1000:.1f} ms")
-        for one in found[:TOLD]:
-            self._report.tell(f"slow: {one}")
-        return len(found)
+                slow.append(f"{name} {entry['duration'] / 1000:.1f} ms")
+        for line in slow[:PRINTED]:
+            self._progress.print_line(f"slow: {line}")
+        return len(slow)

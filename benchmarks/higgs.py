@@ -1,28 +1,25 @@
-"""A week of Twitter, the whole of it: imported, weighed, and read.
+"""A week of Twitter, the whole of it: imported, measured, and read.
 
 The Higgs data (docs/testing.md): 812,770 follows, most of which are inferred from
-interactions, and 563,069 activities, of 322,792 users. Limits are the default ones: one user has
-so many followers, 23,737, that he is pulled. There is no alternative. Without the data, and in a
-quick run, there are no figures. One round.
+interactions, and 563,069 activities, of 322,792 users. Limits are the default ones: one user has so
+many followers, 23,737, that they pull its activities. There is no alternative. Without the data,
+and in a quick run, there are no figures. One round.
 
 - *Import*: by `feedsvc import`, follows and activities in two runs of the program. Rates are of the
-  program's own `seconds`, without its start, and of the time after it until nothing is left to be
-  delivered. All feeds are cold. Rows that are there twice, or in which somebody follows himself,
-  do not count as follows.
+  program's own `seconds`, without its start, and of the time after it until all is delivered. All
+  feeds are cold. Rows that repeat an earlier row, or in which a user follows itself, do not count
+  as follows.
 - *Memory*: by how much `used_memory` grew with the follows and with the activities, to one each,
-  and with both, to each user, at rest as in `memory.py`. Records of requests, which go by
-  themselves after a minute, are taken away first.
+  and with both, to each user, at rest as in `memory`. Records of requests, which expire after a
+  minute, are deleted first.
 - *Feeds*: those of 10,000 users, drawn at random, are read to their end over gRPC, 32 at a time,
-  and compared with what the files say (`tests/data/oracle.py`): the same activities, each once,
-  in order. No outbox is trimmed, for nobody did more than 656 things.
+  and compared with the files (`tests/data/oracle.py`): the same activities, each once, in order. No
+  outbox is trimmed: no user has more than 656 activities.
 """
 
 import asyncio
 import gzip
-import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,18 +30,19 @@ from typing import Any
 from activityfeed import FeedClient
 from activityfeed.v1.activity_pb2 import Activity
 
-from benchmarks import population
-from benchmarks.figures import Figure
+from benchmarks.harness.figures import Figure
+from benchmarks.harness.progress import Progress
+from benchmarks.harness.scale import Scale
+from benchmarks.harness.stage import Stage, open_stage
+from benchmarks.importing import data_folder, run_import
+from benchmarks.load import population
 from benchmarks.memory import at_rest
-from benchmarks.progress import Progress
-from benchmarks.scale import Scale
-from benchmarks.stage import Stage, stage
+from feedsvc.cli.load_test.pacing import in_lanes
 from feedsvc.config import Limits
 from feedsvc.core import keys
-from tests.data.location import DataMissing, directory_of
 from tests.data.oracle import HIGGS_VERBS, DataSet, Event, Oracle
 
-#: By kind, in the order of import.
+#: Files of each kind of rows, in the order of import.
 FILES = {
     "follows": (
         "higgs-social_network.head355074.edgelist.gz",
@@ -52,64 +50,80 @@ FILES = {
     ),
     "activities": ("higgs-activity_time.txt.gz",),
 }
-#: Of a feed, at a time.
+#: Activities of a page.
 PAGE = 100
 #: Feeds that are read at once.
-READING = 32
-#: Keys that are looked through at a time.
+READERS = 32
+#: Keys that one SCAN looks through.
 KEYS = 5_000
 SEED = 20_120_704
-#: Differing feeds that are told of one by one.
-TOLD = 10
+#: Differing feeds that are printed.
+PRINTED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import came to."""
+    """The result of an import."""
 
     rows: int
     seconds: float
     bytes: int
+    """Bytes by which the store grew."""
 
 
-async def measure(scale: Scale, report: Progress) -> list[Figure]:
-    """Rates, bytes, and how many feeds differ."""
+async def measure(scale: Scale, progress: Progress) -> list[Figure]:
+    """Return rates, bytes, and the number of feeds that differ."""
     if not scale.higgs_users:
-        report.tell("higgs: skipped, this is a quick run")
+        progress.print_line("higgs: skipped, this is a quick run")
         return []
-    try:
-        folder = directory_of("higgs")
-    except DataMissing as missing:
-        report.tell(f"higgs: skipped. {missing}")
+    folder = data_folder("higgs", progress)
+    if folder is None:
         return []
     data = await asyncio.to_thread(read, folder)
-    async with stage() as on:
+    async with open_stage() as stage:
         imported = {}
         for done, (kind, names) in enumerate(FILES.items()):
-            report.turn("the whole week", kind, done, len(FILES))
-            imported[kind] = await _import(on, [folder / name for name in names], kind)
-        follows, activities = imported["follows"], imported["activities"]
-        if (follows.rows, activities.rows) != (data.follows, len(data.events)):
+            progress.turn("the whole week", kind, done, len(FILES))
+            imported[kind] = await _import(stage, [folder / name for name in names], kind)
+        if [result.rows for result in imported.values()] != [data.follows, len(data.events)]:
             raise RuntimeError(f"imported {imported}")
         users = _users(data)
-        chosen = random.Random(SEED).sample(users, scale.higgs_users)
-        differing, seconds = await _compare(on.client, data, chosen, report)
+        readers = random.Random(SEED).sample(users, scale.higgs_users)
+        differing, seconds = await _compare(stage.client, data, readers, progress)
+    return [
+        *_import_figures(imported, len(users)),
+        *_feed_figures(len(readers), differing, seconds),
+    ]
+
+
+def _import_figures(imported: dict[str, Imported], users: int) -> list[Figure]:
+    follows, activities = imported["follows"], imported["activities"]
     return [
         *(
-            Figure(f"import of the whole week, {kind}", f"{kind}/s", "", (one.rows / one.seconds,))
-            for kind, one in imported.items()
+            Figure(
+                f"import of the whole week, {kind}",
+                f"{kind}/s",
+                "",
+                (result.rows / result.seconds,),
+            )
+            for kind, result in imported.items()
         ),
         *(
-            Figure(f"memory of the whole week, to {what}", "bytes", "", (taken / count,))
-            for what, taken, count in (
-                ("each user", follows.bytes + activities.bytes, len(users)),
+            Figure(f"memory of the whole week, to {thing}", "bytes", "", (grown / count,))
+            for thing, grown, count in (
+                ("each user", follows.bytes + activities.bytes, users),
                 ("each follow", follows.bytes, follows.rows),
                 ("each activity", activities.bytes, activities.rows),
             )
         ),
-        Figure("feeds of the whole week, read cold", "feeds/s", "", (len(chosen) / seconds,)),
+    ]
+
+
+def _feed_figures(feeds: int, differing: int, seconds: float) -> list[Figure]:
+    return [
+        Figure("feeds of the whole week, read cold", "feeds/s", "", (feeds / seconds,)),
         Figure(
-            f"feeds that differ, of {len(chosen):,} of the whole week",
+            f"feeds that differ, of {feeds:,} of the whole week",
             "feeds",
             "",
             (differing,),
@@ -120,10 +134,10 @@ async def measure(scale: Scale, report: Progress) -> list[Figure]:
 
 
 def read(folder: Path) -> DataSet:
-    """What the files say."""
+    """Read the follows and the activities from the files."""
     events = (
-        Event(actor=actor, verb=HIGGS_VERBS[kind], object_id=target, ms=1000 * int(when))
-        for actor, target, when, kind in _rows(folder, FILES["activities"])
+        Event(actor=actor, verb=HIGGS_VERBS[kind], object_id=target, ms=1000 * int(seconds))
+        for actor, target, seconds, kind in _rows(folder, FILES["activities"])
     )
     follows = {
         (follower, followee)
@@ -141,72 +155,69 @@ def _rows(folder: Path, names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _users(data: DataSet) -> list[str]:
-    """All that the files name."""
+    """Return all users that the files name."""
     names = (name for event in data.events for name in (event.actor, event.object_id))
     return sorted({*names, *data.followees, *data.followers})
 
 
-async def _import(on: Stage, files: Sequence[Path], kind: str) -> Imported:
-    before = await at_rest(on.redis)
-    result = json.loads(await asyncio.to_thread(_run, on.target, files))
+async def _import(stage: Stage, files: Sequence[Path], kind: str) -> Imported:
+    before = await at_rest(stage.redis)
+    # Quiet: a complaint stands for each row in which a user follows itself.
+    report = await asyncio.to_thread(run_import, stage.target, files, quiet=True)
     begun = time.monotonic()
-    await population.settled(on.client)
-    seconds = result["seconds"] + time.monotonic() - begun
-    await _forget_requests(on)
-    return Imported(result[kind], seconds, await at_rest(on.redis) - before)
+    await population.all_delivered(stage.client)
+    seconds = report["seconds"] + time.monotonic() - begun
+    await _delete_request_records(stage)
+    return Imported(report[kind], seconds, await at_rest(stage.redis) - before)
 
 
-def _run(target: str, files: Sequence[Path]) -> bytes:
-    arguments = ["import", "--preset", "higgs", "--json", "--server", target, *map(str, files)]
-    return subprocess.run(  # noqa: S603 (our own program)
-        [sys.executable, "-m", "feedsvc", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # rows in which somebody follows himself, one by one
-        check=True,
-    ).stdout
-
-
-async def _forget_requests(on: Stage) -> None:
-    for tag in keys.tags(on.shards):
+async def _delete_request_records(stage: Stage) -> None:
+    for tag in keys.tags(stage.shards):
         cursor = -1
         while cursor:
-            cursor, some = await on.redis.scan(max(0, cursor), f"{tag}q:*", KEYS)
-            if some:
-                await on.redis.unlink(*some)
+            cursor, records = await stage.redis.scan(max(0, cursor), f"{tag}q:*", KEYS)
+            if records:
+                await stage.redis.unlink(*records)
 
 
 async def _compare(
-    client: FeedClient, data: DataSet, users: Sequence[str], report: Progress
+    client: FeedClient, data: DataSet, users: Sequence[str], progress: Progress
 ) -> tuple[int, float]:
-    """How many feeds are not as they must be, and the seconds that reading them took."""
+    """Read feeds. Return the number of wrong feeds, and the seconds that reading them took."""
     oracle = Oracle(data, Limits().outbox_cap)
-    found: dict[str, list[Activity]] = {}
+    feeds: dict[str, list[Activity]] = {}
 
     async def walk(user: str) -> None:
         pages = [page async for page in client.pages(user, page_size=PAGE)]
-        found[user] = [item.activity.activity for page in pages for item in page.items]
-        report.advance()
+        feeds[user] = [item.activity.activity for page in pages for item in page.items]
+        progress.advance()
 
-    report.phase(f"{len(users):,} feeds", len(users))
+    progress.begin(f"{len(users):,} feeds", len(users))
     begun = time.perf_counter()
-    await population.in_lanes(users, walk, lanes=READING)
+    await in_lanes(users, walk, lanes=READERS)
     seconds = time.perf_counter() - begun
     differing = [
         user
         for user in users
-        if not _same(found[user], [data.events[number] for number in oracle.feed(user)])
+        if not _same(feeds[user], [data.events[number] for number in oracle.feed(user)])
     ]
-    for user in differing[:TOLD]:
+    for user in differing[:PRINTED]:
         expected = len(oracle.feed(user))
-        report.tell(f"the feed of {user} has {len(found[user])} activities, and should {expected}")
+        progress.print_line(f"the feed of {user} has {len(feeds[user])} activities, not {expected}")
     return len(differing), seconds
 
 
-def _same(found: Sequence[Activity], expected: Collection[Event]) -> bool:
-    """Whether a feed has these, each once, in the order of their ids."""
-    made: list[Any] = [
-        (one.actor, one.verb, one.object.id, one.publish_time.ToMilliseconds()) for one in found
+def _same(feed: Sequence[Activity], expected: Collection[Event]) -> bool:
+    """Return whether a feed has the expected activities, each once, in the order of their ids."""
+    contents: list[Any] = [
+        (
+            activity.actor,
+            activity.verb,
+            activity.object.id,
+            activity.publish_time.ToMilliseconds(),
+        )
+        for activity in feed
     ]
-    wanted = {(one.actor, one.verb, one.object_id, one.ms) for one in expected}
-    ordered = all(int(above.id) > int(below.id) for above, below in pairwise(found))
-    return ordered and len(made) == len(expected) and set(made) == wanted
+    wanted = {(event.actor, event.verb, event.object_id, event.ms) for event in expected}
+    is_ordered = all(int(above.id) > int(below.id) for above, below in pairwise(feed))
+    return is_ordered and len(contents) == len(expected) and set(contents) == wanted

@@ -1,4 +1,4 @@
-"""Import: follows and activities a second by ``feedsvc import``, and who works for how long.
+"""Import: follows and activities a second by ``feedsvc import``, and the CPU time of each process.
 
 A part of a real Twitter graph, higgs-small (docs/testing.md): 95,008 follows, of
 which most are inferred from interactions, and then 20,000 activities of its users, in two runs of
@@ -15,36 +15,37 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from benchmarks.figures import Figure
-from benchmarks.progress import Progress
-from benchmarks.scale import Scale
-from benchmarks.stage import Stage, cpu_seconds, stage
+from benchmarks.harness.figures import Figure
+from benchmarks.harness.processes import CpuMeter
+from benchmarks.harness.progress import Progress
+from benchmarks.harness.scale import Scale
+from benchmarks.harness.stage import Stage, open_stage
 from tests.data.location import DataMissing, directory_of
 
-#: In the order of import.
+#: Kinds of rows, in the order of import.
 KINDS = ("follows", "activities")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one import came to."""
+    """The result of an import."""
 
     rate: float
     """Rows a second."""
     cpu: dict[str, float]
-    """Seconds, by process."""
+    """CPU seconds by process."""
 
 
-async def measure(scale: Scale, report: Progress) -> list[Figure]:
-    """Rates and CPU seconds of both files."""
-    try:
-        folder = directory_of("higgs-small")
-    except DataMissing as missing:
-        report.tell(f"import: skipped. {missing}")
+async def measure(scale: Scale, progress: Progress) -> list[Figure]:
+    """Return rates and CPU seconds of both files."""
+    folder = data_folder("higgs-small", progress)
+    if folder is None:
         return []
     runs: dict[str, list[Run]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory(prefix="feedsvc-bench-") as scratch:
@@ -52,20 +53,42 @@ async def measure(scale: Scale, report: Progress) -> list[Figure]:
             kind: _shortened(folder / f"{kind}.tsv.gz", scale.import_rows, Path(scratch))
             for kind in KINDS
         }
-        for _ in range(scale.few_rounds):
-            async with stage() as on:
+        for _ in range(scale.slow_rounds):
+            async with open_stage() as stage:
                 for kind in KINDS:
                     done = sum(map(len, runs.values()))
-                    report.turn("imports", kind, done, len(KINDS) * scale.few_rounds)
-                    runs[kind].append(await _import(on, files[kind], kind))
+                    progress.turn("imports", kind, done, len(KINDS) * scale.slow_rounds)
+                    runs[kind].append(await _import(stage, files[kind], kind))
     figures = []
-    for kind, of_kind in runs.items():
-        rates = tuple(run.rate for run in of_kind)
+    for kind, runs_of_kind in runs.items():
+        rates = tuple(run.rate for run in runs_of_kind)
         figures.append(Figure(f"import of {kind}", f"{kind}/s", "", rates))
-        for name in of_kind[0].cpu:
-            used = tuple(run.cpu[name] for run in of_kind)
-            figures.append(Figure(f"import of {kind}, {name}", "CPU s", "", used))
+        for process in runs_of_kind[0].cpu:
+            seconds = tuple(run.cpu[process] for run in runs_of_kind)
+            figures.append(Figure(f"import of {kind}, {process}", "CPU s", "", seconds))
     return figures
+
+
+def data_folder(name: str, progress: Progress) -> Path | None:
+    """Return a folder of real data; if data is missing, say that the scenario is skipped."""
+    try:
+        return directory_of(name)
+    except DataMissing as missing:
+        progress.print_line(f"{name}: skipped. {missing}")
+        return None
+
+
+def run_import(target: str, files: Sequence[Path], *, quiet: bool) -> dict[str, Any]:
+    """Run ``feedsvc import``, and return its report. ``quiet`` hides its complaints."""
+    arguments = ["import", "--preset", "higgs", "--json", "--server", target, *map(str, files)]
+    output = subprocess.run(  # noqa: S603 (our own program)
+        [sys.executable, "-m", "feedsvc", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
+        check=True,
+    ).stdout
+    report: dict[str, Any] = json.loads(output)
+    return report
 
 
 def _shortened(file: Path, rows: int | None, folder: Path) -> Path:
@@ -77,29 +100,17 @@ def _shortened(file: Path, rows: int | None, folder: Path) -> Path:
     return part
 
 
-async def _import(on: Stage, file: Path, kind: str) -> Run:
-    pids = {"server": on.server_pid, "store": on.store_pid}
-    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+async def _import(stage: Stage, file: Path, kind: str) -> Run:
+    meter = CpuMeter({"server": stage.server_pid, "store": stage.store_pid})
     children = _children_seconds()
-    result = json.loads(await asyncio.to_thread(_run, on.target, file))
-    if result["refused"] or result["malformed"] or result["duplicates"]:
-        raise RuntimeError(f"the import was not clean: {result}")
-    cpu = {"client": _children_seconds() - children}
-    for name, pid in pids.items():
-        begun, ended = before[name], cpu_seconds(pid)
-        if begun is not None and ended is not None:
-            cpu[name] = ended - begun
-    return Run(result[kind] / result["seconds"], cpu)
-
-
-def _run(target: str, file: Path) -> bytes:
-    arguments = ["import", "--preset", "higgs", "--json", str(file), "--server", target]
-    return subprocess.run(  # noqa: S603 (our own program)
-        [sys.executable, "-m", "feedsvc", *arguments], stdout=subprocess.PIPE, check=True
-    ).stdout
+    report = await asyncio.to_thread(run_import, stage.target, [file], quiet=False)
+    if report["refused"] or report["malformed"] or report["duplicates"]:
+        raise RuntimeError(f"the import was not clean: {report}")
+    cpu = {"client": _children_seconds() - children} | meter.used()
+    return Run(report[kind] / report["seconds"], cpu)
 
 
 def _children_seconds() -> float:
-    """CPU of all children that have ended."""
+    """Return the CPU seconds of all children that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

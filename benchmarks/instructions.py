@@ -3,7 +3,7 @@
 Time depends on what else a machine does; instructions do not, within a few percent. The store runs
 under valgrind's callgrind, which must be installed; the core runs in this process, without gRPC.
 
-- publish: to 10 followers in 10 shards, whose feeds are warm; one of 100 authors in turn.
+- publish: to 10 followers in 10 shards, whose feeds are warm; by one of 100 authors in turn.
 - page: the first 20 activities of a warm feed.
 
 16 calls at a time, S = 16. ``--server`` names another store than the embedded one.
@@ -19,10 +19,9 @@ from pathlib import Path
 import click
 from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 
-from benchmarks import population
+from benchmarks.load import population
 from feedsvc import convert
 from feedsvc.config import Limits
-from feedsvc.core import ids
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.core.pages import Cursor
@@ -32,12 +31,14 @@ from feedsvc.embedded import find_server
 AT_A_TIME = 16
 CALLS = 320
 AUTHORS, FOLLOWERS = 100, 10
-#: Seconds between looks whether the store has started.
+#: Seconds between looks for the socket of the store.
 LOOK_SECONDS = 0.1
 
 
 @click.command()
-@click.option("--server", type=click.Path(exists=True, path_type=Path), help="A store's program.")
+@click.option(
+    "--server", type=click.Path(exists=True, path_type=Path), help="The program of another store."
+)
 def main(server: Path | None) -> None:
     """Count the instructions that the store executes for a publish and for a page."""
     with tempfile.TemporaryDirectory(prefix="feedsvc-bench-") as folder:
@@ -54,15 +55,15 @@ async def _measure(server: Path, folder: Path) -> None:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        while not socket.exists():  # noqa: ASYNC110 (nothing tells when it does)
+        while not socket.exists():  # noqa: ASYNC110 (nothing sets an Event)
             await asyncio.sleep(LOOK_SECONDS)
         store = Store.at(f"unix://{socket}", Limits())
         await store.open()
-        publish, page = await _calls(Engine.on(store))
-        await _many(publish)
+        publish, page = await _prepare(Engine.on(store))
+        await _make_calls(publish)
         for number, (name, call) in enumerate({"publish": publish, "page": page}.items(), 1):
             await _control(running.pid, "-i", "on")
-            await _many(call)
+            await _make_calls(call)
             await _control(running.pid, "-i", "off")
             await _control(running.pid, "-d", name)
             dump = output.with_name(f"{output.name}.{number}").read_text()
@@ -74,18 +75,19 @@ async def _measure(server: Path, folder: Path) -> None:
         await running.wait()
 
 
-async def _calls(engine: Engine) -> tuple[Callable[[int], Awaitable[object]], ...]:
-    """Makes authors and followers; a publish and a page, by the number of the call."""
+async def _prepare(engine: Engine) -> tuple[Callable[[int], Awaitable[object]], ...]:
+    """Make authors and followers. Return a publish and a page, which take the call's number."""
     authors = population.users(AUTHORS)
     shards = engine.store.limits.shards
-    by_shard = {ids.shard_for(one, shards): one for one in population.users(1_000)}
-    followers = [by_shard[shard] for shard in range(shards)]
-    chosen = random.Random(2)
+    followers = population.follower_of_each_shard(shards, population.users(population.CANDIDATES))
+    rng = random.Random(2)
     for author in authors:
-        some = chosen.sample(followers, FOLLOWERS)
-        await engine.edges.follow([NewEdge(one, author) for one in some if one != author])
-    for one in followers:
-        await engine.feeds.rebuild(one)
+        sample = rng.sample(followers, FOLLOWERS)
+        await engine.edges.follow(
+            [NewEdge(follower, author) for follower in sample if follower != author]
+        )
+    for follower in followers:
+        await engine.feeds.rebuild(follower)
 
     async def publish(number: int) -> object:
         activity = population.activity(authors[number % AUTHORS], number)
@@ -100,7 +102,7 @@ async def _calls(engine: Engine) -> tuple[Callable[[int], Awaitable[object]], ..
     return publish, page
 
 
-async def _many(call: Callable[[int], Awaitable[object]]) -> None:
+async def _make_calls(call: Callable[[int], Awaitable[object]]) -> None:
     for first in range(0, CALLS, AT_A_TIME):
         await asyncio.gather(*(call(first + number) for number in range(AT_A_TIME)))
 

@@ -1,7 +1,7 @@
-"""Neighbours: what a calm caller gets while another one asks for as much as it may.
+"""Neighbours: how a calm caller fares while another caller asks for as much as it may.
 
 The calm caller is a process of its own with one connection, which makes 50 small publishes and 50
-reads a second (`steady.py`). Beside it, on connections of its own, one load at a time:
+reads a second (`benchmarks.load.steady`). Beside it, on connections of its own, one load at a time:
 
 - *2.9 MB of nulls*: batches of activities whose `extra` has 3,000 nulls each, one after another.
 - *A batch to 1,000*: batches of 500 by an author with 1,000 followers, whose feeds are warm.
@@ -9,9 +9,9 @@ reads a second (`steady.py`). Beside it, on connections of its own, one load at 
 - *Below the floor*: 16 readers at a time walk below their warm feeds; each follows 10,000 entities
   (1,000 in a quick run), with one activity each.
 - *Waiting batches*: 8 batches of 500 at a time with `wait_for_delivery`, by authors with 1,000
-  followers in a queue that workers cannot keep up with.
-- *64 batches*: 64 batches of 2.9 MB of text on their way at once, from one connection. The server's
-  memory is looked at meanwhile.
+  followers, in a queue that grows faster than the workers deliver.
+- *64 batches*: 64 batches of 2.9 MB of text on their way at once, from one connection. Meanwhile
+  the server's memory is measured.
 - *ListFollowing*: pages of one edge of 10,000 (1,000), 64 calls at a time.
 
 Figures are p99 of milliseconds from when a call of the calm caller was due, beside the load and
@@ -35,68 +35,70 @@ from activityfeed.v1.follow_service_pb2 import ListFollowingRequest
 from activityfeed.v1.follow_service_pb2_grpc import FollowServiceStub
 from google.protobuf.struct_pb2 import Struct
 
-from benchmarks import population, steady
-from benchmarks.figures import Figure, quantile
-from benchmarks.progress import Progress
-from benchmarks.scale import Scale
-from benchmarks.stage import Stage, resident_bytes, stage
-from benchmarks.turns import in_turns
+from benchmarks.harness.figures import Figure
+from benchmarks.harness.processes import resident_bytes
+from benchmarks.harness.progress import Progress
+from benchmarks.harness.scale import Scale
+from benchmarks.harness.stage import Stage, open_stage
+from benchmarks.harness.turns import in_turns
+from benchmarks.load import population, steady
 from feedsvc.config import Limits
 
-#: Of the calm caller, calls of each kind a second.
+#: Calls of each kind a second that the calm caller makes.
 RATE = 50
 BATCH, READERS, AT_ONCE = 500, 16, 64
 FOLLOWERS, TO = 1_000, 32
 #: Seconds between looks at the server's memory.
 LOOK_SECONDS = 0.02
-#: Codes with which a server that has enough to do may answer.
+#: Codes with which a busy server may refuse a call.
 REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 
 PUBLISH = "/activityfeed.v1.ActivityService/BatchPublishActivities"
 
 Work = Callable[[], Awaitable[object]]
+"""Makes one call of a load."""
 
 
-async def measure(scale: Scale, report: Progress) -> list[Figure]:
-    """The calm caller's p99 beside each load, and the server's memory."""
-    # Nobody else follows so many; a feed is short, so that what lies below it is soon reached.
+async def measure(scale: Scale, progress: Progress) -> list[Figure]:
+    """Return the calm caller's p99 beside each load, and the server's memory."""
+    # No other scenario has so many followees. Feeds are short: a walk is soon below the floor.
     limits = Limits(feed_cap=100, feed_slack=10, celebrity_threshold=0)
     figures: list[Figure] = []
-    async with stage(limits) as on, _channel(on) as channel:
-        await steady.populate(on.client, on.shards, report)
-        loads = await _loads(on, channel, scale, report)
+    async with open_stage(limits) as stage, _channel(stage) as channel:
+        await steady.prepare_publishes_and_reads(stage.client, stage.shards, progress)
+        loads = await _loads(stage, channel, scale, progress)
         for name, works in loads.items():
-            figures += await _beside(name, works, on, scale, report)
+            figures += await _beside(name, works, stage, scale, progress)
     return figures
 
 
 @asynccontextmanager
-async def _channel(on: Stage) -> AsyncIterator[grpc.aio.Channel]:
+async def _channel(stage: Stage) -> AsyncIterator[grpc.aio.Channel]:
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-    async with grpc.aio.insecure_channel(on.target, options=options) as channel:
+    async with grpc.aio.insecure_channel(stage.target, options=options) as channel:
         yield channel
 
 
 async def _loads(
-    on: Stage, channel: grpc.aio.Channel, scale: Scale, report: Progress
+    stage: Stage, channel: grpc.aio.Channel, scale: Scale, progress: Progress
 ) -> dict[str, list[Work]]:
-    """What is done again and again beside the calm caller, by name; each work by itself."""
-    followees, _ = scale.neighbours
-    follow, feeds = FollowServiceStub(channel), FeedServiceStub(channel)
-    everybody = [f"one of many:{number}" for number in range(followees)]
+    """Return the loads by name: calls that are repeated at the same time."""
+    followees = scale.neighbour_followees
+    follows, feeds = FollowServiceStub(channel), FeedServiceStub(channel)
+    followee_names = [f"one of many:{number}" for number in range(followees)]
     fans = [f"fan:{number}" for number in range(FOLLOWERS)]
-    deep = [f"deep:{number}" for number in range(READERS)]
+    readers = [f"deep:{number}" for number in range(READERS)]
     authors = [f"busy:{number}" for number in range(8)]
     await population.follow(
-        on.client,
-        [(reader, other) for reader in deep for other in everybody]
+        stage.client,
+        [(reader, other) for reader in readers for other in followee_names]
         + [(fan, author) for fan in fans for author in authors],
-        report,
+        progress,
     )
     await population.publish_all(
-        on.client, [population.activity(other) for other in everybody], report
+        stage.client, [population.activity(other) for other in followee_names], progress
     )
-    await population.warm(on.client, [*fans, *deep], report)
+    await population.warm(stage.client, [*fans, *readers], progress)
 
     nulls = Struct()
     nulls["nulls"] = [None] * 3_000
@@ -115,7 +117,7 @@ async def _loads(
         "batches of 500 to 1,000 followers": [_publishing(channel, to_fans)],
         "batches of 500 with 32 `to`": [_publishing(channel, addressed)],
         f"{READERS} readers below the floor, {followees:,} followees": [
-            _walking(feeds, reader) for reader in deep
+            _walking(feeds, reader) for reader in readers
         ],
         "8 batches of 500 that wait for delivery": [
             _publishing(channel, batch) for batch in waiting
@@ -124,18 +126,20 @@ async def _loads(
             _publishing(channel, large) for _ in range(AT_ONCE)
         ],
         f"{AT_ONCE} lists of {followees:,} followees, an edge a page": [
-            _listing(follow, deep[0]) for _ in range(AT_ONCE)
+            _listing(follows, readers[0]) for _ in range(AT_ONCE)
         ],
     }
 
 
 def _batch(activities: Iterable[Activity], *, wait: bool = False) -> bytes:
-    entries = [PublishActivityRequest(activity=one, wait_for_delivery=wait) for one in activities]
+    entries = [
+        PublishActivityRequest(activity=activity, wait_for_delivery=wait) for activity in activities
+    ]
     return BatchPublishActivitiesRequest(requests=entries).SerializeToString()
 
 
 def _publishing(channel: grpc.aio.Channel, batch: bytes) -> Work:
-    """Send a batch, which is serialised already, and do not decode the answer."""
+    """Send a batch, which is encoded already, and do not decode the answer."""
     send: Any = channel.unary_unary(PUBLISH)
 
     async def work() -> None:
@@ -145,7 +149,7 @@ def _publishing(channel: grpc.aio.Channel, batch: bytes) -> Work:
 
 
 def _walking(feeds: Any, reader: str) -> Work:
-    """The next page of a walk, below the warm feed."""
+    """Read the next page of a walk below the warm feed."""
     token = ""
 
     async def work() -> None:
@@ -156,14 +160,14 @@ def _walking(feeds: Any, reader: str) -> Work:
     return work
 
 
-def _listing(follow: Any, follower: str) -> Work:
-    """The next page of a list of edges."""
+def _listing(follows: Any, follower: str) -> Work:
+    """Read the next page of a list of edges."""
     token = ""
 
     async def work() -> None:
         nonlocal token
         request = ListFollowingRequest(entity=follower, page_size=1, page_token=token)
-        token = (await follow.ListFollowing(request)).next_page_token
+        token = (await follows.ListFollowing(request)).next_page_token
 
     return work
 
@@ -171,79 +175,71 @@ def _listing(follow: Any, follower: str) -> Work:
 class Turns:
     """Turns with and without a load: the calm caller's times, and the server's memory."""
 
-    def __init__(self, works: list[Work], on: Stage, seconds: float) -> None:
+    def __init__(self, works: list[Work], stage: Stage, seconds: float) -> None:
         self._works = works
-        self._on = on
+        self._stage = stage
         self._seconds = seconds
-        self.quiet: list[dict[str, list[float]]] = []
-        self.loaded: list[dict[str, list[float]]] = []
+        self.quiet: list[steady.Times] = []
+        self.loaded: list[steady.Times] = []
         self.memory: list[float] = []
 
     async def alone(self) -> float:
         """Let the calm caller be alone."""
-        async with steady.beside(self._on.target, RATE, self.quiet):
+        async with steady.steady_load(self._stage.target, RATE, self.quiet):
             await asyncio.sleep(self._seconds)
         return self._seconds
 
     async def together(self) -> float:
         """Put the load beside it."""
-        before = resident_bytes(self._on.server_pid) or 0
-        async with steady.beside(self._on.target, RATE, self.loaded):
-            tasks = [asyncio.create_task(_again_and_again(work)) for work in self._works]
-            most = await self._look(tasks)
+        before = resident_bytes(self._stage.server_pid) or 0
+        async with steady.steady_load(self._stage.target, RATE, self.loaded):
+            tasks = [asyncio.create_task(_repeat(work)) for work in self._works]
+            peak = await self._peak_memory(tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        self.memory.append((most - before) / 1e6)
+        self.memory.append((peak - before) / 1e6)
         return self._seconds
 
-    async def _look(self, tasks: list[asyncio.Task[None]]) -> int:
-        """Wait to the end of the turn; the most memory that the server had."""
+    async def _peak_memory(self, tasks: list[asyncio.Task[None]]) -> int:
+        """Wait until the turn ends, and return the most memory that the server had."""
         clock = asyncio.get_running_loop().time
-        most, ends = 0, clock() + self._seconds
+        peak, ends = 0, clock() + self._seconds
         while clock() < ends:
             await asyncio.sleep(LOOK_SECONDS)
-            most = max(most, resident_bytes(self._on.server_pid) or 0)
+            peak = max(peak, resident_bytes(self._stage.server_pid) or 0)
             for task in tasks:
                 if task.done():
                     task.result()
-        return most
+        return peak
 
 
-async def _again_and_again(work: Work) -> None:
+async def _repeat(work: Work) -> None:
     while True:
         try:
             await work()
         except grpc.aio.AioRpcError as error:
             if error.code() not in REFUSALS:
                 raise
-            await asyncio.sleep(LOOK_SECONDS)  # it was told to come again
+            await asyncio.sleep(LOOK_SECONDS)  # the server asks for a retry
 
 
 async def _beside(
-    name: str, works: list[Work], on: Stage, scale: Scale, report: Progress
+    name: str, works: list[Work], stage: Stage, scale: Scale, progress: Progress
 ) -> list[Figure]:
-    """Figures of the calm caller beside a load."""
-    turns = Turns(works, on, scale.neighbours[1])
+    """Return figures of the calm caller beside a load."""
+    turns = Turns(works, stage, scale.neighbour_seconds)
     await in_turns(
         {"quiet": turns.alone, "loaded": turns.together},
-        scale.few_rounds,
-        report,
-        what=f"beside {name}",
+        scale.slow_rounds,
+        progress,
+        title=f"beside {name}",
         warm_up=False,
     )
-    await population.settled(on.client)
+    await population.all_delivered(stage.client)
     return [
-        *(
-            Figure(
-                f"{kind}, p99 beside {name}",
-                "ms",
-                "the same without",
-                tuple(quantile(times[kind], 0.99) for times in turns.loaded),
-                tuple(quantile(times[kind], 0.99) for times in turns.quiet),
-                "<= 5",
-            )
-            for kind in steady.KINDS
+        *steady.p99_figures(
+            f", p99 beside {name}", "the same without", turns.loaded, turns.quiet, "<= 5"
         ),
         Figure(f"memory that the server takes beside {name}", "MB", "", tuple(turns.memory)),
     ]

@@ -1,22 +1,22 @@
 """GetFeed and PublishActivity against an empty RPC of the same server.
 
-The empty RPC stands behind the same port and the same interceptors, does nothing, and answers with
-the very bytes that the call beside it answers with; its requests are that call's too. So it is what
-the exchange would cost if the service cost nothing: the limit.
+The empty RPC has the same port and the same interceptors, and does nothing. It gets the requests of
+the call beside it, and answers with the very bytes of that call's answer. So its cost is the limit:
+that of the exchange, if the service itself cost nothing.
 
 - 32 calls at a time on one channel, each begun when another was answered, by a client that neither
   encodes requests nor decodes answers: the same for both sides; then one at a time. S = 16.
 - GetFeed: the first page, 20 activities, of one of 200 warm feeds in turn; each is the merge of 50
   outboxes.
 - PublishActivity: one of 100 authors in turn; each has 10 followers in 10 shards, with warm feeds.
-  No request id, as the client's retries would send one; with one the store keeps one record longer.
+  Without a request id; with a request id, as the client's retries send it, the store keeps one more
+  record.
 - 32 at a time: calls a second, and the CPU time a call of the server, over all its threads, and of
   the store. One at a time: the median of the milliseconds of 1,000 calls (100 in a quick run).
 - The targets are for CPU time: it says what a call costs also where client, server and store share
   two cores, and rates do not.
 """
 
-import asyncio
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,21 +24,23 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
-from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 
-from benchmarks import population
-from benchmarks.figures import Figure, quantile
-from benchmarks.progress import Progress
-from benchmarks.scale import Scale
-from benchmarks.server import EMPTY, EMPTY_ANSWER
-from benchmarks.stage import Stage, cpu_seconds, stage
-from benchmarks.turns import in_turns, timed
-from feedsvc.core import ids
+from benchmarks.harness.figures import Figure, quantile
+from benchmarks.harness.processes import CpuMeter
+from benchmarks.harness.progress import Progress
+from benchmarks.harness.scale import Scale
+from benchmarks.harness.stage import Stage, open_stage
+from benchmarks.harness.turns import in_turns, timed
+from benchmarks.load import population
+from benchmarks.servers.measured import EMPTY, EMPTY_ANSWER
+from feedsvc.cli.load_test.clock import clock
+from feedsvc.cli.load_test.pacing import in_lanes
 
 AT_A_TIME = 32
 READERS, AUTHORS, FOLLOWEES = 200, 100, 50
 FOLLOWERS = 10
+PAGE = 20
 GET_FEED = "/activityfeed.v1.FeedService/GetFeed"
 PUBLISH = "/activityfeed.v1.ActivityService/PublishActivity"
 
@@ -48,56 +50,56 @@ _Raw: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A kind of call, and what it is sent with."""
+    """A kind of call, and its requests."""
 
     name: str
     method: str
     requests: Sequence[bytes]
     target: str
-    """For the server's CPU a call, against the empty RPC's."""
+    """Target for the server's CPU a call, against the empty RPC's."""
     store_target: str = ""
-    """For the store's CPU a call."""
+    """Target for the store's CPU a call."""
 
 
-async def measure(scale: Scale, report: Progress) -> list[Figure]:
+async def measure(scale: Scale, progress: Progress) -> list[Figure]:
+    """Return figures of GetFeed and of PublishActivity."""
     figures: list[Figure] = []
-    async with stage() as at, grpc.aio.insecure_channel(at.target) as channel:
-        for exchange in (await _reading(at, report), await _publishing(at, report)):
-            figures += await _against_empty(exchange, at, channel, scale, report)
+    async with open_stage() as stage, grpc.aio.insecure_channel(stage.target) as channel:
+        for exchange in (await _reading(stage, progress), await _publishing(stage, progress)):
+            figures += await _against_empty(exchange, stage, channel, scale, progress)
     return figures
 
 
-async def _reading(at: Stage, report: Progress) -> Exchange:
-    readers, authors = _users("reader", READERS), _users("author", AUTHORS)
-    chosen = random.Random(1)
-    edges = [(one, other) for one in readers for other in chosen.sample(authors, FOLLOWEES)]
-    await population.follow(at.client, edges, report)
-    activities = [population.activity(one, number) for number in range(20) for one in authors]
-    await population.publish_all(at.client, activities, report)
-    await population.warm(at.client, readers, report)
-    requests = [GetFeedRequest(user=one, page_size=20).SerializeToString() for one in readers]
+async def _reading(stage: Stage, progress: Progress) -> Exchange:
+    readers, authors = population.names("reader", READERS), population.names("author", AUTHORS)
+    rng = random.Random(1)
+    edges = [(reader, author) for reader in readers for author in rng.sample(authors, FOLLOWEES)]
+    await population.follow(stage.client, edges, progress)
+    activities = [
+        population.activity(author, number) for number in range(PAGE) for author in authors
+    ]
+    await population.publish_all(stage.client, activities, progress)
+    await population.warm(stage.client, readers, progress)
+    requests = [
+        GetFeedRequest(user=reader, page_size=PAGE).SerializeToString() for reader in readers
+    ]
     return Exchange("GetFeed, 20 activities", GET_FEED, requests, "<= 1.6")
 
 
-async def _publishing(at: Stage, report: Progress) -> Exchange:
-    authors = _users("publisher", AUTHORS)
-    # One of each shard; of these each author gets ten.
-    by_shard = {ids.shard_for(one, at.shards): one for one in _users("follower", 1_000)}
-    followers = [by_shard[shard] for shard in range(at.shards)]
-    chosen = random.Random(2)
-    edges = [(one, author) for author in authors for one in chosen.sample(followers, FOLLOWERS)]
-    await population.follow(at.client, edges, report)
-    await population.warm(at.client, followers, report)
-    requests = [
-        PublishActivityRequest(activity=population.activity(one)).SerializeToString()
-        for one in authors
-    ]
+async def _publishing(stage: Stage, progress: Progress) -> Exchange:
+    authors = population.names("publisher", AUTHORS)
+    candidates = population.names("follower", population.CANDIDATES)
+    followers = population.follower_of_each_shard(stage.shards, candidates)
+    edges = population.scattered_edges(authors, followers, FOLLOWERS, random.Random(2))
+    await population.follow(stage.client, edges, progress)
+    await population.warm(stage.client, followers, progress)
+    requests = population.encoded_publishes(authors)
     name = "PublishActivity to 10 followers in 10 shards"
     return Exchange(name, PUBLISH, requests, "<= 1.5", "<= 110 us")
 
 
 async def _against_empty(
-    exchange: Exchange, at: Stage, channel: grpc.aio.Channel, scale: Scale, report: Progress
+    exchange: Exchange, stage: Stage, channel: grpc.aio.Channel, scale: Scale, progress: Progress
 ) -> list[Figure]:
     call: _Raw = channel.unary_unary(exchange.method)
     empty: _Raw = channel.unary_unary(EMPTY)
@@ -107,22 +109,20 @@ async def _against_empty(
     cpu: dict[str, list[float]] = {"ours": [], "theirs": [], "store": []}
 
     async def turn(side: str, send: Send) -> float:
-        processes = {side: at.server_pid}
+        pids = {side: stage.server_pid}
         if side == "ours":
-            processes["store"] = at.store_pid
-        before = {name: cpu_seconds(pid) for name, pid in processes.items()}
-        seconds = await _calls(send, exchange.requests, scale.rpc_calls)
-        for name, pid in processes.items():
-            began, ended = before[name], cpu_seconds(pid)
-            if began is not None and ended is not None:
-                cpu[name].append((ended - began) / scale.rpc_calls * 1e6)
+            pids["store"] = stage.store_pid
+        meter = CpuMeter(pids)
+        seconds = await _call(send, exchange.requests, scale.rpc_calls)
+        for name, cpu_seconds in meter.used().items():
+            cpu[name].append(cpu_seconds / scale.rpc_calls * 1e6)
         return scale.rpc_calls / seconds
 
     rates = await in_turns(
         {"ours": lambda: turn("ours", call), "theirs": lambda: turn("theirs", empty)},
         scale.rounds,
-        report,
-        what=exchange.name,
+        progress,
+        title=exchange.name,
     )
     against = f"an empty RPC that answers the same {len(answer):,} bytes"
     figures = [
@@ -135,7 +135,7 @@ async def _against_empty(
         )
     ]
     if cpu["ours"]:
-        # The first of each is the round that warms up.
+        # The first value of each list is that of the warm-up.
         ours, theirs, store = (tuple(values[1:]) for values in cpu.values())
         name = f"{exchange.name}, server's CPU a call"
         figures.append(Figure(name, "us", against, ours, theirs, exchange.target))
@@ -144,36 +144,25 @@ async def _against_empty(
         figures.append(Figure(name, "us", "", store, target=target, absolute=True))
 
     def alone(send: Send) -> Callable[[], Awaitable[float]]:
-        waiting = itertools.cycle(exchange.requests)
+        requests = itertools.cycle(exchange.requests)
 
         async def turn() -> float:
-            return quantile(await timed(lambda: send(next(waiting)), scale.calls), 0.5)
+            return quantile(await timed(lambda: send(next(requests)), scale.calls), 0.5)
 
         return turn
 
     times = await in_turns(
         {"ours": alone(call), "theirs": alone(empty)},
         scale.rounds,
-        report,
-        what=f"{exchange.name}, one at a time",
+        progress,
+        title=f"{exchange.name}, one at a time",
     )
     name = f"{exchange.name}, one at a time, p50"
     return [*figures, Figure(name, "ms", against, times["ours"], times["theirs"])]
 
 
-async def _calls(send: Send, requests: Sequence[bytes], count: int) -> float:
-    """Sends so many calls, AT_A_TIME of them at once; the seconds that it took."""
-    waiting = itertools.islice(itertools.cycle(requests), count)
-
-    async def lane() -> None:
-        for request in waiting:
-            await send(request)
-
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    await asyncio.gather(*(lane() for _ in range(AT_A_TIME)))
-    return loop.time() - began
-
-
-def _users(kind: str, count: int) -> list[str]:
-    return [f"{kind}:{100_000 + number}" for number in range(count)]
+async def _call(send: Send, requests: Sequence[bytes], count: int) -> float:
+    """Make ``count`` calls, AT_A_TIME of them at once, and return the seconds that they took."""
+    begun = clock()
+    await in_lanes(itertools.islice(itertools.cycle(requests), count), send, lanes=AT_A_TIME)
+    return clock() - begun

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import random
-from collections.abc import Callable
 from itertools import chain, pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +21,7 @@ from feedsvc.cli.load_test.population import Population, reached
 from feedsvc.cli.load_test.report import as_dict, warnings
 from feedsvc.cli.load_test.results import Results
 from feedsvc.cli.load_test.traffic import Traffic, schedule
+from tests.serving import until
 
 PLAN = Plan(
     server="127.0.0.1:1",
@@ -230,7 +230,11 @@ async def test_a_loop_without_limit_begins_calls_while_none_is_answered() -> Non
     begin = clock()
     due_times = [begin + number / 1000 for number in range(50)]
     running = asyncio.create_task(OpenLoop(iter(due_times), call, max_in_flight=None).run())
-    await asyncio.wait_for(until(lambda: len(in_flight) == 50), 5)
+
+    async def all_began() -> bool:
+        return len(in_flight) == len(due_times)
+
+    await until(all_began)
     assert in_flight == due_times
     answered.set()
     await running
@@ -247,7 +251,11 @@ async def test_a_stopped_loop_begins_no_more_calls_and_waits_for_answers() -> No
     due_times = (clock() + offset for offset in (0, 60, 61))
     loop = OpenLoop(due_times, call, max_in_flight=3)
     running = asyncio.create_task(loop.run())
-    await asyncio.wait_for(until(lambda: len(calls) == 1), 5)
+
+    async def first_began() -> bool:
+        return bool(calls)
+
+    await until(first_began)
     loop.stop()
     await asyncio.sleep(0)
     assert not running.done()
@@ -270,11 +278,6 @@ async def test_the_first_error_in_a_lane_cancels_the_others() -> None:
     with pytest.raises(ValueError, match="1"):
         await in_lanes(range(9), work, lanes=3)
     assert cancelled == [0, 2]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.sleep(0.001)
 
 
 # Events and publishes.

@@ -1,10 +1,13 @@
-"""Figures: what was measured in turns, what it comes to, and what it should come to."""
+"""Figures: what was measured in turns, its summary, and its target."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Self
+
+#: Value from which `short` shows no fraction: it has three digits before the point.
+WHOLE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,49 +16,49 @@ class Target:
 
     bound: float
     at_least: bool
-    """Whether the bound is the least; else it is the most."""
+    """True if the bound is the least allowed value; False if it is the greatest."""
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Of ``">= 5"`` or ``"<= 12 bytes"``; None of an empty text. Raises ValueError."""
+        """Read ``">= 5"`` or ``"<= 12 bytes"``; None for an empty text. Raise ValueError."""
         if not text:
             return None
-        found = re.fullmatch(r"(>=|<=) (\d+(?:\.\d+)?)(?: .+)?", text)
-        if found is None:
+        match = re.fullmatch(r"(>=|<=) (\d+(?:\.\d+)?)(?: .+)?", text)
+        if match is None:
             raise ValueError(f"not a target: {text!r}")
-        return cls(float(found[2]), found[1] == ">=")
+        return cls(float(match[2]), match[1] == ">=")
 
     def met(self, value: float) -> bool:
         return value >= self.bound if self.at_least else value <= self.bound
 
     def share(self, value: float) -> float:
-        """How many times better than the bound a value is: 1 and more if it keeps it.
+        """Return how many times better than the bound a value is: 1 and more if it keeps it.
 
-        Of things that there should be none of, one more is counted on both sides.
+        For a bound of 0, one is added to the bound and to the value.
         """
         if self.at_least:
             return value / self.bound
-        more = 1 if self.bound == 0 else 0
-        return (self.bound + more) / (value + more)
+        added = 1 if self.bound == 0 else 0
+        return (self.bound + added) / (value + added)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One thing that was measured, once a round, and its alternative, in turns with it."""
+    """A measured quantity, once a round, and its alternative, measured in turns with it."""
 
     name: str
     unit: str
-    """Of ``ours`` and ``theirs``: ``deliveries/s``, ``ms``, ``bytes``."""
+    """Unit of ``ours`` and ``theirs``: ``deliveries/s``, ``ms``, ``bytes``."""
     against: str
     """The alternative, in words; empty if there is none."""
     ours: tuple[float, ...]
-    """One value a round."""
+    """The service's value of each round."""
     theirs: tuple[float, ...] = ()
-    """The alternative's, of the same rounds; empty if there is none."""
+    """The alternative's value of each round; empty if there is none."""
     target: str = ""
-    """``>= 5`` or ``<= 12 bytes``; empty: the figure is only reported."""
+    """``>= 5`` or ``<= 12 bytes``; empty if the figure is only reported."""
     absolute: bool = False
-    """Whether the target is for ``ours``; else it is for the ratio."""
+    """True if the target is for ``ours``; False if it is for the ratio."""
 
     def __post_init__(self) -> None:
         if not self.ours:
@@ -63,7 +66,7 @@ class Figure:
         if self.theirs and len(self.theirs) != len(self.ours):
             raise ValueError(f"{self.name}: rounds without a counterpart")
         if Target.parse(self.target) and not self.absolute and not self.theirs:
-            raise ValueError(f"{self.name}: a target for a ratio that there is not")
+            raise ValueError(f"{self.name}: a target for the ratio, but no alternative")
 
     @property
     def ours_median(self) -> float:
@@ -85,7 +88,7 @@ class Figure:
 
     @property
     def judged(self) -> tuple[float, ...]:
-        """What the target is for, by round."""
+        """The values that the target is for, by round."""
         return self.ours if self.absolute else self.ratios
 
     @property
@@ -94,12 +97,12 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median keeps the target; None without one."""
+        """True if the median keeps the target; None without a target."""
         bound = self.bound
         return None if bound is None else bound.met(median(self.judged))
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON, to four digits."""
+        """Return all that the tables show, ready for JSON, to four digits."""
         return {
             "name": self.name,
             "ours": rounded(self.ours_median),
@@ -107,14 +110,22 @@ class Figure:
             "theirs": rounded(self.theirs_median),
             "ratio": rounded(self.ratio),
             "unit": self.unit,
+            "target": self.target,
+            "absolute": self.absolute,
+            "met": self.met,
         }
 
 
 def rounded(value: float | None) -> float | None:
-    """To four significant digits: more would be noise."""
+    """Round to four significant digits: more would be noise."""
     return None if value is None else float(f"{value:.4g}")
 
 
+def short(value: float) -> str:
+    """Return three digits, or all digits before the point."""
+    return f"{value:,.0f}" if abs(value) >= WHOLE else f"{value:.3g}"
+
+
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of the values that at least this share of them does not exceed."""
+    """Return the smallest of the values that at least this share of them does not exceed."""
     return sorted(values)[max(0, -int(-share * len(values) // 1) - 1)]

@@ -1,4 +1,4 @@
-"""The chart: each figure that has a target, beside it. Readable on a light and a dark page."""
+"""A chart of the figures and their targets, readable on a light page and on a dark one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +8,16 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from benchmarks.figures import Figure, Target
-from benchmarks.table import short
+from benchmarks.harness.figures import Figure, Target, short
 
-#: Halfway between black and white: has contrast enough with either.
+#: Grey halfway between black and white, which has enough contrast with both.
 INK = "#7b7f86"
 MET, MISSED = "#1f9d8a", "#e0503c"
 #: Inches.
 WIDTH, ROW, FRAME = 11.0, 0.5, 1.0
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    # Names inside the file depend on it, and would else differ from run to run.
+    # Names inside the file depend on this salt. Without it they would differ from run to run.
     "svg.hashsalt": "feedsvc",
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -32,12 +31,12 @@ STYLE: dict[Any, Any] = {
 
 
 def draw(figures: Sequence[Figure], path: Path) -> None:
-    """Writes an SVG, the same for the same figures. Nothing if none has a target."""
-    shown = [(figure, figure.bound) for figure in figures if figure.bound]
-    if not shown:
+    """Write an SVG, the same for the same figures. Write nothing if no figure has a target."""
+    judged = [(figure, figure.bound) for figure in figures if figure.bound]
+    if not judged:
         return
     with mpl.rc_context(STYLE):
-        _canvas(shown).savefig(
+        _canvas(judged).savefig(
             path, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
 
@@ -47,7 +46,7 @@ def _canvas(figures: Sequence[tuple[Figure, Target]]) -> Canvas:
     axes = canvas.subplots()
     labels = []
     for row, (figure, bound) in enumerate(figures):
-        # To the right of 1 the target is met.
+        # A share of 1 or more, on the right, meets the target.
         shares = [bound.share(value) for value in figure.judged]
         middle = median(shares)
         color = MET if figure.met else MISSED
@@ -55,8 +54,8 @@ def _canvas(figures: Sequence[tuple[Figure, Target]]) -> Canvas:
         axes.plot([min(shares), max(shares)], [row, row], color=color, linewidth=2)
         axes.plot(middle, row, "o", color=color, markersize=6)
         unit = f" {figure.unit}" if figure.absolute else ""
-        aside = f"\nagainst {figure.against}" if not figure.absolute else ""
-        labels.append(figure.name + aside)
+        against = f"\nagainst {figure.against}" if not figure.absolute else ""
+        labels.append(figure.name + against)
         axes.annotate(
             f"{short(median(figure.judged))}{unit}  (target {figure.target})",
             (1.01, row),

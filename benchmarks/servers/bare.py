@@ -1,12 +1,14 @@
 """The alternative to live feeds: a server that does nothing but write to streams.
 
-As a program: ``python -m benchmarks.live_bare URL``, of a store; see ``server.py``.
+As a program: ``python -m benchmarks.servers.bare URL``. URL is that of a store. The program starts
+and ends like `measured`.
 
-Its SubscribeFeed sends a first message, as ours does, and then what WRITE asks for: a message that
-one of ours was, with one event, for each of some activities. For each stream it has put the message
-together before, but for the activity's id.
+Its SubscribeFeed sends a first message, as the service does, and then the messages that WRITE asks
+for: for each activity a copy of a message that the service sent, with one event. The message is put
+together once for each stream, but for the activity's id.
 
-Its LISTEN sends a first message, which is empty, and then what SUBSCRIBE gives. PUBLISH publishes.
+Its LISTEN sends an empty first message, and then what the store's SUBSCRIBE gives. Its PUBLISH
+calls the store's PUBLISH.
 """
 
 import asyncio
@@ -22,12 +24,12 @@ from activityfeed.v1.subscription_service_pb2 import (
 )
 from redis.asyncio import Redis
 
-from benchmarks.live_subscribers import METHOD
-from benchmarks.server import Limit, parent_gone
+from benchmarks.load.subscribers import METHOD
+from benchmarks.servers.measured import EmptyRpc, parent_gone
 
-#: Takes a message as it is to be written.
+#: Method that sets the message of which WRITE writes copies.
 SET_MESSAGE = "/benchmarks.Bare/SetMessage"
-#: Writes one for each of the activities that it is asked for, to each stream.
+#: Method that writes a message for each activity id in a JSON list, to each stream.
 WRITE = "/benchmarks.Bare/Write"
 PUBLISH = "/benchmarks.Bare/Publish"
 LISTEN = "/benchmarks.Bare/Listen"
@@ -35,13 +37,13 @@ CHANNEL = "benchmark"
 
 
 class Bare(grpc.GenericRpcHandler):
-    """Streams of bytes."""
+    """Streams that get bytes as they are."""
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis
         self._message = SubscribeFeedResponse()
-        self._activities: list[bytes] = []
-        self._wanted = asyncio.Event()
+        self._activity_ids: list[bytes] = []
+        self._has_new_ids = asyncio.Event()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         match handler_call_details.method:
@@ -62,16 +64,16 @@ class Bare(grpc.GenericRpcHandler):
         first = SubscribeFeedResponse(resume_token="t" * 64, started=FeedSubscriptionStarted())
         await context.write(first.SerializeToString())
         parts: list[bytes] = []
-        written = len(self._activities)
+        written = len(self._activity_ids)
         while True:
-            while written < len(self._activities):
+            while written < len(self._activity_ids):
                 parts = parts or self._parts()
-                await context.write(self._activities[written].join(parts))
+                await context.write(self._activity_ids[written].join(parts))
                 written += 1
-            await self._wanted.wait()
+            await self._has_new_ids.wait()
 
     def _parts(self) -> list[bytes]:
-        """A message, without the activity's id where that is text."""
+        """Return the parts of the message between which the activity's id stands."""
         (event,) = self._message.events.events
         return self._message.SerializeToString().split(event.added.activity.activity.id.encode())
 
@@ -82,9 +84,9 @@ class Bare(grpc.GenericRpcHandler):
 
     async def _write(self, request: bytes, context: Any) -> bytes:
         del context
-        self._activities += [one.encode() for one in json.loads(request)]
-        self._wanted.set()
-        self._wanted.clear()
+        self._activity_ids += [activity_id.encode() for activity_id in json.loads(request)]
+        self._has_new_ids.set()
+        self._has_new_ids.clear()
         return b""
 
     async def _publish(self, request: bytes, context: Any) -> bytes:
@@ -103,7 +105,7 @@ class Bare(grpc.GenericRpcHandler):
 async def _serve(url: str) -> None:
     async with Redis.from_url(url, protocol=2) as redis:
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Bare(redis), Limit()))
+        server.add_generic_rpc_handlers((Bare(redis), EmptyRpc()))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         sys.stdout.write(f"{port}\n")

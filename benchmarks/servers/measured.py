@@ -1,8 +1,8 @@
-"""The server under test, in a process of its own: ``python -m benchmarks.server URL SETTINGS``.
+"""The server under test: ``python -m benchmarks.servers.measured URL SETTINGS``.
 
-It is the service's own, with an empty RPC beside the contract's. SETTINGS are JSON: ``limits`` by
-name, and ``workers``. Prints its port when it serves. Ends when its standard input does, and so
-with its parent, however that ends.
+It is the service's own server, with an empty RPC beside the contract's. URL is that of a store.
+SETTINGS are JSON: ``limits`` by name, and ``workers``. The server prints its port when it serves.
+It ends when its standard input does, and so with its parent, however the parent ends.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from feedsvc.config import Config, Limits
 from feedsvc.server import Server
 from feedsvc.tokens import Tokens
 
-#: Answers with the bytes that EMPTY_ANSWER was last called with.
+#: Method that answers with the bytes that the last call of EMPTY_ANSWER sent.
 EMPTY = "/benchmarks.Empty/Call"
 EMPTY_ANSWER = "/benchmarks.Empty/SetAnswer"
-#: Collects the server's garbage.
+#: Method that collects the server's garbage.
 COLLECT = "/benchmarks.Empty/Collect"
 
 
-class Limit(grpc.GenericRpcHandler):
-    """An RPC that does nothing, and passes bytes as they are."""
+class EmptyRpc(grpc.GenericRpcHandler):
+    """An RPC that does nothing, and passes bytes as they are: the limit of any other RPC."""
 
     def __init__(self) -> None:
         self._answer = b""
@@ -57,15 +57,15 @@ class Limit(grpc.GenericRpcHandler):
 
 
 class MeasuredServer(Server):
-    """The service's server with its limit beside it."""
+    """The service's server, with the empty RPC beside its own."""
 
     def register(self, server: grpc.aio.Server, tokens: Tokens) -> None:
         super().register(server, tokens)
-        server.add_generic_rpc_handlers((Limit(),))
+        server.add_generic_rpc_handlers((EmptyRpc(),))
 
 
 async def parent_gone() -> None:
-    """Waits for the end of standard input."""
+    """Wait for the end of standard input."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin

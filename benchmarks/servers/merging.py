@@ -1,6 +1,7 @@
 """The alternative to stored feeds: merging the outboxes at each read, as it is usually done.
 
-As a program it serves GetFeed that way: ``python -m benchmarks.merging URL``; see ``server.py``.
+As a program it serves GetFeed that way: ``python -m benchmarks.servers.merging URL``. URL is that
+of a store. The program starts and ends like `measured`.
 """
 
 import heapq
@@ -19,12 +20,12 @@ from activityfeed.v1.feed_service_pb2_grpc import (
 )
 from redis.asyncio import Redis
 
-from benchmarks.server import parent_gone
+from benchmarks.servers.measured import parent_gone
 from feedsvc.core import ids
 
 
 class Merging:
-    """Outboxes as sorted sets of ids by time, bodies as strings, followees as a set."""
+    """Outboxes as sorted sets of ids by time, bodies as strings, and followees as a set."""
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis
@@ -33,27 +34,28 @@ class Merging:
         await self._redis.sadd(f"following:{follower}", *followees)
 
     async def publish(self, activities: list[Activity]) -> None:
-        """Stores activities under the ids that they have."""
+        """Store activities under the ids that they have."""
         pipeline = self._redis.pipeline(transaction=False)
-        for one in activities:
-            pipeline.zadd(f"outbox:{one.actor}", {one.id: ids.ms_of(int(one.id))})
-            pipeline.set(f"activity:{one.id}", one.SerializeToString())
+        for activity in activities:
+            ms = ids.ms_of(int(activity.id))
+            pipeline.zadd(f"outbox:{activity.actor}", {activity.id: ms})
+            pipeline.set(f"activity:{activity.id}", activity.SerializeToString())
         await pipeline.execute()
 
     async def page(self, user: str, size: int) -> list[Activity]:
-        """The newest of a feed: all outboxes in one pipeline, a merge, and the bodies."""
+        """Return the newest page of a feed: read all outboxes in one pipeline, and merge them."""
         followees = await self._redis.smembers(f"following:{user}")
         pipeline = self._redis.pipeline(transaction=False)
         for name in followees:
             pipeline.zrevrange(b"outbox:" + name, 0, size - 1)
         outboxes: list[list[bytes]] = await pipeline.execute()
         newest = list(islice(heapq.merge(*outboxes, reverse=True), size))
-        bodies = await self._redis.mget([b"activity:" + one for one in newest])
+        bodies = await self._redis.mget([b"activity:" + activity_id for activity_id in newest])
         return [Activity.FromString(body) for body in bodies]
 
 
 class MergingFeeds(FeedServiceServicer):
-    """The same behind the same interface."""
+    """The merge behind the interface of the service."""
 
     def __init__(self, merging: Merging) -> None:
         self._merging = merging
@@ -61,12 +63,12 @@ class MergingFeeds(FeedServiceServicer):
     async def GetFeed(self, request: GetFeedRequest, context: Any) -> GetFeedResponse:  # noqa: ARG002
         items = [
             FeedItem(
-                item_id=one.id,
-                sort_key=int(one.id).to_bytes(8),
-                activity=ViewedActivity(activity=one),
-                via=[one.actor],
+                item_id=activity.id,
+                sort_key=int(activity.id).to_bytes(8),
+                activity=ViewedActivity(activity=activity),
+                via=[activity.actor],
             )
-            for one in await self._merging.page(request.user, request.page_size)
+            for activity in await self._merging.page(request.user, request.page_size)
         ]
         return GetFeedResponse(page=FeedPage(items=items))
 

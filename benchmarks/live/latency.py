@@ -2,18 +2,20 @@
 
 - *Ours*: from just before PublishActivity is called until the message with that activity has been
   read from a SubscribeFeed stream of the author's only follower, on the same server; one activity
-  after the other. The next one waits for the event and for the answer.
+  after the other. The next publish waits for the event and for the answer.
 - *Against it*: PUBLISH to SUBSCRIBE by redis-py's asyncio client on the same store, from just
-  before `publish` is called until `listen` gave the message, which is an id. Nothing is stored and
-  nobody else is told.
-- *The limit*: the same PUBLISH and SUBSCRIBE by a server of the same gRPC library (`live_bare.py`),
-  an RPC for the one and a stream for the other, and a client that sends and reads bytes.
-- *Quiet*: nothing else happens. *Beside a load*: while another process publishes to others
-  (`live_load.py`) half as many a second as it could at the start; all sides are measured
-  beside it.
+  before `publish` is called until `listen` gave the message, which is an id. Nothing is stored, and
+  nobody else gets the message.
+- *The limit*: the same PUBLISH and SUBSCRIBE by a server of the same gRPC library
+  (`benchmarks.servers.bare`): an RPC for PUBLISH, a stream for SUBSCRIBE, and a client that sends
+  and reads bytes.
+- *Quiet*: nothing else happens. *Beside a load*: another process publishes to other followers
+  (`benchmarks.load.steady`), half as many activities a second as the server took at the start. All
+  sides are measured beside this load.
 
-p50 and p99 of a turn of 1,000 (100 in a quick run). Publisher and subscriber are one process, on
-one channel of ours and on a connection for each with redis-py. S = 16; the server has its workers.
+p50 and p99 of a turn of 1,000 (100 in a quick run). Publisher and subscriber are one process; they
+share a channel to the service, and have a connection each with redis-py. S = 16; the server has its
+workers.
 """
 
 import asyncio
@@ -29,111 +31,109 @@ import grpc.aio
 from activityfeed import FeedClient
 from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 
-from benchmarks import live_load, population
-from benchmarks.figures import Figure, quantile
-from benchmarks.live_bare import LISTEN, PUBLISH
-from benchmarks.live_helper import helper
-from benchmarks.progress import Progress
-from benchmarks.scale import Scale
-from benchmarks.stage import process, stage
-from benchmarks.turns import in_turns
+from benchmarks.harness.figures import Figure
+from benchmarks.harness.helper import open_helper
+from benchmarks.harness.processes import server_process
+from benchmarks.harness.progress import Progress
+from benchmarks.harness.scale import Scale
+from benchmarks.harness.stage import open_stage
+from benchmarks.harness.turns import percentiles_in_turns
+from benchmarks.load import population, steady
+from benchmarks.servers.bare import LISTEN, PUBLISH
 
 AUTHOR, SUBSCRIBER = "live:author", "live:subscriber"
 CHANNEL = "benchmark:alone"
-#: Seconds for which the most that the server takes is measured, after some that do not count.
+#: Seconds in which the server's peak is measured, after seconds that do not count.
 WARM_UP_SECONDS, PEAK_SECONDS = 0.5, 2.0
-#: Of that, the load beside which events are measured, and seconds until it is steady.
+#: Share of the peak that the load has, and seconds until the load is steady.
 SHARE, STEADY_SECONDS = 0.5, 0.3
+#: Most publishes of the load in flight; the others wait, which counts. gRPC would cancel calls if
+#: a thousand were in flight.
+MAX_IN_FLIGHT = 500
 
-#: Seconds that an event may take.
+#: Seconds within which an event must come.
 PATIENCE = 30.0
 
 
-async def measure(scale: Scale, report: Progress) -> list[Figure]:
-    """p50 and p99, quiet and beside a load."""
+async def measure(scale: Scale, progress: Progress) -> list[Figure]:
+    """Return p50 and p99, quiet and beside a load."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        on = await enter(stage())
-        await live_load.populate(on.client, on.shards, report)
-        load = await enter(helper("benchmarks.live_load", on.target))
-        await population.follow(on.client, [(SUBSCRIBER, AUTHOR)], report)
-        _, port = await enter(process("benchmarks.live_bare", on.url))
+        stage = await enter(open_stage())
+        await steady.prepare_publishes(stage.client, stage.shards, progress)
+        load = await enter(open_helper(steady.run, stage.target))
+        await population.follow(stage.client, [(SUBSCRIBER, AUTHOR)], progress)
+        _, port = await enter(server_process("benchmarks.servers.bare", stage.url))
         channel = await enter(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
         ways = {
-            "ours": await enter(Ours(on.client)),
-            "theirs": await enter(Theirs(on.redis)),
+            "ours": await enter(Ours(stage.client)),
+            "theirs": await enter(Theirs(stage.redis)),
             "limit": await enter(Limit(channel)),
         }
-        report.phase("the load that the server takes", 0)
+        progress.begin("the load that the server takes")
         await load.ask("peak", WARM_UP_SECONDS)
         rate = SHARE * float(await load.ask("peak", PEAK_SECONDS))
-        quiet = await _measured(ways, scale, report, "quiet")
+        quiet = await _measure(ways, scale, progress, "quiet")
         async with AsyncExitStack() as beside:
             beside.push_async_callback(load.ask, "end")
-            await load.ask("begin", rate)
+            await load.ask("begin", [steady.PUBLISH], rate, MAX_IN_FLIGHT)
             await asyncio.sleep(STEADY_SECONDS)
-            what = f"beside {rate:,.0f} other publishes/s"
-            loaded = await _measured(ways, scale, report, what)
+            title = f"beside {rate:,.0f} other publishes/s"
+            loaded = await _measure(ways, scale, progress, title)
     return [*_figures("quiet", quiet), *_figures("beside half the peak of publishes", loaded)]
 
 
 _Times = dict[str, dict[str, tuple[float, ...]]]
-"""By way, p50 and p99 of each round."""
+"""p50 and p99 of each way, by round."""
 
 
-def _figures(how: str, of: _Times) -> list[Figure]:
-    name = f"publish to event, {how}"
+def _figures(condition: str, times: _Times) -> list[Figure]:
+    name = f"publish to event, {condition}"
     bare = "bare PUBLISH to SUBSCRIBE, redis-py asyncio"
     return [
-        Figure(f"{name}, {share}", "ms", bare, of["ours"][share], of["theirs"][share])
+        Figure(f"{name}, {share}", "ms", bare, times[share]["ours"], times[share]["theirs"])
         for share in ("p50", "p99")
     ] + [
         Figure(
             f"{name}, {share}, the limit",
             "ms",
             "an RPC that does PUBLISH, and a stream of what SUBSCRIBE gives",
-            of["ours"][share],
-            of["limit"][share],
-            "<= 2" if (how, share) == ("quiet", "p50") else "",
+            times[share]["ours"],
+            times[share]["limit"],
+            "<= 2" if (condition, share) == ("quiet", "p50") else "",
         )
         for share in ("p50", "p99")
     ]
 
 
-async def _measured(ways: "dict[str, Way]", scale: Scale, report: Progress, what: str) -> _Times:
-    slow: dict[str, list[float]] = {name: [] for name in ways}
+async def _measure(ways: "dict[str, Way]", scale: Scale, progress: Progress, title: str) -> _Times:
+    def side(way: "Way") -> Callable[[], Awaitable[list[float]]]:
+        async def turn() -> list[float]:
+            return [1000 * await way.publish_once() for _ in range(scale.calls)]
 
-    def turn(name: str) -> Callable[[], Awaitable[float]]:
-        async def publishes() -> float:
-            times = [1000 * await ways[name].once() for _ in range(scale.calls)]
-            slow[name].append(quantile(times, 0.99))
-            return quantile(times, 0.5)
+        return turn
 
-        return publishes
-
-    medians = await in_turns(
-        {name: turn(name) for name in ways},
+    return await percentiles_in_turns(
+        {name: side(way) for name, way in ways.items()},
         scale.rounds,
-        report,
-        what=f"publish to event, {what}",
+        progress,
+        title=f"publish to event, {title}",
     )
-    # The first is that of the turn that warms up.
-    return {name: {"p50": medians[name], "p99": tuple(slow[name][1:])} for name in ways}
 
 
 class Way(ABC):
-    """A way from a publisher to a subscriber, in the background of which messages are read."""
+    """A way from a publisher to a subscriber. A background task reads the messages."""
 
     def __init__(self) -> None:
         self._arrived: asyncio.Future[tuple[float, str]] | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._begun = asyncio.Event()
+        self._has_begun = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._reading = asyncio.create_task(self._read())
         self._reading.add_done_callback(self._ended)
         async with asyncio.timeout(PATIENCE):
-            await self._begun.wait()
+            await self._has_begun.wait()
         return self
 
     async def __aexit__(
@@ -147,39 +147,39 @@ class Way(ABC):
             await asyncio.wait([self._reading])
 
     def _ended(self, reading: asyncio.Task[None]) -> None:
-        """Whoever waits for a message waits in vain."""
+        """Fail the publish that waits for a message: no message will come."""
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_exception(RuntimeError("the messages have ended"))
         if not reading.cancelled():
             reading.result()
 
-    async def once(self) -> float:
-        """Publishes something; the seconds until it was there."""
+    async def publish_once(self) -> float:
+        """Publish a message, and return the seconds until it came."""
         self._arrived = asyncio.get_running_loop().create_future()
         begun = time.perf_counter()
         sent = await self._publish()
         async with asyncio.timeout(PATIENCE):
-            moment, came = await self._arrived
-        if came != sent:
-            raise RuntimeError(f"{came} came instead of {sent}")
-        return moment - begun
+            arrival, name = await self._arrived
+        if name != sent:
+            raise RuntimeError(f"{name} came instead of {sent}")
+        return arrival - begun
 
     async def _read(self) -> None:
         async with aclosing(self._messages()) as messages:
-            async for came in messages:
-                moment = time.perf_counter()
-                if came is None:
-                    self._begun.set()
+            async for name in messages:
+                arrival = time.perf_counter()
+                if name is None:
+                    self._has_begun.set()
                 elif self._arrived is not None:
-                    self._arrived.set_result((moment, came))
+                    self._arrived.set_result((arrival, name))
 
     @abstractmethod
     async def _publish(self) -> str:
-        """Publishes something that is told by its name."""
+        """Publish a message, and return its name."""
 
     @abstractmethod
     def _messages(self) -> AsyncGenerator[str | None, None]:
-        """The names as they come, when it has begun, which None says."""
+        """Yield None when the subscription has begun, and then the name of each message."""
 
 
 class Ours(Way):

@@ -1,18 +1,18 @@
-"""The table of figures."""
+"""The table of figures on a terminal."""
 
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import Figure
+from benchmarks.harness.figures import Figure, short
 
-#: Columns where there is no terminal that has a width.
+#: Columns if the output is not a terminal, which has a width of its own.
 WIDTH = 150
 
 
 def show(figures: Sequence[Figure]) -> None:
-    """Prints medians, the least and the greatest of the rounds, and whether targets are met."""
+    """Print medians, the least and greatest value of the rounds, and which targets are met."""
     table = Table(title="medians (least-greatest of the rounds)", title_justify="left")
     table.add_column("figure")
     table.add_column("ours", justify="right")
@@ -25,10 +25,10 @@ def show(figures: Sequence[Figure]) -> None:
         mark = {None: "", True: "[green]✓[/]", False: "[red]✗[/]"}[figure.met]
         table.add_row(
             figure.name + against,
-            told(figure.ours_median, figure.ours),
-            told(figure.theirs_median, figure.theirs),
+            _cell(figure.ours_median, figure.ours),
+            _cell(figure.theirs_median, figure.theirs),
             figure.unit,
-            told(figure.ratio, figure.ratios),
+            _cell(figure.ratio, figure.ratios),
             f"{figure.target} {mark}",
         )
     console = Console()
@@ -37,13 +37,8 @@ def show(figures: Sequence[Figure]) -> None:
     console.print(table)
 
 
-def told(value: float | None, rounds: Sequence[float]) -> str:
-    """A median, and beneath it between what the rounds lay."""
-    if value is None:
+def _cell(median: float | None, rounds: Sequence[float]) -> str:
+    """Return a median, and below it the least and greatest value of the rounds."""
+    if median is None:
         return ""
-    return f"{short(value)}\n[dim]{short(min(rounds))}-{short(max(rounds))}[/]"
-
-
-def short(value: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 (three digits)
+    return f"{short(median)}\n[dim]{short(min(rounds))}-{short(max(rounds))}[/]"

@@ -1,0 +1,1 @@
+"""Load for the server under test: entities with their data, and processes that call the server."""
