@@ -61,7 +61,7 @@ Work = Callable[[], Awaitable[object]]
 
 async def measure(scale: Scale, progress: Progress) -> list[Figure]:
     """Return the calm caller's p99 beside each load, and the server's memory."""
-    # No other scenario has so many followees. Feeds are short: a walk is soon below the floor.
+    # Feeds are short: a walk is soon below the floor. No author is a celebrity.
     limits = Limits(feed_cap=100, feed_slack=10, celebrity_threshold=0)
     figures: list[Figure] = []
     async with open_stage(limits) as stage, _channel(stage) as channel:

@@ -62,7 +62,7 @@ def _request_headers() -> bytes:
 
 @dataclass(slots=True)
 class Reached:
-    """How many subscribers an activity has reached, and when."""
+    """The number of subscribers that an activity has reached, and the times."""
 
     count: int = 0
     first: float = 0.0
@@ -189,7 +189,7 @@ class Subscribers:
         return reached.first, reached.last
 
     async def _count(self) -> tuple[int, int]:
-        """Return the number of messages with activities, and of these. Forget what `wait` needs."""
+        """Return the numbers of messages with activities and of activities. Forget the arrivals."""
         self._reached.clear()
         return self._messages, self._events
 
