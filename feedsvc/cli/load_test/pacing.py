@@ -7,6 +7,7 @@ from itertools import accumulate, count, repeat
 from typing import TypeVar
 
 from feedsvc.cli.load_test.clock import clock
+from feedsvc.core.concurrency import run_concurrently
 
 _Item = TypeVar("_Item")
 
@@ -25,13 +26,7 @@ async def in_lanes(
         for item in remaining:
             await work(item)
 
-    tasks = [asyncio.create_task(lane()) for _ in range(lanes)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await run_concurrently(lane, lanes)
 
 
 def evenly_spaced(rate: float, first: float = 0, step: float = 1) -> Iterator[float]:
