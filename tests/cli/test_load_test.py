@@ -21,7 +21,7 @@ from feedsvc.cli.load_test.population import Population, reached
 from feedsvc.cli.load_test.report import as_dict, warnings
 from feedsvc.cli.load_test.results import Results
 from feedsvc.cli.load_test.traffic import Traffic, schedule
-from tests.serving import until
+from tests.serving import wait_until
 
 PLAN = Plan(
     server="127.0.0.1:1",
@@ -234,7 +234,7 @@ async def test_a_loop_without_limit_begins_calls_while_none_is_answered() -> Non
     async def all_began() -> bool:
         return len(in_flight) == len(due_times)
 
-    await until(all_began)
+    await wait_until(all_began)
     assert in_flight == due_times
     answered.set()
     await running
@@ -255,7 +255,7 @@ async def test_a_stopped_loop_begins_no_more_calls_and_waits_for_answers() -> No
     async def first_began() -> bool:
         return bool(calls)
 
-    await until(first_began)
+    await wait_until(first_began)
     loop.stop()
     await asyncio.sleep(0)
     assert not running.done()

@@ -45,10 +45,10 @@ async def test_publish_is_refused_when_the_outbox_is_trimmed_meanwhile(
     service = await serve(limits=SMALL)
     await service.post_many("repo:x", 25)
 
-    async def can_hold(*_: object) -> bool:
+    async def takes(*_: object) -> bool:
         return True
 
-    monkeypatch.setattr(service.server.engine.activities, "_some_hold", can_hold)
+    monkeypatch.setattr(service.server.engine.activities, "_any_takes", takes)
     refusal = await expect_refusal(post_to_only(service, ["repo:x"], publish_time=DAY_AGO))
     assert refusal.reason == "BEFORE_RETENTION"
 
