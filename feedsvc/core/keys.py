@@ -354,50 +354,62 @@ def activities(tags: Sequence[str], activity_ids: Iterable[int]) -> list[str]:
 
 
 def edges(tag: str, entity: str) -> str:
+    """Return the key of an entity's edges and other fields, a hash."""
     return f"{tag}e:{entity}"
 
 
 def followers(tag: str, entity: str) -> str:
+    """Return the key of an entity's followers in a shard, if they are many: a sorted set."""
     return f"{tag}w:{entity}"
 
 
 def pulled(tag: str, entity: str) -> str:
+    """Return the key of the followees whose edge is PULL, a set."""
     return f"{tag}p:{entity}"
 
 
 def celebrities(tag: str) -> str:
+    """Return the key of the modes of celebrities in a shard, a hash."""
     return f"{tag}b"
 
 
 def feed(tag: str, entity: str, incarnation: str = "") -> str:
+    """Return the key of a stored feed, a packed list."""
     return f"{tag}f{incarnation}:{entity}"
 
 
 def deep(tag: str, entity: str, incarnation: str = "") -> str:
+    """Return the key of a feed's deep segment, a packed list."""
     return f"{tag}F{incarnation}:{entity}"
 
 
 def log(tag: str, name: str, incarnation: str = "") -> str:
+    """Return the key of a live log, a stream."""
     return f"{tag}l{incarnation}:{name}"
 
 
 def tallies(tag: str) -> str:
+    """Return the key of what a shard counts and knows of itself, a hash."""
     return f"{tag}t"
 
 
 def outbox(tag: str, entity: str) -> str:
+    """Return the key of an outbox, a packed list."""
     return f"{tag}o:{entity}"
 
 
 def let_go(tag: str) -> str:
+    """Return the key of the notes of activities that outboxes of a shard let go, a list."""
     return f"{tag}g"
 
 
 def dead(tag: str) -> str:
+    """Return the key of a shard's dead letters, a stream."""
     return f"{tag}u"
 
 
 def wake(tag: str) -> str:
+    """Return the channel of a shard's wake-ups."""
     return f"{tag}wake"
 
 
@@ -407,4 +419,5 @@ def request(rpc: str, entity: str, request_id: str) -> str:
 
 
 def live(tag: str) -> str:
+    """Return the key of a shard's live logs by the end of their lease, a sorted set."""
     return f"{tag}v"

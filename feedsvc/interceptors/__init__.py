@@ -1,0 +1,1 @@
+"""What stands around every call: admission, decoding, validation, errors."""

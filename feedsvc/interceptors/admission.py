@@ -44,6 +44,7 @@ class AdmissionInterceptor(WrappingInterceptor):
         return with_caller
 
     def wrap(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Return a handler whose calls wait for their turn before their request is read."""
         if handler.request_streaming or handler.response_streaming:
             return super().wrap(method, handler)
         serve, admission = handler.unary_unary, self._admission

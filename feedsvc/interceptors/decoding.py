@@ -34,6 +34,7 @@ class DecodingInterceptor(WrappingInterceptor):
     """
 
     def wrap(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Return a handler that decodes within ``around``; batches stay cut into raw entries."""
         entry = ENTRY_TYPES.get(method.rpartition("/")[2])
         if entry is not None:
             around = self.around(handler.unary_unary)
@@ -43,9 +44,12 @@ class DecodingInterceptor(WrappingInterceptor):
         return super().wrap(method, handler)
 
     def decoder(self, decode: Decoder) -> Decoder:
+        """Return a decoder that puts the decoding off."""
         return lambda raw: Undecoded(raw, decode)
 
     def around(self, behaviour: Behaviour) -> Behaviour:
+        """Return a behaviour that decodes the request, or each request of a stream."""
+
         async def decoded(request: Any, context: Any) -> Any:
             # ``decoder`` makes an Undecoded of one request, and an iterator of a stream's requests.
             is_single = isinstance(request, Undecoded)

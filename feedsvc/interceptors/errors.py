@@ -20,6 +20,8 @@ class ErrorInterceptor(WrappingInterceptor):
     """
 
     def around(self, behaviour: Behaviour) -> Behaviour:
+        """Return a behaviour that ends the call with the status of the error it raised."""
+
         async def guarded(request: Any, context: Any) -> Any:
             try:
                 return await behaviour(request, context)

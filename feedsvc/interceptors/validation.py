@@ -13,6 +13,8 @@ class ValidationInterceptor(WrappingInterceptor):
     """
 
     def around(self, behaviour: Behaviour) -> Behaviour:
+        """Return a behaviour that checks the request first."""
+
         async def checked(request: Any, context: Any) -> Any:
             validation.check(request)
             return await behaviour(request, context)

@@ -39,6 +39,7 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handlers of the service's own methods, and leave the others as they are."""
         method = handler_call_details.method
         if method in self._wrapped:
             return self._wrapped[method]

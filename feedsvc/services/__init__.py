@@ -1,0 +1,1 @@
+"""The handlers of the contract's services: check, call the core, convert."""

@@ -57,6 +57,8 @@ def _serialised_result(**result: Any) -> bytes:
 
 
 class ActivityService(ActivityServiceServicer):
+    """Handlers of ActivityService."""
+
     def __init__(self, engine: Engine, tokens: Tokens, slices: Slices) -> None:
         self._engine = engine
         self._tokens = tokens

@@ -29,6 +29,8 @@ _DIFFERENCE_KINDS = {
 
 
 class AdminService(AdminServiceServicer):
+    """Handlers of AdminService."""
+
     def __init__(self, engine: Engine, tokens: Tokens) -> None:
         self._engine = engine
         self._feeds = engine.feeds

@@ -189,12 +189,15 @@ class FeedEvents(EventSource):
         return await feed_page(self.engine, self.tokens, self.query, page)
 
     def logs(self) -> list[Log]:
+        """Return the log of the user's feed."""
         return [self.engine.logs.of_feed(self.query.user)]
 
     async def open_logs(self) -> list[str]:
+        """Have the feed's log written; return the position at its end."""
         return [await self.engine.start_log(self.query.user)]
 
     async def events(self, entries: list[Entry]) -> list[bytes]:
+        """Return the event of each entry, serialised; empty if an entry is not shown."""
         # The bodies were read with the log, not when the entries were written. An activity that was
         # deleted in between has no body, and no event.
         stored = [
@@ -315,9 +318,11 @@ class OutboxEvents(_ActivityEvents):
         self._log = engine.logs.of_outbox(entity)
 
     def logs(self) -> list[Log]:
+        """Return the log of the entity's outbox."""
         return [self._log]
 
     async def open_logs(self) -> list[str]:
+        """Have the outbox's log written; return the position at its end."""
         return [await self.engine.logs.open(self._log)]
 
 
@@ -330,7 +335,9 @@ class AllEvents(_ActivityEvents):
         super().__init__(engine, tokens, "", "all log", view)
 
     def logs(self) -> list[Log]:
+        """Return the logs of all shards."""
         return self.engine.logs.of_all()
 
     async def open_logs(self) -> list[str]:
+        """Have all logs written; return the position at the end of each."""
         return list(await asyncio.gather(*map(self.engine.logs.open, self.logs())))

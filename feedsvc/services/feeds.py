@@ -12,6 +12,8 @@ from feedsvc.tokens import Tokens
 
 
 class FeedService(FeedServiceServicer):
+    """Handlers of FeedService."""
+
     def __init__(self, engine: Engine, tokens: Tokens) -> None:
         self._engine = engine
         self._tokens = tokens

@@ -37,6 +37,8 @@ def _page_size(requested: int) -> int:
 
 
 class FollowService(FollowServiceServicer):
+    """Handlers of FollowService."""
+
     def __init__(self, engine: Engine, tokens: Tokens, slices: Slices) -> None:
         self._edges = engine.edges
         self._viewers = engine.viewers

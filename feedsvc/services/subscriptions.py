@@ -28,6 +28,8 @@ from feedsvc.tokens import Tokens
 # Handlers are coroutines that write, not generators: the `finally` of a generator may run in
 # another task.
 class SubscriptionService(SubscriptionServiceServicer):
+    """Handlers of SubscriptionService."""
+
     def __init__(self, engine: Engine, tokens: Tokens, config: Config) -> None:
         self._engine = engine
         self._tokens = tokens

@@ -44,6 +44,7 @@ class Child(Generic[_Sent, _Heard]):
         )
 
     def start(self) -> None:
+        """Start the process, which ignores Ctrl-C: only its parent cleans up."""
         # Ctrl-C reaches the whole group of processes, but only the parent cleans up. A process
         # ignores the signals that were ignored when it started.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -55,6 +56,7 @@ class Child(Generic[_Sent, _Heard]):
         asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._read)
 
     def send(self, message: _Sent) -> None:
+        """Send a message to the process."""
         self._pipe.send(message)
 
     def hang_up(self) -> None:

@@ -11,6 +11,7 @@ clock = time.monotonic
 
 
 def microseconds(seconds: float) -> int:
+    """Return a time in whole microseconds."""
     return int(seconds * 1e6)
 
 

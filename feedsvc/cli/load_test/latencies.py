@@ -21,15 +21,18 @@ class Latencies:
         self._histogram: Any = HdrHistogram(1, LONGEST, DIGITS)
 
     def record(self, latencies: Iterable[int]) -> None:
+        """Count latencies, in microseconds; longer ones than ``LONGEST`` count as that."""
         for latency in latencies:
             self._histogram.record_value(min(latency, LONGEST))
 
     @property
     def count(self) -> int:
+        """Number of recorded latencies."""
         return int(self._histogram.total_count)
 
     @property
     def longest(self) -> float:
+        """The longest latency, in milliseconds."""
         return float(self._histogram.max_value) / 1000
 
     def percentiles(self) -> list[float]:

@@ -53,5 +53,6 @@ class Recorder:
 
 
 def triples(flat: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    """Return the values of a flat list in groups of three."""
     values = iter(flat)
     return zip(values, values, values, strict=True)

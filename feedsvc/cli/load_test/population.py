@@ -29,6 +29,7 @@ class Population:
 
     @property
     def names(self) -> list[str]:
+        """Return the names of all users."""
         return [self.name(user) for user in self._users]
 
     def pick(self, rng: random.Random) -> int:

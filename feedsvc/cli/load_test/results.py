@@ -95,6 +95,7 @@ class Results:
         return dict(counts.most_common())
 
     def failed(self, name: str) -> int:
+        """Return the number of calls of a kind that failed."""
         return sum(self.errors(name).values())
 
     def rate(self, name: str) -> float:
