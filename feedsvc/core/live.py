@@ -125,7 +125,7 @@ class Live:
 
     def request_read(self, cursor: LogCursor) -> None:
         """Read the cursor's log together with others that are wanted now; its stream takes it."""
-        self._wanted.setdefault((cursor.log, cursor.place), []).append(cursor)
+        self._wanted.setdefault((cursor.log, cursor.position), []).append(cursor)
         if self._reading is None or self._reading.done():
             self._reading = background.supervised("the reader of logs", self._read_wanted)
 
@@ -144,7 +144,7 @@ class Live:
             logs = list(islice(self._wanted, LOGS_A_ROUND))
             waiting = [self._wanted.pop(log) for log in logs]
             for cursor in chain(*waiting):
-                cursor.sent = True
+                cursor.is_sent = True
             results: list[tuple[ReadResult, bool]]
             try:
                 results = await self._logs.read_many(logs)
@@ -191,7 +191,7 @@ class Live:
     def _cut_slow(self) -> None:
         now = time.monotonic()
         for stream in self._streams:
-            if stream.must_go_on < now and not stream.cut:
+            if stream.write_deadline < now and not stream.cut:
                 stream.cut = True
                 stream.task.cancel()
 

@@ -51,14 +51,14 @@ class Log(NamedTuple):
 class Entry(NamedTuple):
     """An event of a live log."""
 
-    place: str
+    position: str
     """Its id in the log: ``<n>-<nonce>``."""
     kind: Kind
-    what: str
+    subject: str
     """The activity's id, or the entity that was followed or unfollowed."""
     route: str = ""
     """The entity that brought an added activity, if the user follows that entity still."""
-    body: bytes | None = None
+    frame: bytes | None = None
     """The frame of an added activity; None if the activity is deleted."""
 
 

@@ -43,22 +43,32 @@ class Hub(Protocol):
 class LogCursor:
     """Where a stream is in one log."""
 
-    __slots__ = ("again", "asked", "closed", "due", "log", "place", "sent", "stream", "tag")
+    __slots__ = (
+        "closed",
+        "due",
+        "grew",
+        "is_sent",
+        "is_wanted",
+        "log",
+        "position",
+        "stream",
+        "tag",
+    )
 
-    def __init__(self, stream: "Stream", log: Log, place: str, tag: Any) -> None:
+    def __init__(self, stream: "Stream", log: Log, position: str, tag: Any) -> None:
         self.stream = stream
         self.log = log
-        self.place = place
+        self.position = position
         """How far the log has been read, which may be further than the client has been sent."""
         self.tag = tag
         """What the stream's task knows the log by."""
         self.due = 0.0
         """Monotonic time at which the log is read though nothing wakes the stream."""
-        self.asked = False
+        self.is_wanted = False
         """True while a read of the log is requested or under way."""
-        self.sent = False
+        self.is_sent = False
         """True once that read has left: it may not see what happens from now on."""
-        self.again = False
+        self.grew = False
         """True if the log grew after that read had left."""
         self.closed = False
 
@@ -72,7 +82,7 @@ class Stream:
 
     __slots__ = (
         *("_asked", "_held", "_hub", "_read", "_unread", "_waiter", "_woken", "closed", "cut"),
-        *("cursors", "due", "ends", "must_go_on", "task"),
+        *("cursors", "due", "ends", "write_deadline", "task"),
     )
 
     def __init__(self, hub: Hub, seconds: float) -> None:
@@ -94,14 +104,14 @@ class Stream:
         self.closed = False
         self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
         """The task of the call."""
-        self.must_go_on = math.inf
-        """Deadline of what the task waits for; the hub cancels the task when it passes."""
+        self.write_deadline = math.inf
+        """Deadline of the write that the task waits for; the hub cancels a late task."""
         self.cut = False
         """True if the task was cancelled for that."""
 
-    def follow(self, log: Log, place: str, tag: Any = None) -> LogCursor:
+    def follow(self, log: Log, position: str, tag: Any = None) -> LogCursor:
         """Follow a log from a position on."""
-        cursor = LogCursor(self, log, place, tag)
+        cursor = LogCursor(self, log, position, tag)
         self.cursors.add(cursor)
         self._hub.add(cursor)
         self.wake(cursor)
@@ -129,8 +139,8 @@ class Stream:
         if cursor is None:
             self._woken = True
             self._rouse()
-        elif cursor.asked:
-            cursor.again = cursor.sent  # a read that has not left will see it
+        elif cursor.is_wanted:
+            cursor.grew = cursor.is_sent  # a read yet to leave sees it
         elif not cursor.closed:
             self._unread[cursor] = None
             if self._waiter is not None:
@@ -161,14 +171,14 @@ class Stream:
         self._asked -= 1
         if cursor.closed:
             return
-        has_more = has_more or cursor.again
-        cursor.asked = cursor.sent = cursor.again = False
+        has_more = has_more or cursor.grew
+        cursor.is_wanted = cursor.is_sent = cursor.grew = False
         if isinstance(result, list) and result:
             if self._held >= HELD_BYTES:  # read again from the same position, when there is room
                 self._unread[cursor] = None
                 return
-            self._held += sum(len(entry.body) for entry in result if entry.body is not None)
-            cursor.place = result[-1].place
+            self._held += sum(len(entry.frame) for entry in result if entry.frame is not None)
+            cursor.position = result[-1].position
         if has_more:
             self._unread[cursor] = None
         self._hub.reschedule(cursor)
@@ -189,7 +199,7 @@ class Stream:
         while self._unread and self._asked < LOGS_A_TURN and self._held < HELD_BYTES:
             cursor = next(iter(self._unread))
             del self._unread[cursor]
-            cursor.asked = True
+            cursor.is_wanted = True
             self._asked += 1
             self._hub.request_read(cursor)
 

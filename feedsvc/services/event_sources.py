@@ -57,7 +57,7 @@ class _MessageLayout(NamedTuple):
 
 def _event(entry: Entry, change: bytes) -> bytes:
     """Return the field ``events`` of one event. The log's positions carry the store's clock."""
-    ms = int(entry.place.partition("-")[2]) // 1_000
+    ms = int(entry.position.partition("-")[2]) // 1_000
     return wire.field(wire.FIELD_1, wire.timestamp(wire.FIELD_1, ms) + change)
 
 
@@ -145,7 +145,7 @@ class EventSource(ABC):
                 if event:
                     pending.append(event)
                     pending_bytes += len(event)
-                self.log_positions[log_index] = entry.place
+                self.log_positions[log_index] = entry.position
         if pending:
             yield self._message(self.layout.events, b"".join(pending))
 
@@ -201,35 +201,37 @@ class FeedEvents(EventSource):
         # The bodies were read with the log, not when the entries were written. An activity that was
         # deleted in between has no body, and no event.
         stored = [
-            (int(entry.what), entry.body)
+            (int(entry.subject), entry.frame)
             for entry in entries
-            if entry.body is not None and entry.what not in self._shown_ids
+            if entry.frame is not None and entry.subject not in self._shown_ids
         ]
         viewers, viewer = self.engine.viewers, self.query.viewer
         visible_ids = {activity_id for activity_id, _ in await viewers.activities(viewer, stored)}
         added = [
-            entry for entry in entries if entry.body is not None and int(entry.what) in visible_ids
+            entry
+            for entry in entries
+            if entry.frame is not None and int(entry.subject) in visible_ids
         ]
-        items = {entry.what: self._shared_item(entry) for entry in added}
-        if without_item := [entry for entry in added if not items[entry.what]]:
+        items = {entry.subject: self._shared_item(entry) for entry in added}
+        if without_item := [entry for entry in added if not items[entry.subject]]:
             items |= await self._own_items(without_item)
         events = []
         for entry in entries:
             match entry.kind:
                 case "added":
-                    item = items.get(entry.what)
+                    item = items.get(entry.subject)
                     events.append(_event(entry, wire.field(wire.FIELD_2, item)) if item else b"")
                 case "removed":
-                    self._shown_ids.discard(entry.what)
+                    self._shown_ids.discard(entry.subject)
                     removed = pb.FeedItemRemoved(
-                        item_id=entry.what, reason=pb.REMOVAL_REASON_DELETED
+                        item_id=entry.subject, reason=pb.REMOVAL_REASON_DELETED
                     )
                     events.append(
                         _event(entry, wire.field(wire.FIELD_3, removed.SerializeToString()))
                     )
                 case "followed" | "unfollowed":
                     change = pb.FeedSourceChanged(
-                        entity=entry.what, following=entry.kind == "followed"
+                        entity=entry.subject, following=entry.kind == "followed"
                     )
                     events.append(
                         _event(entry, wire.field(wire.FIELD_4, change.SerializeToString()))
@@ -243,16 +245,16 @@ class FeedEvents(EventSource):
 
         This item is the same for every user. Return nothing for another activity.
         """
-        frame = entry.body
+        frame = entry.frame
         if not entry.route or frame is None or wire.has_to(frame):
             return b""
-        shared = _shared_items.get(entry.what)
+        shared = _shared_items.get(entry.subject)
         if shared is not None and shared[0] == frame:
             return shared[1]
         if len(_shared_items) >= SHARED_ITEMS:
             _shared_items.clear()
-        item = wire.feed_item(int(entry.what), frame)
-        _shared_items[entry.what] = frame, item
+        item = wire.feed_item(int(entry.subject), frame)
+        _shared_items[entry.subject] = frame, item
         return item
 
     async def _own_items(self, entries: list[Entry]) -> dict[str, bytes]:
@@ -263,9 +265,9 @@ class FeedEvents(EventSource):
         items: dict[int, bytes] = {}
         for route_followed in (True, False):
             stored = [
-                (int(entry.what), entry.body)
+                (int(entry.subject), entry.frame)
                 for entry in entries
-                if entry.body is not None and bool(entry.route) is route_followed
+                if entry.frame is not None and bool(entry.route) is route_followed
             ]
             items |= await feed_items(self.engine, self.query, stored, just_read=route_followed)
         return {str(activity_id): item for activity_id, item in items.items()}
@@ -287,17 +289,17 @@ class _ActivityEvents(EventSource):
         self.viewer = viewer
 
     async def events(self, entries: list[Entry]) -> list[bytes]:
-        stored = [(int(entry.what), entry.body) for entry in entries if entry.body is not None]
+        stored = [(int(entry.subject), entry.frame) for entry in entries if entry.frame is not None]
         visible = dict(await self.engine.viewers.activities(self.viewer, stored))
         events = []
         for entry in entries:
-            if entry.kind == "added" and entry.body is not None and int(entry.what) in visible:
-                viewed = wire.viewed_activity(int(entry.what), entry.body)
+            if entry.kind == "added" and entry.frame is not None and int(entry.subject) in visible:
+                viewed = wire.viewed_activity(int(entry.subject), entry.frame)
                 events.append(_event(entry, wire.field(wire.FIELD_2, viewed)))
             elif entry.kind == "removed":
                 actor, _, external_id = entry.route.partition("\0")
                 removed = pb.ActivityRemoved(
-                    activity_id=entry.what,
+                    activity_id=entry.subject,
                     actor=actor,
                     external_id=external_id,
                     reason=pb.REMOVAL_REASON_DELETED,

@@ -35,7 +35,7 @@ class MessageWriter:
         Raise StreamNotRead if the client does not read within ``write_seconds``.
         """
         # No timer for each message: the clock of all streams watches this deadline.
-        self._stream.must_go_on = time.monotonic() + self._write_seconds
+        self._stream.write_deadline = time.monotonic() + self._write_seconds
         try:
             if not self._metadata_sent:
                 # The metadata is sent alone. Otherwise, after a first message that was cut, the
@@ -52,5 +52,5 @@ class MessageWriter:
                 f"the client has not read for {self._write_seconds:g} seconds"
             ) from None
         finally:
-            self._stream.must_go_on = math.inf
+            self._stream.write_deadline = math.inf
         self._last_write = time.monotonic()

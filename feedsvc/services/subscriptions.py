@@ -95,7 +95,7 @@ class SubscriptionService(SubscriptionServiceServicer):
         # The first message is the answer. Its token leads to the events that do not fit in it.
         message = next(messages, b"") or source.heartbeat_message()
         first = pb.SubscribeFeedResponse.FromString(message)
-        events_remain = bool(entries) and source.log_positions != [entries[-1].place]
+        events_remain = bool(entries) and source.log_positions != [entries[-1].position]
         return pb.GetFeedEventsResponse(
             resume_token=first.resume_token,
             events=first.events.events,

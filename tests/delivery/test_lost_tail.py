@@ -98,7 +98,7 @@ async def test_feeds_are_cold_and_logs_are_lost_after_a_loss(
     published = await engine.activities.publish(activity(), "")
     await engine.workers.work()
     entries, *_ = await engine.logs.read(engine.logs.of_feed("f0"), log_position)
-    assert [entry.what for entry in entries] == [str(published.id)]
+    assert [entry.subject for entry in entries] == [str(published.id)]
     await simulate_loss(redis, engine.store)
     with pytest.raises(LogLost):
         await engine.logs.read(engine.logs.of_feed("f0"), log_position)
@@ -281,7 +281,7 @@ async def test_push_by_a_process_unaware_of_a_loss_reaches_live_users(
     assert await engine.workers.work(everything=True) == (0 if in_step else 1)
     log = other.logs.of_feed("f0")
     entries, *_ = await other.logs.read(log, log_position)
-    assert [entry.what for entry in entries] == [str(published.id)]
+    assert [entry.subject for entry in entries] == [str(published.id)]
     await other.start_log("f0")
 
 

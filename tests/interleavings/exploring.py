@@ -73,7 +73,7 @@ async def check(world: World, case: str) -> None:
 
 async def check_log(world: World, case: str, expected: set[int]) -> None:
     """Check that the log has each event once, and an event for all that came or went."""
-    events = [(entry.kind, entry.what) for entry in await world.log()]
+    events = [(entry.kind, entry.subject) for entry in await world.log()]
     about_activities = [event for event in events if event[0] in ("added", "removed")]
     assert len(about_activities) == len(set(about_activities)), f"{case}: repeated: {events}"
     if any(kind in ("followed", "unfollowed") for kind, _ in events):

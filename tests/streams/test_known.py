@@ -234,12 +234,12 @@ async def test_token_of_a_message_stands_for_its_last_event(serve: Serve) -> Non
             # Their first reads end while a's message is being written, their second while b's is.
             await wait_until(lambda: _is(len(client.written) == 1))
             await wait_until(
-                lambda: _is(all(int(cursor.place.split("-")[0]) > 100 for cursor in others))
+                lambda: _is(all(int(cursor.position.split("-")[0]) > 100 for cursor in others))
             )
             client.take()
             await wait_until(lambda: _is(len(client.written) == 2))
             await wait_until(
-                lambda: _is(all(int(cursor.place.split("-")[0]) > 200 for cursor in others))
+                lambda: _is(all(int(cursor.position.split("-")[0]) > 200 for cursor in others))
             )
             while sum(len(message.events.events) for message in client.written) < 3 * EVENTS:
                 client.take()

@@ -138,7 +138,7 @@ BUGS = (
         (
             (
                 "core/streams.py",
-                "            cursor.again = cursor.sent  # a read that has not left will see it\n",
+                "            cursor.grew = cursor.is_sent  # a read yet to leave sees it\n",
                 "            pass\n",
             ),
         ),
@@ -258,10 +258,11 @@ BUGS = (
         (
             (
                 "core/live.py",
-                "        self._wanted.setdefault((cursor.log, cursor.place), []).append(cursor)\n",
+                "        self._wanted.setdefault((cursor.log, cursor.position), []).append("
+                "cursor)\n",
                 (
                     "        same = [log for log in self._wanted if log[0] == cursor.log]\n"
-                    "        name = same[0] if same else (cursor.log, cursor.place)\n"
+                    "        name = same[0] if same else (cursor.log, cursor.position)\n"
                     "        self._wanted.setdefault(name, []).append(cursor)\n"
                 ),
             ),

@@ -134,9 +134,9 @@ BUGS = (
         (
             (
                 "services/event_sources.py",
-                "                self.log_positions[log_index] = entry.place\n",
+                "                self.log_positions[log_index] = entry.position\n",
                 "                if log_index == log_reads[0].log_index:\n"
-                "                    self.log_positions[log_index] = entry.place\n",
+                "                    self.log_positions[log_index] = entry.position\n",
             ),
         ),
         (STREAMS,),
@@ -160,7 +160,7 @@ BUGS = (
             (
                 "services/feed_multiplexer.py",
                 "        for message in source.messages([LogEvents(0, entries, events)]):\n",
-                "        source.log_positions = [reader.place]\n"
+                "        source.log_positions = [reader.position]\n"
                 "        content = b''.join(events)\n"
                 "        for message in [source._message(source.layout.events, content)]:\n",
             ),
