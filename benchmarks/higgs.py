@@ -1,9 +1,9 @@
 """A week of Twitter, the whole of it: imported, measured, and read.
 
-The Higgs data (docs/testing.md): 812,770 follows, most of which are inferred from
-interactions, and 563,069 activities, of 322,792 users. Limits are the default ones: one user has so
-many followers, 23,737, that they pull its activities. There is no alternative. Without the data,
-and in a quick run, there are no figures. One round.
+The Higgs data (docs/testing.md): 812,770 follows, most of which are inferred from interactions, and
+563,069 activities, of 322,792 users. Limits are the default ones: one user has so many followers,
+23,737, that they pull its activities. There is no alternative. Without the data, and in a quick
+run, there are no figures. One round.
 
 - *Import*: by `feedsvc import`, follows and activities in two runs of the program. Rates are of the
   program's own `seconds`, without its start, and of the time after it until all is delivered. All

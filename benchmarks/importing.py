@@ -1,11 +1,11 @@
 """Import: follows and activities a second by ``feedsvc import``, and the CPU time of each process.
 
-A part of a real Twitter graph, higgs-small (docs/testing.md): 95,008 follows, of
-which most are inferred from interactions, and then 20,000 activities of its users, in two runs of
-the program with its own batches; 5,000 lines of each in a quick run. All feeds are cold, so nothing
-is delivered. Rates are of the program's own `seconds`, without its start; CPU seconds are those of
-the whole run, by process. Each round has a new store. There is no alternative. Without the data
-there are no figures.
+A part of a real Twitter graph, higgs-small (docs/testing.md): 95,008 follows, of which most are
+inferred from interactions, and then 20,000 activities of its users, in two runs of the program with
+its own batches; 5,000 lines of each in a quick run. All feeds are cold, so nothing is delivered.
+Rates are of the program's own `seconds`, without its start; CPU seconds are those of the whole run,
+by process. Each round has a new store. There is no alternative. Without the data there are no
+figures.
 """
 
 import asyncio
