@@ -99,6 +99,8 @@ MAX_PAGE_DEAD_LETTERS: Final = 1_000
 MESSAGE_BYTES: Final = 3_670_016
 #: Bytes of events after which a stream begins another message. An event has up to about 42 KB.
 MESSAGE_EVENT_BYTES: Final = 1_048_576
+#: Events of a message of a stream; ``subscription_service.proto`` says so.
+MESSAGE_EVENTS: Final = 100
 #: Bytes of stored activities, or of dead letters, on a page. Each activity of a page may need up to
 #: 9 KB more: ``via`` repeats up to 32 names of ``to`` and the actor's, 256 bytes each.
 PAGE_BODY_BYTES: Final = 2_621_440

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 from activityfeed.v1 import subscription_service_pb2 as pb
 
 from feedsvc import paging, wire
-from feedsvc.contract_limits import MESSAGE_EVENT_BYTES
+from feedsvc.contract_limits import MESSAGE_EVENT_BYTES, MESSAGE_EVENTS
 from feedsvc.core.engine import Engine
 from feedsvc.core.live_logs import Entry, Log
 from feedsvc.core.pages import Cursor
@@ -129,7 +129,7 @@ class EventSource(ABC):
         """Return the serialised event of each entry; empty if a later change has overtaken it."""
 
     def messages(self, log_reads: Iterable[LogEvents]) -> Iterator[bytes]:
-        """Yield the messages with the events, as few messages as their bytes allow.
+        """Yield the messages with the events, as few messages as their bounds allow.
 
         The source makes a message when the caller asks for it, and moves its positions on. The
         message's token names the positions of the last entries that the message holds or passes
@@ -139,7 +139,8 @@ class EventSource(ABC):
         pending_bytes = 0
         for log_index, entries, events in log_reads:
             for entry, event in zip(entries, events, strict=True):
-                if pending and pending_bytes + len(event) > MESSAGE_EVENT_BYTES:
+                fits = pending_bytes + len(event) <= MESSAGE_EVENT_BYTES
+                if pending and not (fits and len(pending) < MESSAGE_EVENTS):
                     yield self._message(self.layout.events, b"".join(pending))
                     pending, pending_bytes = [], 0
                 if event:

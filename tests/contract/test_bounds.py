@@ -27,6 +27,7 @@ from feedsvc.contract_limits import (
     ENTITY_BYTES,
     MESSAGE_BYTES,
     MESSAGE_EVENT_BYTES,
+    MESSAGE_EVENTS,
 )
 from feedsvc.core import keys
 from tests.serving import Serve, Service, activity_of, events_of, expect_refusal, ids_on_page
@@ -86,6 +87,22 @@ async def read_added(call: Any, count: int) -> list[tuple[str, list[str]]]:
 
 def ids_in(messages: list[tuple[str, list[str]]]) -> list[str]:
     return [activity_id for _, added_ids in messages for activity_id in added_ids]
+
+
+async def test_message_holds_no_more_events_than_the_contract_says(service: Service) -> None:
+    """A stream of all activities reads several logs at once, each up to the bound of a message."""
+    start_token = (
+        await service.subscriptions.SubscribeAll(SubscribeAllRequest()).read()
+    ).resume_token
+    posted = [
+        activity_id
+        for number in range(8)
+        for activity_id in await service.post_many(f"a{number}", MESSAGE_EVENTS // 2)
+    ]
+    call = service.subscriptions.SubscribeAll(SubscribeAllRequest(resume_token=start_token))
+    messages = await read_added(call, len(posted))
+    assert sorted(ids_in(messages)) == sorted(posted)
+    assert max(len(added_ids) for _, added_ids in messages) <= MESSAGE_EVENTS
 
 
 async def test_streams_cut_long_messages_and_resume_after_each_part(service: Service) -> None:

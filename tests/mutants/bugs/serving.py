@@ -226,11 +226,23 @@ BUGS = (
         (
             (
                 "services/event_sources.py",
-                "if pending and pending_bytes + len(event) > MESSAGE_EVENT_BYTES:",
-                "if pending_bytes < 0:",
+                "fits = pending_bytes + len(event) <= MESSAGE_EVENT_BYTES",
+                "fits = True",
             ),
         ),
         (BOUNDS,),
+    ),
+    Bug(
+        "message-of-all-shards",
+        "the reads of several logs become one message of more events than the contract says",
+        (
+            (
+                "services/event_sources.py",
+                "if pending and not (fits and len(pending) < MESSAGE_EVENTS):",
+                "if pending and not fits:",
+            ),
+        ),
+        (f"{BOUNDS}::test_message_holds_no_more_events_than_the_contract_says",),
     ),
     Bug(
         "letters-as-long-as-they-come",
