@@ -40,22 +40,15 @@ class Verified:
     """Newest first."""
 
 
+@dataclass(frozen=True, slots=True)
 class Verification:
     """Compares stored feeds with the merged outboxes."""
 
-    def __init__(
-        self,
-        store: Store,
-        activities: Activities,
-        edges: Edges,
-        outboxes: Outboxes,
-        stored: StoredFeeds,
-    ) -> None:
-        self._store = store
-        self._activities = activities
-        self._edges = edges
-        self._outboxes = outboxes
-        self._stored = stored
+    store: Store
+    activities: Activities
+    edges: Edges
+    outboxes: Outboxes
+    stored: StoredFeeds
 
     async def verify(self, user: str) -> Verified:
         """Compare a warm feed with the query; report the differences that each read sees."""
@@ -64,7 +57,7 @@ class Verification:
         for read in range(VERIFY_READS):
             if read:
                 await asyncio.sleep(VERIFY_SECONDS)
-            state, elements, pulled = await self._stored.whole(user)
+            state, elements, pulled = await self.stored.whole(user)
             if state != "warm":
                 return Verified(state)
             floor, *stored_ids = elements
@@ -95,12 +88,12 @@ class Verification:
 
     async def _pushed_ids(self, user: str, pulled: set[str], floor: int, lowest: int) -> set[int]:
         """Return the ids above the floor, down to the lowest one, of sources that push."""
-        pushed = {user, *await self._edges.followees(user)} - pulled
+        pushed = {user, *await self.edges.followees(user)} - pulled
         merged: Merged | None = None
         activity_ids: set[int] = set()
         while merged is None or not (merged.exhausted or merged.ids[-1] <= lowest):
             cursor = merged.ids[-1] if merged else None
-            merged = await self._outboxes.merge(
+            merged = await self.outboxes.merge(
                 pushed, older=True, cursor=cursor, count=VERIFIED_A_READ
             )
             activity_ids.update(activity_id for activity_id in merged.ids if activity_id > floor)
@@ -109,8 +102,8 @@ class Verification:
     async def _without_source(self, unknown: set[int], pulled: set[str]) -> set[int]:
         """Return those ids that no PULL source has pushed before its followers were flipped."""
         for entity in pulled if unknown else ():
-            outbox = await self._outboxes.merge(
-                [entity], older=True, cursor=None, count=self._store.limits.outbox_cap
+            outbox = await self.outboxes.merge(
+                [entity], older=True, cursor=None, count=self.store.limits.outbox_cap
             )
             # Reads do not rely on what is stored below the floor of a PULL outbox.
             unknown = {
@@ -120,7 +113,7 @@ class Verification:
 
     async def _existing(self, activity_ids: Sequence[int]) -> set[int]:
         """Return those of the activities that are not deleted."""
-        frames = await self._activities.frames(activity_ids)
+        frames = await self.activities.frames(activity_ids)
         return {
             activity_id
             for activity_id, frame in zip(activity_ids, frames, strict=True)

@@ -50,19 +50,16 @@ class BlockingFeedClient:
     """A connection to the service. Make it with ``connect``; threads may share it."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        """Use a channel of the caller's own, without this client's deadlines, request ids, retries.
-
-        Subscriptions on such a channel cannot leave a silent connection for a new one.
-        """
-        self._channel = channel
-        self._new_channel: Callable[[], grpc.Channel] | None = None
-        self._extra_channels: set[grpc.Channel] = set()
-        self._closed = threading.Event()
+        """Use a channel of the caller's own, with the limits of ``FeedClient``."""
         self.activities = ActivityServiceStub(channel)
         self.follows = FollowServiceStub(channel)
         self.feeds = FeedServiceStub(channel)
         self.subscriptions = SubscriptionServiceStub(channel)
         self.admin = AdminServiceStub(channel)
+        self._channel = channel
+        self._new_channel: Callable[[], grpc.Channel] | None = None
+        self._extra_channels: set[grpc.Channel] = set()
+        self._closed = threading.Event()
 
     @classmethod
     def connect(
@@ -73,11 +70,9 @@ class BlockingFeedClient:
         timeout: float = DEFAULT_SECONDS,
         request_ids: bool = True,
     ) -> Self:
-        """Return a client for the server at ``target``, ``host:port``. The first call connects.
+        """Return a blocking client for the server at ``target``, ``host:port``.
 
-        ``timeout`` is the seconds that a unary call may take if the call names no ``timeout``;
-        streams have none. With ``request_ids``, each mutation without a ``request_id`` gets a new
-        one, so that gRPC's retries within one call change nothing.
+        The first call connects. The options are those of ``FeedClient.connect``.
         """
 
         def new_channel(*extra_options: tuple[str, Any]) -> grpc.Channel:
