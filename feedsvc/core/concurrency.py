@@ -8,15 +8,19 @@ from typing import Any
 async def run_concurrently(work: Callable[[], Coroutine[Any, Any, None]], copies: int) -> None:
     """Run ``copies`` of the same work at a time and wait until all have ended.
 
-    The first error cancels the other copies and is raised once they have ended. Cancelling the
-    caller cancels all copies. With one copy or none, the work runs in the caller's own task.
+    The first error cancels the other copies and is raised once they have ended; a copy that is
+    cancelled counts as an error, because its part of the work is missing. Cancelling the caller
+    cancels all copies. With one copy or none, the work runs in the caller's own task.
     """
     if copies <= 1:
         await work()
         return
+    # Not a TaskGroup, which takes a copy that was cancelled for one that has done its part.
+    tasks = [asyncio.ensure_future(work()) for _ in range(copies)]
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(copies):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        raise

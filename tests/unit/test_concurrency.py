@@ -75,3 +75,23 @@ async def test_cancelling_the_caller_cancels_all_copies() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(cancelled) == 4
+
+
+async def test_a_cancelled_copy_is_not_taken_for_one_that_has_done_its_part() -> None:
+    """A copy ends so if what it waits for is cancelled: its part of the work is missing."""
+    loop = asyncio.get_running_loop()
+    answers = [loop.create_future(), loop.create_future()]
+    waiting = iter(answers)
+    both_wait = asyncio.Barrier(3)
+
+    async def work() -> None:
+        answer = next(waiting)
+        await both_wait.wait()
+        await answer
+
+    task = asyncio.create_task(run_concurrently(work, 2))
+    await both_wait.wait()
+    answers[0].cancel()
+    answers[1].set_result(None)
+    with pytest.raises(asyncio.CancelledError):
+        await task

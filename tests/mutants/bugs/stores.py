@@ -192,4 +192,16 @@ BUGS = (
         (("core/batching.py", "                if answer.done():", "                if False:"),),
         (f"{BATCHING}::test_cancelled_command_is_not_sent",),
     ),
+    Bug(
+        "cancelled-copy-has-done-its-part",
+        "a merge goes on without the outboxes of a lane whose call was cancelled",
+        (
+            (
+                "core/concurrency.py",
+                "        await asyncio.gather(*tasks)\n",
+                "        await asyncio.wait(tasks)\n",
+            ),
+        ),
+        ("tests/unit/test_concurrency.py",),
+    ),
 )
