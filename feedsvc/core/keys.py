@@ -20,7 +20,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 #: Key of what the store was created with.
 META = "feedsvc:meta"
-#: What the names of the channels begin with over which processes hear themselves.
+#: Begin of the names of the channels on which processes listen to themselves.
 ECHO = "feedsvc:echo:"
 #: Key of the greatest id that any outbox or feed has ever held.
 LATEST = "feedsvc:latest"
@@ -52,7 +52,7 @@ class Kind:
 KINDS = (
     Kind(
         *("ACTIVITY", "a", "string", "a:<activity id>"),
-        "Frame of an activity, see `wire.py`, in the shard that the lowest byte of the id names. "
+        "Frame of an activity, see `feedsvc/wire.py`, in the shard that the lowest byte of the id names. "
         "`publish` writes it. The empty text is a tombstone: `delete` leaves one without an end. "
         "When the last outbox trims the activity, retention leaves one for twice the time to live "
         "of a feed.",
@@ -77,12 +77,14 @@ KINDS = (
     Kind(
         *("OUTBOX", "o", "list", "o:<entity>"),
         "Outbox, a packed list: see `lua/lib/packed.lua`. `publish` and `outbox_add` write it and "
-        "trim it to `outbox_cap` ids. It has no end.",
+        "trim it to `outbox_cap` ids, 1,000 by default. It has no end.",
     ),
     Kind(
         *("EDGES", "e", "hash", "e:<entity>"),
-        "Position of the edge to each followee, and fields that are no names: see `FIELDS` in "
-        "`keys.py`. `follow` writes it, `unfollow` deletes a followee; `mark`, `flip_begin`, "
+        "Position of the edge to each followee. Other fields, whose names no entity can have (see "
+        "`FIELDS` in `keys.py`), hold the generation of the edges, the entity's number, the bitmap "
+        "of the shards that have, or had, followers of the entity, and its mode if it ever was a "
+        "celebrity. `follow` writes it, `unfollow` deletes a followee; `mark`, `flip_begin`, "
         "`job_finish` and `dead_discard` write the other fields. It has no end.",
     ),
     Kind(
@@ -92,8 +94,8 @@ KINDS = (
     ),
     Kind(
         *("CELEBRITIES", "b", "hash", "b"),
-        "Of entities that are or were celebrities `P<epoch>` if their edges in this shard are PULL, "
-        "`U<epoch>` if they are not any more. `flip` and `follow` write it. It has no end.",
+        "By entity that is or was a celebrity: `P<epoch>` if its edges in this shard must stay PULL, "
+        "`U<epoch>` if they may be PUSH again. `flip` and `follow` write it. It has no end.",
     ),
     Kind(
         *("FOLLOWERS", "w", "zset", "w:<followee>"),
@@ -121,13 +123,14 @@ KINDS = (
         *("FEED", "f", "list", "f<incarnation>:<entity>"),
         "Warm feed, a packed list, with `!nonce` at its head while it is being built. `build_begin` "
         "and `build_commit` create it; `publish`, `push`, `outbox_add` and `settle` write it; "
-        "`unfollow` deletes it. It expires `feed_ttl` after its last reads, and `build_ttl` after the "
-        "build began until that ends; the sweep deletes feeds of earlier incarnations.",
+        "`unfollow` deletes it. It expires `feed_ttl` after its last read, 30 days by default; while "
+        "the build is under way, `build_ttl` after the build began. The sweep deletes feeds of "
+        "earlier incarnations.",
     ),
     Kind(
         *("DEEP", "F", "list", "F<incarnation>:<entity>"),
         "Deep segment of a warm feed: see `lua/lib/feed.lua`. `deep_begin` and `deep_commit` create "
-        "it; deliveries write it. It expires after some minutes; a build, a flip, a settled edge or "
+        "it; deliveries write it. It expires after five minutes; a build, a flip, a settled edge or "
         "too many deliveries delete it before.",
     ),
     Kind(
@@ -152,10 +155,10 @@ KINDS = (
         "`live_read` write it. Scripts that find the end of a lease passed remove the log.",
     ),
     Kind(
-        *("LET_GO", "g", "list", "g"),
-        "Notes `<activity id> <outbox>` about activities of other shards that an outbox of this "
-        "shard has trimmed. `publish` and `outbox_add` write them. `trim_notes_take` drops the notes "
-        "that a process has carried to the activities' shards.",
+        *("TRIM_NOTES", "g", "list", "g"),
+        "Trim notes, `<activity id> <outbox>`: an outbox of this shard has trimmed an activity whose "
+        "body is in another shard. `publish` and `outbox_add` write them. `trim_notes_take` drops "
+        "the notes that a process has carried to the activities' shards.",
     ),
     Kind(
         *("CARRIER", "G", "string", "G"),
@@ -164,9 +167,9 @@ KINDS = (
     ),
     Kind(
         *("RETIRED", "R", "hash", "R"),
-        "By actor of activities that were in no outbox of the actor, what retention took of them: "
-        "see `lua/lib/outbox.lua`. `bodies_release`, `publish` and `outbox_add` write it. It has no "
-        "end.",
+        "By actor, the greatest ids of the actor's to-only activities that the last outbox has "
+        "trimmed, by the time of the trim: see `lua/lib/outbox.lua`. "
+        "`bodies_release`, `publish` and `outbox_add` write it. It has no end.",
     ),
     Kind(
         *("DUE", "d", "zset", "d"),
@@ -193,8 +196,8 @@ KINDS = (
     Kind(
         *("JOB", "k", "hash", "k:<job>"),
         "Record of a queued job with its checkpoint. Queueing a job writes it, and the scripts "
-        "`job_*` and `jobs_take` do. It expires `delivery_ttl` after `job_finish`. The record of a "
-        "dead letter stays; `dead_discard` deletes it unless the job was a delivery.",
+        "`job_*` and `jobs_take` do. It expires `delivery_ttl` after `job_finish`, ten minutes by "
+        "default. The record of a dead letter stays; `dead_discard` deletes it unless the job was a delivery.",
     ),
     Kind(
         *("RUNNING", "r", "zset", "r"),
@@ -211,7 +214,7 @@ KINDS = (
         *("DONE", "z", "zset", "z"),
         "Ended jobs with a `to` or an external id, by their end in Unix milliseconds, if the store "
         "may lose writes. `push`, `job_done` and `job_finish` add them and remove those that ended "
-        "`delivery_ttl` ago; `incarnate` moves all to `Z` when the store has lost writes.",
+        "`delivery_ttl` ago, ten minutes by default; `incarnate` moves all to `Z` when the store has lost writes.",
     ),
     Kind(
         *("REDO", "Z", "zset", "Z"),
@@ -251,7 +254,10 @@ OTHERS = (
             "that appends to a log publishes there."
         ),
     ),
-    (f"{ECHO}<random>", "channel", "A process sends to itself to learn if it still hears."),
+    (
+        *(f"{ECHO}<random>", "channel"),
+        "A process publishes a message to itself each second, to learn if its listener still hears.",
+    ),
 )
 """Keys and channels that are no kind: name, type, description."""
 
@@ -389,7 +395,7 @@ def log(tag: str, name: str, incarnation: str = "") -> str:
 
 
 def tallies(tag: str) -> str:
-    """Return the key of what a shard counts and knows of itself, a hash."""
+    """Return the key of a shard's tallies, a hash: see ``TALLIES`` in ``KINDS``."""
     return f"{tag}t"
 
 
@@ -398,8 +404,8 @@ def outbox(tag: str, entity: str) -> str:
     return f"{tag}o:{entity}"
 
 
-def let_go(tag: str) -> str:
-    """Return the key of the notes of activities that outboxes of a shard let go, a list."""
+def trim_notes(tag: str) -> str:
+    """Return the key of the trim notes of a shard's outboxes, a list."""
     return f"{tag}g"
 
 

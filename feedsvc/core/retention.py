@@ -1,7 +1,7 @@
 """Retention: bodies that no outbox holds any more are deleted.
 
-An outbox that lets an activity go whose body is in another shard leaves a note beside itself. Any
-process that works on the store carries these notes, many at a time, to the activities' shards.
+An outbox that trims an activity whose body is in another shard leaves a trim note in its own shard.
+Any process that works on the store carries these notes, many at a time, to the activities' shards.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ LOOK_SECONDS, TRY_AGAIN_SECONDS = 0.25, 1.0
 
 
 class Retention:
-    """Carries the notes of what outboxes let go."""
+    """The carrier of the trim notes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -39,7 +39,7 @@ class Retention:
         self._next_shard = random.randrange(store.limits.shards)
 
     async def run(self) -> None:
-        """Carry notes until cancelled, without a pause while there are any."""
+        """Carry trim notes until cancelled, without a pause while a shard has any."""
         quiet = 0
         looks = -(-self._store.limits.shards // SHARDS_A_LOOK)
         while True:
@@ -49,7 +49,7 @@ class Retention:
             except StoreUnavailable:
                 pause = TRY_AGAIN_SECONDS
             except Exception:
-                log.exception("carrying notes of what outboxes let go failed; trying again")
+                log.exception("carrying trim notes failed; trying again")
                 pause = TRY_AGAIN_SECONDS
             if quiet >= looks or pause == TRY_AGAIN_SECONDS:
                 await asyncio.sleep(pause)

@@ -316,7 +316,7 @@ class Serving:
         """Wait until the servers have deleted the activities that no outbox holds: some seconds."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
         with self._store() as store:
-            names = [keys.let_go(tag) for tag in keys.tags(self.limits.shards)]
+            names = [keys.trim_notes(tag) for tag in keys.tags(self.limits.shards)]
             while any(store.exists(name) for name in names):
                 assert time.monotonic() < deadline
                 time.sleep(0.1)

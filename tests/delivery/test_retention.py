@@ -27,11 +27,11 @@ async def add_notes(store: Store, shard: int, count: int, first: int = 0) -> Non
     """Add notes to a shard, about activities of all shards."""
     numbers = range(first, first + count)
     notes = [f"{(1 << 60) + number} outbox:{shard}" for number in numbers]
-    await store.call("RPUSH", keys.let_go(TAGS[shard]), *notes)
+    await store.call("RPUSH", keys.trim_notes(TAGS[shard]), *notes)
 
 
 async def note_count(store: Store) -> int:
-    return sum([await store.call("LLEN", keys.let_go(tag)) for tag in TAGS])
+    return sum([await store.call("LLEN", keys.trim_notes(tag)) for tag in TAGS])
 
 
 class Recorder:

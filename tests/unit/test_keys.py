@@ -46,7 +46,7 @@ def test_all_keys_of_a_shard_share_its_slot(entity: str, shards: int) -> None:
             assert key_slot(build(tag, entity).encode()) == slot
         for key in (
             keys.live(tag),
-            keys.let_go(tag),
+            keys.trim_notes(tag),
             keys.tallies(tag),
             keys.dead(tag),
             keys.wake(tag),
@@ -60,7 +60,7 @@ def test_no_two_names_share_a_key(name: str, other_name: str) -> None:
     built = [build(tag, entity) for build in BUILDERS.values() for entity in {name, other_name}]
     built += [
         keys.live(tag),
-        keys.let_go(tag),
+        keys.trim_notes(tag),
         keys.tallies(tag),
         keys.dead(tag),
         keys.wake(tag),
@@ -106,7 +106,7 @@ def test_scripts_and_core_build_the_same_keys() -> None:
 
 
 def test_no_script_builds_a_key_by_itself() -> None:
-    """Scripts go through key(), LIVE, LET_GO and WAKE: the schema stands in one place."""
+    """Scripts go through key(), LIVE, TRIM_NOTES and WAKE: the schema stands in one place."""
     folder = Path(inspect.getsourcefile(scripts) or "").parent / "lua"
     for path in folder.rglob("*.lua"):
         if path.stem not in scripts.SHARDLESS:

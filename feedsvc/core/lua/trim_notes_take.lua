@@ -12,12 +12,12 @@ local SHARDS_FROM, FIELDS = 4, 2
 
 -- Return the notes of a shard, after dropping the `carried` notes of the call `last_call`.
 local function take(last_call, carried, count)
-  if redis.call('EXISTS', LET_GO) == 0 then return {} end
+  if redis.call('EXISTS', TRIM_NOTES) == 0 then return {} end
   local carrier = redis.call('GET', CARRIER)
   local is_ours = carrier and carrier == last_call
-  if is_ours then redis.call('LTRIM', LET_GO, carried, -1) end
+  if is_ours then redis.call('LTRIM', TRIM_NOTES, carried, -1) end
   if carrier and not is_ours and carrier ~= call then return {} end
-  local notes = count > 0 and redis.call('LRANGE', LET_GO, 0, count - 1) or {}
+  local notes = count > 0 and redis.call('LRANGE', TRIM_NOTES, 0, count - 1) or {}
   if notes[1] then
     redis.call('SET', CARRIER, call, 'PX', carrying_ms)
   elseif carrier then

@@ -101,7 +101,7 @@ BUGS = (
     ),
     Bug(
         "carried-by-everybody",
-        "every process carries the same notes of what outboxes let go",
+        "every process carries the same trim notes",
         (
             (
                 "core/lua/trim_notes_take.lua",
@@ -113,7 +113,7 @@ BUGS = (
     ),
     Bug(
         "carried-one-by-one",
-        "notes of what outboxes let go are carried one by one",
+        "trim notes are carried one by one",
         (("core/retention.py", "NOTES_A_CALL = 200", "NOTES_A_CALL = 1"),),
         (RETENTION,),
     ),

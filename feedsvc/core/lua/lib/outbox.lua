@@ -67,7 +67,7 @@ local function outbox_release(outbox, id)
   if redis.call('EXISTS', key(ACTIVITY, id)) == 1 then
     release_body(id, outbox)
   else
-    redis.call('RPUSH', LET_GO, id .. ' ' .. outbox)
+    redis.call('RPUSH', TRIM_NOTES, id .. ' ' .. outbox)
   end
 end
 
