@@ -31,7 +31,7 @@ async def start_engine(url: str, config: Config, stack: AsyncExitStack) -> tuple
     retention = background.supervised("the retention worker", engine.retention.run)
     stack.push_async_callback(background.end, retention)
     if config.workers:
-        with suppress(StoreUnavailable):  # the workers connect later then
+        with suppress(StoreUnavailable):  # if so, the workers connect later
             await aside.call("TIME")
         engine.workers.start(config.workers)
         stack.push_async_callback(engine.workers.close)

@@ -1,4 +1,4 @@
-"""The mapping of the domain's errors to google.rpc.Status: the only module that knows both.
+"""The mapping of the domain's errors to google.rpc.Status. No other module knows both.
 
 A caller sees the text of a FeedError. Any other exception is a defect: this module logs it, and the
 caller learns only that it happened.
@@ -124,7 +124,7 @@ def status_of(error: Exception, max_violations: int | None = None) -> Status:
     """
     code_and_reason = CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
     if code_and_reason is None:
-        log.error("a defect: %s", type(error).__name__, exc_info=error)
+        log.error("a call failed by a defect: %s", type(error).__name__, exc_info=error)
         return internal_status()
     code, reason = code_and_reason
     metadata: dict[str, str] = {}
@@ -159,7 +159,8 @@ def status_of(error: Exception, max_violations: int | None = None) -> Status:
 def trailing_metadata(status: Status) -> tuple[tuple[str, str | bytes], ...]:
     """Return the metadata that ends a call: the status, and when gRPC itself may retry.
 
-    A client retries UNAVAILABLE by its own backoff, which grows.
+    A client retries UNAVAILABLE after its own backoff, which grows, so only RESOURCE_EXHAUSTED says
+    when.
     """
     details = (DETAILS_KEY, status.SerializeToString())
     if status.code != grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:

@@ -32,11 +32,11 @@ class InvalidRequest(FeedError):
 
 
 class PageTokenInvalid(FeedError):
-    """A page token is damaged, or belongs to another service, query, viewer or version."""
+    """A page token is damaged, or belongs to another list, viewer, view, store or version."""
 
 
 class ResumeTokenInvalid(FeedError):
-    """A resume token is damaged, or belongs to another service, user, viewer or version."""
+    """A resume token is damaged, or belongs to another log, viewer, view, store or version."""
 
 
 class ResumeTokenExpired(FeedError):
@@ -49,7 +49,13 @@ class ResumeTokenExpired(FeedError):
 
 
 class ActivityNotFound(FeedError):
-    """The activity never existed, was deleted, or fell out of retention."""
+    """The activity never existed, was deleted, or was taken by retention."""
+
+    def __init__(self, activity_id: int | str) -> None:
+        super().__init__(
+            f"there is no activity {activity_id}: it was deleted, retention took it, or it never "
+            "existed"
+        )
 
 
 class NotTheActor(FeedError):
@@ -97,7 +103,7 @@ class ServerOverloaded(FeedError):
 
 
 class DeadLetterNotFound(FeedError):
-    """The dead letter never existed, or was replayed or discarded."""
+    """The dead letter was replayed or discarded, or never existed."""
 
 
 class StoreUnavailable(FeedError):

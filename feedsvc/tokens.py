@@ -55,7 +55,7 @@ class Tokens:
         return lambda cursor: _sealed(_PAGE.pack(cursor.older, cursor.id or 0), state)
 
     def read_page(self, token: str, *scope: str) -> Cursor:
-        """Return the cursor of a page token; of an empty one the top. Raise PageTokenInvalid."""
+        """Return the cursor of a page token; the top for an empty one. Raise PageTokenInvalid."""
         if not token:
             return Cursor()
         older, activity_id = _PAGE.unpack(self._open_page(token, scope, _PAGE.size))
@@ -75,7 +75,7 @@ class Tokens:
         return EdgeCursor(*_EDGE.unpack(self._open_page(token, scope, _EDGE.size)))
 
     def seal_dead_letter(self, letter_id: str, *scope: str) -> str:
-        """Return the page token of the dead letters behind this one."""
+        """Return the page token of the dead letters after ``letter_id``."""
         return self._seal(_DEAD_LETTER.pack(*map(int, letter_id.split("-"))), scope)
 
     def read_dead_letter(self, token: str, *scope: str) -> str:
@@ -89,13 +89,13 @@ class Tokens:
         return "-".join(map(str, _DEAD_LETTER.unpack(payload)))
 
     def seal_log_position(self, log_position: str, *scope: str) -> str:
-        """Return the resume token of a position in a live log; empty: there was no log."""
+        """Return the resume token of a position in a live log; empty if the log did not exist."""
         return self._seal(_packed(log_position), scope)
 
     def log_sealer(self, *scope: str) -> Callable[[Sequence[str]], str]:
         """Return the function that makes resume tokens of positions in one or several logs.
 
-        A stream makes one with each message.
+        A stream makes a token with each message.
         """
         state = self._scope_state(scope)
         return lambda log_positions: _sealed(b"".join(map(_packed, log_positions)), state)
@@ -105,7 +105,8 @@ class Tokens:
         payload = self._open(token, scope, count * _LOG.size)
         if payload is None:
             raise ResumeTokenInvalid(
-                "resume_token is damaged, or was given for another subject, viewer or service"
+                "resume_token is damaged, or was given for another feed or outbox, viewer, view or "
+                "service: subscribe without a token"
             )
         return ["-".join(map(str, numbers)) for numbers in _LOG.iter_unpack(payload)]
 
@@ -113,7 +114,8 @@ class Tokens:
         payload = self._open(token, scope, size)
         if payload is None:
             raise PageTokenInvalid(
-                "page_token is damaged, or was given for another query, viewer or service"
+                "page_token is damaged, or was given for another list, viewer, view or service: "
+                "start at the first page"
             )
         return payload
 

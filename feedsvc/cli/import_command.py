@@ -110,7 +110,7 @@ def import_command(  # noqa: PLR0913 - an import has that many sides
             report = call_server(server, work, timeout=CALL_SECONDS, request_ids=False)
         except ServerUnavailable as error:
             raise click.ClickException(
-                f"gave up, because the server at {server} took nothing for a minute: {error}; "
+                f"gave up, because the server at {server} accepted nothing for a minute: {error}; "
                 "import the same files again to go on from here"
             ) from None
     if as_json:

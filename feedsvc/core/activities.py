@@ -254,7 +254,7 @@ class Activities:
         actor = audience.actor
         shard = self._store.shard_for(actor)
         if ids.shard_of(activity_id) != shard:  # the actor never had it
-            raise ActivityNotFound("there is no such activity")
+            raise ActivityNotFound(activity_id)
         incarnation = self._store.eras[shard]
         name, seconds = record(self._store.limits, "d", actor, request_id)
         outcome, job_text = await self._store.script(
@@ -271,7 +271,7 @@ class Activities:
         if outcome == b"reused":
             raise RequestIdReused("this request_id was sent before to delete another activity")
         if outcome == b"absent":
-            raise ActivityNotFound("there is no such activity")
+            raise ActivityNotFound(activity_id)
         if job_text:  # else the job has ended, or workers have it
             await self._fanout.inline(Job.decode(job_text), None, incarnation)
 

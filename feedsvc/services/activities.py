@@ -174,7 +174,7 @@ class ActivityService(ActivityServiceServicer):
         if frame is not None:
             for stored in await self._engine.viewers.activities(viewer, [(activity_id, frame)]):
                 return stored
-        raise ActivityNotFound("there is no such activity")
+        raise ActivityNotFound(activity_id)
 
     async def BatchGetActivities(
         self, request: pb.BatchGetActivitiesRequest, context: Any
@@ -190,7 +190,7 @@ class ActivityService(ActivityServiceServicer):
                 activity = convert.viewed_activity(activity_id, visible[activity_id])
                 results.append(pb.GetActivityResult(activity=activity))
                 continue
-            error: FeedError = ActivityNotFound("there is no such activity")
+            error: FeedError = ActivityNotFound(id_text)
             try:
                 validation.check(pb.GetActivityRequest(id=id_text))
             except InvalidRequest as invalid:
@@ -207,7 +207,9 @@ class ActivityService(ActivityServiceServicer):
         if frame is not None:
             activity = convert.stored_activity(activity_id, frame)
             if activity.actor != request.actor:
-                raise NotTheActor("only its actor may delete an activity")
+                raise NotTheActor(
+                    "only the actor of an activity may delete it, and `actor` names another entity"
+                )
             followers = activity.audience != AUDIENCE_TO_ONLY
             audience = Audience(request.actor, tuple(activity.to), followers)
         await self._engine.activities.delete(

@@ -137,7 +137,9 @@ async def _for_each_letter(
         try:
             validation.check_dead_letter_id(letter_id)
             if not await act(letter_id):
-                raise DeadLetterNotFound("there is no such dead letter")  # noqa: TRY301
+                raise DeadLetterNotFound(  # noqa: TRY301
+                    "the dead letter was replayed or discarded, or never existed"
+                )
         except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
             return status_of(error)
         return Status()

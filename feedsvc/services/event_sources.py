@@ -104,7 +104,8 @@ class EventSource(ABC):
         """
         self.log_positions = await self.open_logs()
         return ResumeTokenExpired(
-            "the log no longer reaches back to resume_token: events are missing",
+            "the log no longer reaches back to resume_token, so events are missing: read again, "
+            "and subscribe with the resume_token of the error's metadata",
             self.resume_token(),
         )
 

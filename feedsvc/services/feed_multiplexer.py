@@ -252,7 +252,11 @@ class FeedMultiplexer:
             return
         limit = self._max_subscriptions
         if len(self._subscriptions) >= limit:
-            refusal = TooManySubscriptions(f"the stream has {limit} subscriptions already", limit)
+            refusal = TooManySubscriptions(
+                f"the stream has {limit} subscriptions, the most that it may have: "
+                "remove one, or use another stream",
+                limit,
+            )
             await self._queue_message(_error_message(subscription_id, refusal))
             return
         source = MultiplexedFeedEvents(

@@ -49,7 +49,8 @@ class MessageWriter:
                 raise
             self._stream.task.uncancel()
             raise StreamNotRead(
-                f"the client has not read for {self._write_seconds:g} seconds"
+                f"the client has not read for {self._write_seconds:g} seconds: subscribe again "
+                "with the last resume_token"
             ) from None
         finally:
             self._stream.write_deadline = math.inf

@@ -116,8 +116,8 @@ class SubscriptionService(SubscriptionServiceServicer):
         """
         if self._open_streams >= self._config.max_streams:
             raise TooManyStreams(
-                "this server serves as many streams as it may: "
-                "subscribe again, to another server if possible"
+                f"this server has {self._config.max_streams} streams, the most that it may have: "
+                "subscribe again, at another server if possible"
             )
         self._open_streams += 1
         # Not at the end of the handler: the last messages take memory until the client reads them.

@@ -11,6 +11,8 @@ from tests.serving import Serve, Service
 
 from .conftest import Feedsvc
 
+MISSING = "the dead letter was replayed or discarded, or never existed (DEAD_LETTER_NOT_FOUND)"
+
 
 @pytest.fixture
 async def service(serve: Serve) -> Service:
@@ -70,16 +72,15 @@ async def test_named_dead_letters_are_replayed(service: Service, feedsvc: Feedsv
     ran = await feedsvc(*replay, "--replay", planted[1], "--replay", "x")
     assert (ran.code, ran.out) == (1, "1 of 4 replayed\n")
     assert ran.err.splitlines() == [
-        f"{planted[0]}: there is no such dead letter (DEAD_LETTER_NOT_FOUND)",
-        f"{planted[2]}: there is no such dead letter (DEAD_LETTER_NOT_FOUND)",
+        f"{planted[0]}: {MISSING}",
+        f"{planted[2]}: {MISSING}",
         "x: id: must be a dead letter's id: <shard>-<milliseconds>-<number> (INVALID_FIELD)",
     ]
     ran = await feedsvc("dead-letters", "--json", "--replay", planted[3], "--replay", planted[3])
     assert ran.code == 1
-    missing = "there is no such dead letter (DEAD_LETTER_NOT_FOUND)"
     assert ran.json == [
         {"id": planted[3], "replayed": True, "error": ""},
-        {"id": planted[3], "replayed": False, "error": missing},
+        {"id": planted[3], "replayed": False, "error": MISSING},
     ]
 
 

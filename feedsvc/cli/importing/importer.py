@@ -49,7 +49,8 @@ WARMED_AT_A_TIME = 64
 WARM_ATTEMPTS = 3
 #: Seconds that a call may take, waiting for deliveries included.
 CALL_SECONDS = 60.0
-#: Seconds between attempts while the server takes nothing. After the last one the import gives up.
+#: Seconds between attempts while the server accepts nothing. After the last pause the import gives
+#: up.
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, *repeat(5.0, 10))
 #: Rows between two reports of progress, at which other tasks run too.
 ROWS_A_TURN = 256
@@ -75,7 +76,7 @@ _Response = TypeVar("_Response")
 
 
 class ServerUnavailable(Exception):
-    """The server took nothing for a minute; the message says why. Import again later."""
+    """The server accepted nothing for a minute; the message says why. Import again later."""
 
 
 class Watcher(Protocol):
@@ -156,7 +157,7 @@ class Importer:
         """Import all files; ``warm`` makes the feeds of all entities warm after the follows.
 
         Raise AioRpcError if no server answers or a call fails for good, and ServerUnavailable if
-        the server stops to answer for a minute.
+        the server accepts nothing for a minute.
         """
         # This call fails at once if no server is there. Later ones are repeated for a minute.
         await self._client.follows.GetFollowCounts(GetFollowCountsRequest(entity="import"))

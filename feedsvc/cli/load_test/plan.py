@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """The kinds of calls."""
+    """The kinds of calls that a run makes."""
 
     READS = "reads"
     """GetFeed: the newest page."""
@@ -16,12 +16,12 @@ class Kind(StrEnum):
     """PublishActivity, with a request id."""
 
 
-#: The name of what is measured beside the calls: the time until activities come through streams.
+#: Name of the measurement beside the calls: the time until activities come through streams.
 EVENTS = "events"
 
 
 class BadPlan(ValueError):
-    """A plan that cannot be carried out. The message says why, and names the command's options."""
+    """A run cannot be carried out as planned. The message says why and names the options."""
 
 
 def mix_of(text: str) -> dict[Kind, float]:
@@ -37,12 +37,12 @@ def mix_of(text: str) -> dict[Kind, float]:
                 f"kinds are {', '.join(Kind)}"
             ) from None
         if kind in weights:
-            raise BadPlan(f"{kind} is there twice")
+            raise BadPlan(f"{kind} has two weights in the mix: give it one")
         if not 0 <= number < float("inf"):
             raise BadPlan(f"the weight of {kind} must be 0 or more, not {weight}")
         weights[kind] = number
     if not any(weights.values()):
-        raise BadPlan("some weight must be more than 0")
+        raise BadPlan("all weights of the mix are 0: give at least one kind more than 0")
     return weights
 
 
@@ -89,9 +89,12 @@ class Plan:
     def __post_init__(self) -> None:
         """Raise BadPlan if the values contradict each other."""
         if self.follows >= self.users:
-            raise BadPlan("--follows must be less than --users: nobody follows itself")
+            raise BadPlan("--follows must be less than --users: no user follows itself")
         if self.processes > self.concurrency:
-            raise BadPlan("more --processes than calls in flight")
+            raise BadPlan(
+                f"--processes ({self.processes}) must be at most the calls in flight "
+                f"({self.concurrency}; --concurrency or --max-in-flight)"
+            )
         items = (self.follows + 1) * self.activities
         if self.mix.get(Kind.DEEPER) and items <= self.page_size:
             raise BadPlan(

@@ -81,7 +81,7 @@ class _Generator:
                 self._hear_measurements(message)
 
     def _died(self) -> None:
-        self._fail("a process of the load generator died")
+        self._fail("a process of the load generator died: its error stands above")
 
     def _fail(self, why: str) -> None:
         for future in (self.ready, self.finished):

@@ -34,10 +34,10 @@ CHECK_SECONDS = 0.05
 async def run(client: FeedClient, plan: Plan, progress: Progress, *, keep: bool) -> Results:
     """Prepare the data, make the calls, and remove the data unless ``keep`` is true.
 
-    If it is cancelled, end the calls and return what was measured until then. Raise AioRpcError,
+    If the task is cancelled, end the calls and return the results until then. Raise AioRpcError,
     PreparationRefused and GeneratorFailed, after the data is removed.
     """
-    # A server that does not answer is found here, before there is data to remove.
+    # If the server does not answer, the run ends here, before it has data to remove.
     await client.follows.GetFollowCounts(GetFollowCountsRequest(entity=plan.prefix))
     population = Population(plan)
     follows, streams = population.follows(), population.streams()
@@ -110,13 +110,13 @@ async def _show(begin: float, results: Results, progress: Progress) -> None:
 
 
 async def _clean_up(preparation: Preparation, results: Results, progress: Progress) -> None:
-    left_behind = f"{results.plan.prefix}:* is left behind"
+    left_behind = f"follows and activities of {results.plan.prefix}:* remain"
     try:
         await preparation.remove()
     except grpc.aio.AioRpcError as error:
         results.left_behind = True
         why = explain(error, results.plan.server)
-        progress.print_line(f"Could not clean up, {left_behind}: {why}")
+        progress.print_line(f"Could not clean up: {why}; {left_behind}")
     except asyncio.CancelledError:
-        progress.print_line(f"Clean-up interrupted, {left_behind}")
+        progress.print_line(f"The clean-up was interrupted: {left_behind}")
         raise
