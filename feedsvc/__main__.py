@@ -11,9 +11,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal's encoding lacks must not end the command.
             stream.reconfigure(errors="replace")
-    # gRPC's own log repeats its errors on stderr. gRPC reads this variable at its first import.
+    # gRPC's own log would repeat on stderr what commands report. gRPC reads this variable when it is
+    # first imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from feedsvc.cli import cli  # noqa: PLC0415 - after the line above
+    from feedsvc.cli import cli  # noqa: PLC0415 - imports gRPC, so after the line above
 
     cli(prog_name="feedsvc")
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 from feedsvc.errors import Draining, ServerOverloaded
 
-#: One caller may have at most the number of the server's calls divided by this.
+#: Divisor of ``max_calls``: the quotient is the number of calls that one caller may have.
 CALLER_DIVISOR = 2
 
 

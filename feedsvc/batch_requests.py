@@ -1,9 +1,9 @@
 """Batch requests: requests that hold many entries, decoded entry by entry.
 
-Decoding a message of 4 MB takes the process a tenth of a second, in which it serves nobody, and
-many times the message's memory. Cutting the message into its entries takes milliseconds. So a batch
-is cut at first, and each entry is decoded when its turn comes; the process does other work between
-any two entries.
+Decoding a message of 4 MB takes a tenth of a second, in which the process serves no other call, and
+many times the message's memory. Cutting the message into its entries takes milliseconds. So the
+server cuts a batch first and decodes each entry when the entry's turn comes. The process does other
+work between any two entries.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class Batch(Generic[T]):
     """A batch request whose entries are not decoded yet."""
 
     def __init__(self, entry: type[T], raw: bytes) -> None:
-        """Cut ``raw`` into entries of the type ``entry``. Raise DecodeError if it is no message."""
+        """Cut ``raw`` into entries of the type ``entry``. Raise DecodeError for malformed bytes."""
         self.entry = entry
         self.size = len(raw)
         self.entries: Sequence[bytes] = _Entries.FromString(raw).entries
@@ -78,7 +78,7 @@ def join_results(results: Sequence[bytes]) -> bytes:
 
 
 class Slices:
-    """Turns at work on entries, each a short slice of it, so that the process serves others too."""
+    """Turns at work on entries. Other calls of the process go on after each short slice of work."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()

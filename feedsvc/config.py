@@ -10,7 +10,7 @@ class ConfigError(ValueError):
 
 
 def _bounded(default: float, low: float, high: float, help_text: str) -> int:
-    """Make a number field from ``low`` to ``high``; ``help_text`` is what ``--help`` says of it."""
+    """Return a number field from ``low`` to ``high``. ``--help`` shows ``help_text``."""
     bounded: int = field(
         default=int(default), metadata={"low": low, "high": high, "help": help_text}
     )

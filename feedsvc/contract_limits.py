@@ -71,12 +71,12 @@ BATCH_BYTES: Final = 3_000_000
 BATCH_GET_ENTRIES: Final = 100
 #: Ids in ``ids`` of ReplayDeadLettersRequest and DiscardDeadLettersRequest.
 DEAD_LETTER_BATCH_IDS: Final = 1_000
-#: Violations that the error of one entry of a batch of publishes names. The service leaves out
-#: further ones.
+#: Violations that the error of an entry of a batch of publishes names at most. The service leaves
+#: out further violations.
 BATCH_ENTRY_VIOLATIONS: Final = 8
 
-# Pages. A ``page_size`` of 0 stands for the default; the service takes a greater one than the limit
-# as the limit. Less than 0 is INVALID_FIELD.
+# Pages. A ``page_size`` of 0 stands for the default, and a ``page_size`` above the limit for the
+# limit. Less than 0 is INVALID_FIELD.
 
 #: Items of a page by default: ``page_size`` of GetFeedRequest and ListActivitiesRequest.
 DEFAULT_PAGE_ITEMS: Final = 20
@@ -85,21 +85,21 @@ DEFAULT_PAGE_ITEMS: Final = 20
 MAX_PAGE_ITEMS: Final = 100
 #: Edges of a page by default: ``page_size`` of ListFollowersRequest and ListFollowingRequest.
 DEFAULT_PAGE_EDGES: Final = 100
-#: Edges of a page at most: the same fields. No error: clamped.
+#: Edges of a page at most: ``page_size`` of the same requests. No error: clamped.
 MAX_PAGE_EDGES: Final = 1_000
 #: Dead letters of a page by default: ``page_size`` of ListDeadLettersRequest.
 DEFAULT_PAGE_DEAD_LETTERS: Final = 100
-#: Dead letters of a page at most: the same field. No error: clamped.
+#: Dead letters of a page at most: ``page_size`` of the same request. No error: clamped.
 MAX_PAGE_DEAD_LETTERS: Final = 1_000
 
 # Messages that the service sends. gRPC's clients refuse messages above 4 MiB by default. The
 # service cuts a longer answer into several messages or pages, each with a token for the next one.
 
-#: Bytes of a message of any RPC; the contract says so in ``feed.proto``. The limits below keep it.
+#: Bytes of a message of any RPC, as ``feed.proto`` says. The limits below keep messages within it.
 MESSAGE_BYTES: Final = 3_670_016
 #: Bytes of events after which a stream begins another message. An event has up to about 42 KB.
 MESSAGE_EVENT_BYTES: Final = 1_048_576
-#: Events of a message of a stream; ``subscription_service.proto`` says so.
+#: Events of a message of a stream at most, as ``subscription_service.proto`` says.
 MESSAGE_EVENTS: Final = 100
 #: Bytes of stored activities, or of dead letters, on a page. Each activity of a page may need up to
 #: 9 KB more: ``via`` repeats up to 32 names of ``to`` and the actor's, 256 bytes each.

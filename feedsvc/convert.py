@@ -63,7 +63,7 @@ def new_activity(request: PublishActivityRequest, now_ms: int) -> NewActivity:
     The request's activity keeps only the fields that the store holds: those that the caller gives.
     """
     activity = request.activity
-    for name in ("id", "create_time", "update_time", "etag"):  # the service gives these
+    for name in ("id", "create_time", "update_time", "etag"):  # the service sets these fields
         activity.ClearField(name)
     if not activity.audience:
         activity.audience = AUDIENCE_FOLLOWERS
@@ -86,7 +86,7 @@ def new_activity(request: PublishActivityRequest, now_ms: int) -> NewActivity:
 
 
 def stored_activity(activity_id: int, frame: bytes) -> Activity:
-    """Return a stored activity with everything that the service gives it."""
+    """Return a stored activity with the fields that the service sets."""
     return Activity.FromString(wire.activity(activity_id, frame))
 
 

@@ -1,4 +1,4 @@
-"""The embedded store, which feedsvc starts if it is given no other: one process, one directory.
+"""The embedded store, which feedsvc starts if the operator names no store: a process, a directory.
 
 The directory holds everything: the append-only file, the store's log, two lock files, and the
 unix socket, which is the only way in. When this process ends, for whatever reason, its store saves
@@ -132,7 +132,7 @@ def _candidates() -> Iterator[Path]:
 
 
 class EmbeddedStore:
-    """A store of our own in `data_dir`, which is created if absent (mode 0700).
+    """A store that runs in `data_dir`, which is created if absent (mode 0700).
 
     Every acknowledged write is on disk (`appendfsync always`). If `durable` is false, the store
     saves nothing at all, which is for tests. The store listens on a unix socket that only this user
@@ -229,7 +229,7 @@ class EmbeddedStore:
             self._resources.close()
 
     async def watch(self) -> None:
-        """Return when the store was stopped. Raise EmbeddedStoreError if it ends without that."""
+        """Return after `stop`. Raise EmbeddedStoreError if the store ends without `stop`."""
         while self._process is not None:
             self._check_alive()
             await asyncio.sleep(WATCH_SECONDS)

@@ -21,7 +21,8 @@ SWEEP_SECONDS = 5.0
 async def start_engine(url: str, config: Config, stack: AsyncExitStack) -> tuple[Engine, Heartbeat]:
     """Start the core and its workers on a store, and the heartbeat of the store.
 
-    The stack stops all of them. Raise StoreUnfit if the core cannot use the store.
+    ``stack`` stops the core, the workers and the heartbeat. Raise StoreUnfit if the core cannot use
+    the store.
     """
     store = Store.at(url, config.limits)
     stack.push_async_callback(store.close)

@@ -1,7 +1,7 @@
 """The mapping of the domain's errors to google.rpc.Status. No other module knows both.
 
-A caller sees the text of a FeedError. Any other exception is a defect: this module logs it, and the
-caller learns only that it happened.
+A caller sees the text of a FeedError. Any other exception is a defect: this module logs the defect,
+and the caller gets INTERNAL without its text.
 """
 
 import logging
@@ -173,7 +173,7 @@ def trailing_metadata(status: Status) -> tuple[tuple[str, str | bytes], ...]:
 
 
 def internal_status() -> Status:
-    """Return the status of a call that failed for a reason which the caller must not see."""
+    """Return the status of a call that failed by a defect, which the caller must not see."""
     info = _info(ErrorReason.ERROR_REASON_INTERNAL, {})
     return _status(grpc.StatusCode.INTERNAL, "internal error", [info])
 

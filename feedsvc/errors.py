@@ -45,7 +45,7 @@ class ResumeTokenExpired(FeedError):
     def __init__(self, message: str, resume_token: str) -> None:
         super().__init__(message)
         self.resume_token = resume_token
-        """The token of the log's end, from which the caller may go on without those events."""
+        """Token of the log's end, from which the caller may go on without the missing events."""
 
 
 class ActivityNotFound(FeedError):
@@ -59,7 +59,7 @@ class ActivityNotFound(FeedError):
 
 
 class NotTheActor(FeedError):
-    """The caller names another entity than the actor as the one that changes an activity."""
+    """The request to change an activity names another entity than the activity's actor."""
 
 
 class ActivityDeleted(FeedError):
@@ -99,7 +99,7 @@ class FanoutOverloaded(FeedError):
 
 
 class ServerOverloaded(FeedError):
-    """The server has too many calls to do. Expected under overload; retry later."""
+    """The server has too many calls under way. Expected under overload; retry later."""
 
 
 class DeadLetterNotFound(FeedError):
@@ -135,7 +135,4 @@ class TooManyStreams(FeedError):
 
 
 class StoreUnfit(Exception):
-    """The server cannot use the store. The message names the fault and what to do.
-
-    It ends the server.
-    """
+    """The server cannot use the store, and ends. The message names the fault and what to do."""

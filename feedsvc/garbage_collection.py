@@ -1,7 +1,7 @@
 """Garbage collection in a server with many open streams.
 
 A full collection looks at every object of the process. With 5,000 streams that takes a quarter of a
-second, in which the server answers nobody. So the collector passes over open streams, and looks at
+second, in which the server answers no call. So the collector passes over open streams, and looks at
 young objects rarely.
 """
 
@@ -10,8 +10,8 @@ import gc
 
 from feedsvc.core.live import Live
 
-#: Thresholds of the collector's three generations. By Python's own (700, 10, 10) the collector held
-#: up a server that wakes 10,000 streams for tens of milliseconds each second.
+#: Thresholds of the collector's three generations. With Python's default thresholds, (700, 10, 10),
+#: the collector stopped a server that wakes 10,000 streams for tens of milliseconds each second.
 THRESHOLDS = 10_000, 20, 50
 #: Seconds between looks at the number of streams.
 LOOK_SECONDS = 1.0
@@ -23,8 +23,8 @@ GROWTH_FACTOR, GROWTH_STEP = 1.2, 200
 async def freeze_streams(live: Live) -> None:
     """Keep the collector away from open streams, until the task is cancelled.
 
-    As streams come, all objects are frozen: the collector passes over them. When half of the frozen
-    streams have gone, the collector looks at the objects again.
+    As streams come, freeze all objects: the collector passes over frozen objects. When half of the
+    frozen streams have gone, let the collector look at all objects again.
     """
     frozen_streams, earlier_thresholds = 0, gc.get_threshold()
     gc.set_threshold(*THRESHOLDS)

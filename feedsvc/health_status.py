@@ -33,7 +33,7 @@ WRITING_SERVICES = frozenset(
 
 
 async def set_statuses(servicer: health.aio.HealthServicer, condition: Condition) -> None:
-    """Set the status of each service, and of the server as a whole, to what the store can do."""
+    """Set the status of each service, and of the server as a whole, by the store's condition."""
     for service in ("", *SERVICES):
         await servicer.set(service, status_of(service, condition))
 

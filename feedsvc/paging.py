@@ -1,6 +1,7 @@
-"""Pages: clamp the size that a caller asks for, and cut a list to one page.
+"""Pages: clamp the size that a caller asks for, and cut a list to a page.
 
-A read asks for one entry more than the page holds. The page has a successor if that entry came.
+A read asks for an entry more than the page holds. If that entry comes, the list goes on behind the
+page.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -33,8 +34,8 @@ async def read_page(
 ) -> CutPage[Entry]:
     """Return the next page of a list.
 
-    ``read`` returns up to as many of the next entries as it is asked for. ``bytes_of`` returns the
-    bytes of an entry; with it the page is cut as ``cut_page`` says.
+    ``read`` returns the next entries of the list, at most as many as its argument says.
+    ``bytes_of`` returns the bytes of an entry; with it the page is cut as ``cut_page`` says.
     """
     entries = await read(size + 1)
     return cut_page(entries, size, None if bytes_of is None else map(bytes_of, entries))
@@ -45,8 +46,8 @@ def cut_page(
 ) -> CutPage[Entry]:
     """Return the first ``size`` of the entries, and whether entries remain.
 
-    ``entry_bytes`` has the bytes of each entry. With it the page also ends before the entry that
-    would bring it above PAGE_BODY_BYTES.
+    ``entry_bytes`` has the bytes of each entry. With ``entry_bytes`` the page also ends before the
+    entry that would bring the page above PAGE_BODY_BYTES.
     """
     count = size if entry_bytes is None else min(size, count_fitting(entry_bytes))
     return CutPage(entries[:count], len(entries) > count)

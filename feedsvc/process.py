@@ -1,4 +1,4 @@
-"""The processes of ``feedsvc serve`` and ``feedsvc worker``: they run until a signal stops them."""
+"""The processes of ``feedsvc serve`` and ``feedsvc worker``: each runs until a signal stops it."""
 
 import asyncio
 import logging

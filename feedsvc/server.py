@@ -55,9 +55,9 @@ class Server:
         self.exits = False
         """True if the process exits as soon as the server has stopped.
 
-        The server then does not stop gRPC. While gRPC stops, a call that arrives ends with
-        CANCELLED, which no client retries. Until the exit such a call is answered with UNAVAILABLE,
-        and clients take connections that the exit cuts for UNAVAILABLE too.
+        Then the server does not stop gRPC: a call that arrives while gRPC stops would end with
+        CANCELLED, which no retry policy repeats. Until the exit the server answers such a call with
+        UNAVAILABLE, and a connection that the exit cuts is UNAVAILABLE to its client too.
         """
         self.config = config
         self.port = 0
@@ -85,7 +85,7 @@ class Server:
         await self._stack.aclose()
 
     async def watch(self) -> None:
-        """Wait for ever. Raise EmbeddedStoreError if the embedded store ends by itself."""
+        """Wait until cancelled. Raise EmbeddedStoreError if the embedded store ends by itself."""
         if self._embedded is not None:
             await self._embedded.watch()
         else:
@@ -149,7 +149,7 @@ class Server:
                 # The server notices and ends a connection whose other end went away silently.
                 ("grpc.keepalive_time_ms", int(config.keepalive_seconds * 1000)),
                 ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-                # Clients may ping too, also while no call is under way.
+                # Clients may ping too, even while they have no call under way.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", CLIENT_PING_MS),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", CLIENT_PING_MS),

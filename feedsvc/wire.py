@@ -1,8 +1,8 @@
 """Activities in protobuf's wire format: their stored form, and the answers made of it.
 
 The fields of a serialised message may stand in any order, and a parser cannot tell an appended
-field from an original one. So the service makes an answer without parsing: it appends what it gives
-to an activity (id, times, etag) to the stored bytes.
+field from an original one. So the service makes an answer without parsing: it appends the fields
+that it sets (id, times, etag) to the stored bytes.
 
 The store holds an activity in a frame:
 
@@ -44,7 +44,7 @@ HAS_TIME = 1
 HAS_TO = 2
 
 _HEADER = Struct(">BBBHHHIIII")
-#: The begin of the header, which every reader needs: version, flags, length, begin and end of
+#: The part of the header that every reader needs: version, flags, length, begin and end of
 #: ``actor``.
 _HEAD = Struct(">BBBHH")
 _REVISION = slice(7, 9)
@@ -86,10 +86,7 @@ class FramedActivity(NamedTuple):
     frame: bytes
     """The frame."""
     comparable: bytes
-    """Everything that the caller gives, except the time.
-
-    Equal activities have equal bytes.
-    """
+    """The serialised activity without its ``publish_time``. Equal activities have equal bytes."""
 
 
 def frame_activity(activity: Activity, now_ms: int) -> FramedActivity:
@@ -163,7 +160,7 @@ def has_to(frame: bytes) -> bool:
 
 
 def activity(activity_id: int, frame: bytes) -> bytes:
-    """Return a serialised Activity: the stored one with everything that the service gives it."""
+    """Return a serialised Activity: the stored bytes, then the fields that the service sets."""
     return b"%b\n\x13%d%b" % (body(frame), activity_id, _times_and_etag(activity_id, frame))
 
 

@@ -1,4 +1,4 @@
-"""The command line: one file for each command, or for a few that belong together."""
+"""The command line: a file for each command, or for a few commands that belong together."""
 
 from importlib import import_module
 

@@ -42,7 +42,7 @@ def _number(
     return click.option(flag, type=values, default=default, show_default=True, help=help_text)
 
 
-#: Seconds of something that must take time.
+#: Range of seconds above 0.
 _POSITIVE = click.FloatRange(0, min_open=True)
 _CALLS = click.IntRange(1, 100_000)
 
@@ -136,7 +136,7 @@ def bench(  # noqa: PLR0913 - a load has that many sides
     keep: bool,
     histogram: Path | None,
     as_json: bool,
-    **given: Any,
+    **choices: Any,
 ) -> None:
     """Measure how a server answers under load, with users that the run creates.
 
@@ -151,7 +151,7 @@ def bench(  # noqa: PLR0913 - a load has that many sides
 
     \b
     reads      GetFeed, the newest page of some user's feed
-    deeper     GetFeed, the page below the one that was the newest before the run
+    deeper     GetFeed, the page below the page that was the newest before the run
     publishes  PublishActivity by some user, with a request id
     events     with --subscriptions: from when a publish was due until its activity
                came through a stream; an event that never comes fails as MISSED
@@ -169,14 +169,14 @@ def bench(  # noqa: PLR0913 - a load has that many sides
     (answers a second) and ms (p50, p90, p99, p99.9, max), and generator with the cpu of each
     process as share of a core; in an open loop late_ms, held and not_started calls.
     """  # noqa: D301 (click's mark: keep these lines)
-    is_open = given["rate"] is not None
+    is_open = choices["rate"] is not None
     if is_open and concurrency is not None:
         raise click.UsageError("--rate and --concurrency exclude each other")
     if not is_open and max_in_flight is not None:
         raise click.UsageError("--max-in-flight is for an open loop: give a --rate")
     try:
         plan = Plan(
-            **given,
+            **choices,
             prefix=f"bench-{secrets.token_hex(4)}",
             seed=secrets.randbelow(1_000_000) if seed is None else seed,
             poisson=arrivals == "poisson",
@@ -185,7 +185,7 @@ def bench(  # noqa: PLR0913 - a load has that many sides
     except BadPlan as error:
         raise click.UsageError(str(error)) from None
     try:
-        # Imported here: they need an extra, which takes time to import.
+        # Imported here: these modules need the extra `bench`, which takes time to import.
         from feedsvc.cli.load_test import report, run  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name != "hdrh":

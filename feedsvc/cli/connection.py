@@ -1,4 +1,4 @@
-"""Connections of client commands: their options, their calls and the errors of calls in words."""
+"""Connections of client commands: their options, their calls, and their errors in words."""
 
 import asyncio
 import sys
@@ -54,7 +54,7 @@ def call_server(
     """Run ``work`` with a client of the server and return its result.
 
     ``connect_options`` are arguments of ``FeedClient.connect``. A failed call ends the command with
-    one line and status 1, Ctrl-C without a word and with status 130.
+    one line on stderr and status 1. Ctrl-C ends the command with status 130, and prints nothing.
     """
 
     async def work_with_client() -> _T:

@@ -55,7 +55,7 @@ PAGE_SIZE = 500
 )
 @json_option("Print each DeadLetter, or the outcome for each ID, as one line of JSON.")
 @server_option
-def dead_letters(  # noqa: PLR0913 (one for each option)
+def dead_letters(  # noqa: PLR0913 - an argument for each option
     *,
     shown_id: str | None,
     replayed_ids: Sequence[str],
@@ -136,7 +136,7 @@ async def _show(client: FeedClient, shown_id: str, *, as_json: bool) -> None:
 async def _change(
     client: FeedClient, letter_ids: Sequence[str], outcome: str, *, as_json: bool
 ) -> bool:
-    """Replay or discard dead letters, by ``outcome``; return whether all of them were."""
+    """Replay or discard dead letters, by ``outcome``; return whether all calls succeeded."""
     changed = 0
     for start in range(0, len(letter_ids), PAGE_SIZE):
         batch_ids = letter_ids[start : start + PAGE_SIZE]

@@ -99,7 +99,9 @@ class _Demo:
         """Activities that the stream has brought, by id."""
 
     async def run(self) -> None:
-        self._out.print("An activity feed: what those you follow did, newest first, and live.\n")
+        self._out.print(
+            "An activity feed: what the entities that you follow did, newest first, and live.\n"
+        )
         follows, activities = _sample()
         start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="feedsvc-demo-") as folder:
@@ -158,7 +160,7 @@ class _Demo:
                     await self._show_events_until(messages, "added", published.id)
                     latencies.append(time.monotonic() - start)
                 if activity.external_id == DELETED_AFTER:
-                    await self._delete_one(client, messages)
+                    await self._delete_activity(client, messages)
                 if activity.external_id == FOLLOWED_AFTER:
                     await self._pause(LIVE_PAUSE)
                     followees.add(FOLLOWED)
@@ -171,7 +173,7 @@ class _Demo:
         )
         await self._pause(PART_PAUSE)
 
-    async def _delete_one(
+    async def _delete_activity(
         self, client: FeedClient, messages: AsyncIterator[SubscribeFeedResponse]
     ) -> None:
         await self._pause(LIVE_PAUSE)
@@ -186,7 +188,7 @@ class _Demo:
     async def _show_events_until(
         self, messages: AsyncIterator[SubscribeFeedResponse], kind: str, activity_id: str = ""
     ) -> None:
-        """Show events up to the one of this kind and activity. Raise TimeoutError if none comes."""
+        """Show events up to the given kind and activity. Raise TimeoutError if that does not come."""
         async with asyncio.timeout(ARRIVAL_SECONDS):
             async for message in messages:
                 for event in message.events.events:

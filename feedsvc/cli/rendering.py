@@ -76,7 +76,7 @@ DATE_AGE = 30 * 86_400
 #: Names of the kinds of delivery jobs.
 JOB_KINDS = {JOB_KIND_DELIVER: "deliver", JOB_KIND_RETRACT: "retract", JOB_KIND_FLIP: "flip"}
 
-#: Spaces for control characters, which a terminal would obey.
+#: A space for each control character: a terminal would obey the characters.
 _SPACES_FOR_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 
 
@@ -153,6 +153,6 @@ def _ref_name(ref: Ref) -> str:
 
 
 def _ref_id(ref: Ref) -> str:
-    """Return the id in a Ref, whichever of its fields has the id."""
+    """Return the id that a Ref names: of a thing, an entity or an activity."""
     field = ref.WhichOneof("subject")
     return getattr(ref, field) if field else ""

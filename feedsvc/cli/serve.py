@@ -66,7 +66,7 @@ def worker(*, log_level: str, **options: Any) -> None:
     """
     log_to_stderr(log_level)
     with start_errors_in_one_line():
-        # A worker has no streams. This smallest value is valid with every log_lease.
+        # A worker has no streams. The smallest checkpoint_seconds is valid with every log_lease.
         config = config_from_options(options, checkpoint_seconds=0.01)
         if not config.workers:
             raise click.UsageError("--workers must be at least 1: a worker process needs a worker")

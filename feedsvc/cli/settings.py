@@ -18,7 +18,7 @@ from feedsvc.server import PortBusy
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-#: Help texts of the settings without bounds. The others have theirs in ``feedsvc.config``.
+#: Help texts of the settings without bounds. ``feedsvc.config`` has those of the other settings.
 UNBOUNDED_HELP = {
     "host": "Address to listen on. The service has no authentication: choose an address that only "
     "trusted programs can reach.",

@@ -39,8 +39,8 @@ def tail(
 ) -> None:
     """Print what happens to the feed of USER, as it happens.
 
-    Once it has begun, it survives restarts of the server and lost connections: it goes on after the
-    last event that it printed, and prints no event twice.
+    Once the stream has begun, the command survives restarts of the server and lost connections: it
+    goes on after the last event that it printed, and prints no event twice.
     """
 
     async def work(client: FeedClient) -> None:
@@ -49,7 +49,7 @@ def tail(
     call_server(server, work)
 
 
-async def _print_events(  # noqa: PLR0913 - they are the command's
+async def _print_events(  # noqa: PLR0913 - the arguments of the command
     client: FeedClient,
     user: str,
     resume_token: str,

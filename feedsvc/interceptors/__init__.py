@@ -1,1 +1,1 @@
-"""What stands around every call: admission, decoding, validation, errors."""
+"""The interceptors around every call: admission, decoding, validation, errors."""

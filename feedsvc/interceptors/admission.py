@@ -1,4 +1,4 @@
-"""Admission of calls: each begins when its caller's turn comes, and excess calls are refused.
+"""Admission of calls: a call begins when its caller's turn comes, and excess calls are refused.
 
 A call with one request and one response becomes a coroutine that reads its request itself. Until
 the call's turn comes, HTTP/2's flow control keeps the request at the client. The bytes on the wire
@@ -54,7 +54,7 @@ class AdmissionInterceptor(WrappingInterceptor):
         async def admitted(_requests: Any, context: Any) -> Any:
             caller = context.peer()
             turn = admission.enter(caller, weight)
-            # gRPC calls it when the answer has left, or when the client has gone.
+            # gRPC calls ``leave`` when the answer has left, or when the client has gone.
             context.add_done_callback(turn.leave)
             try:
                 if turn.begin is not None:

@@ -44,7 +44,7 @@ class DecodingInterceptor(WrappingInterceptor):
         return super().wrap(method, handler)
 
     def decoder(self, decode: Decoder) -> Decoder:
-        """Return a decoder that puts the decoding off."""
+        """Return a decoder that keeps the bytes, for ``around`` to decode."""
         return lambda raw: Undecoded(raw, decode)
 
     def around(self, behaviour: Behaviour) -> Behaviour:

@@ -10,7 +10,7 @@ import grpc
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 Decoder = Callable[[bytes], Any]
 
-#: Begin of the names of the contract's methods.
+#: Prefix of the names of the contract's methods.
 PREFIX = "/activityfeed."
 
 

@@ -142,7 +142,8 @@ class ActivityService(ActivityServiceServicer):
             open_delivery.new, open_delivery.published, deadline
         )
         update = pb.PublishActivityResponse(delivery=convert.delivery(published.delivery))
-        # Serialised messages that stand one after the other are one message: later fields count.
+        # Serialised messages that stand one after the other parse as one message, in which the last
+        # value of a field counts.
         results[open_delivery.entry_index] += _serialised_result(response=update)
 
     async def GetDelivery(
@@ -167,7 +168,7 @@ class ActivityService(ActivityServiceServicer):
     async def _visible_activity(self, id_text: str, viewer: str) -> tuple[int, bytes]:
         """Return the id and the frame of a stored activity.
 
-        Raise ActivityNotFound if it is not stored, or if the viewer may not see it.
+        Raise ActivityNotFound if the activity is not stored, or if the viewer may not see it.
         """
         activity_id = int(id_text)
         (frame,) = await self._engine.activities.frames([activity_id])

@@ -1,8 +1,8 @@
 """Event sources: the logs that a stream reads, and how their entries become events and tokens.
 
-An event source makes events in the wire's format. The item of an activity is the same for all who
-follow its actor, so that one item serves all their streams. Serialised messages that stand one
-after the other are one message.
+An event source makes events in the wire's format. The item of an activity is the same for all
+followers of its actor, so one item serves all their streams. Serialised messages that stand one
+after the other parse as one message.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from feedsvc.errors import ResumeTokenExpired
 from feedsvc.services.feed_pages import FeedQuery, feed_items, feed_page, outbox_resume_scope
 from feedsvc.tokens import Tokens
 
-#: Items that the process keeps for the streams of further followers.
+#: Items that the process keeps at most, for the streams of further followers.
 SHARED_ITEMS = 256
 
 _shared_items: dict[str, tuple[bytes, bytes]] = {}
@@ -30,7 +30,7 @@ _shared_items: dict[str, tuple[bytes, bytes]] = {}
 
 
 class LogEvents(NamedTuple):
-    """What a read of one log gave, as events."""
+    """The entries that a read of a log returned, and their events."""
 
     log_index: int
     """The log's index in ``EventSource.logs``."""
@@ -243,9 +243,9 @@ class FeedEvents(EventSource):
         return events
 
     def _shared_item(self, entry: Entry) -> bytes:
-        """Return the item of an added activity that has one route, and the user follows it.
+        """Return the item of an added activity whose only route the user follows.
 
-        This item is the same for every user. Return nothing for another activity.
+        This item is the same for every user. Return no bytes for any other activity.
         """
         frame = entry.frame
         if not entry.route or frame is None or wire.has_to(frame):
@@ -262,7 +262,7 @@ class FeedEvents(EventSource):
     async def _own_items(self, entries: list[Entry]) -> dict[str, bytes]:
         """Return the items of added activities whose routes depend on what the user follows.
 
-        They have several routes, or possibly none any more.
+        These activities have several routes, or possibly none any more.
         """
         items: dict[int, bytes] = {}
         for route_followed in (True, False):
@@ -331,7 +331,7 @@ class OutboxEvents(_ActivityEvents):
 
 
 class AllEvents(_ActivityEvents):
-    """The events of everything that is published. Each shard has a log of them."""
+    """The events of all activities that are published. Each shard has a log of them."""
 
     layout = _MessageLayout.of(pb.SubscribeAllResponse)
 

@@ -141,7 +141,7 @@ class FeedMultiplexer:
             await asyncio.sleep(LINGER_SECONDS)
 
     async def _handle_log_read(self, log_cursor: LogCursor, log_read: ReadResult) -> None:
-        """Write what a read of a subscription's log gave."""
+        """Write the events, or act on the error, that a read of a subscription's log returned."""
         subscription: _Subscription = log_cursor.tag
         if log_cursor.closed:
             return
@@ -172,15 +172,15 @@ class FeedMultiplexer:
         if not subscription.is_started:
             subscription.is_started = True
             await self._writer.write(source.started_message(pb.SUBSCRIPTION_START_RESUMED))
-        # A message's token is that of its last entry. The cursor may be ahead of that.
+        # A message's token is that of its last entry. The cursor may be ahead of that entry.
         for message in source.messages([LogEvents(0, entries, events)]):
             await self._writer.write(message)
 
     def _read_again_later(self, subscription: _Subscription, log_cursor: LogCursor) -> None:
         """Read a log again after a while, from behind the last entry that was written.
 
-        The stream drops the old cursor, and with it what it has read behind that entry. A new
-        cursor reads that again.
+        The stream drops the old cursor, and with the cursor the entries that it has read but not
+        written. A new cursor reads these entries again.
         """
         self._stream.leave(log_cursor)
 
@@ -209,7 +209,7 @@ class FeedMultiplexer:
         await self._writer.write(subscription.source.started_message(pb.SUBSCRIPTION_START_RESET))
 
     async def _fail(self, subscription: _Subscription, error: Exception) -> None:
-        """Remove a subscription that cannot go on, and write why."""
+        """Remove a subscription that cannot go on, and write its error."""
         if self._is_current(subscription):
             self._remove(subscription.id)
             await self._writer.write(_error_message(subscription.id, error))
@@ -235,7 +235,7 @@ class FeedMultiplexer:
             self._stream.wake()
 
     async def _carry_out(self, request: pb.SubscribeFeedsRequest) -> None:
-        """Add or remove a subscription. An earlier one with the same id goes in either case."""
+        """Add or remove a subscription. Remove an earlier one with the same id in either case."""
         subscription_id = getattr(request, request.WhichOneof("action") or "add").subscription_id
         try:
             validation.check(request)
@@ -326,7 +326,7 @@ class FeedMultiplexer:
 def _error_message(subscription_id: str, error: Exception) -> bytes:
     """Return the message that answers a failed request, or that ends a subscription.
 
-    The message leaves out an id above the limit, because its own length is limited.
+    The message leaves out an id that is longer than the contract allows.
     """
     too_long = len(subscription_id.encode()) > SUBSCRIPTION_ID_BYTES
     return pb.SubscribeFeedsResponse(

@@ -23,7 +23,7 @@ ENTRIES_A_SLICE = 50
 
 
 def _edge(request: pb.FollowRequest | pb.UnfollowRequest) -> NewEdge:
-    # The digest leaves the follower out: the name of the request's record has it.
+    # The digest leaves out the follower, which the name of the request's record has.
     return NewEdge(
         request.follower,
         request.followee,

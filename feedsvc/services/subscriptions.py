@@ -120,7 +120,8 @@ class SubscriptionService(SubscriptionServiceServicer):
                 "subscribe again, at another server if possible"
             )
         self._open_streams += 1
-        # Not at the end of the handler: the last messages take memory until the client reads them.
+        # A stream counts until its call ends, not until its handler does: the last messages take
+        # memory until the client reads them.
         context.add_done_callback(self._count_ended_stream)
         with self._engine.live.stream() as stream:
             try:
@@ -132,7 +133,7 @@ class SubscriptionService(SubscriptionServiceServicer):
         self._open_streams -= 1
 
     def _end_error(self) -> FeedError:
-        """Return the error that ends a stream which did not fail."""
+        """Return the error that tells the client why a stream ended that did not fail."""
         if self._engine.live.draining:
             return Draining("this server is stopping: subscribe again with the last resume_token")
         return StreamExpired(
@@ -179,7 +180,7 @@ class SubscriptionService(SubscriptionServiceServicer):
     async def _log_events(
         self, source: EventSource, log_reads: Sequence[tuple[LogCursor, ReadResult]]
     ) -> list[LogEvents]:
-        """Return the events of what was read. Raise the error that ends the stream."""
+        """Return the events of the entries that were read. Raise the error that ends the stream."""
         log_events: list[LogEvents] = []
         for log_cursor, log_read in log_reads:
             if isinstance(log_read, LogLost):

@@ -1,4 +1,4 @@
-"""Validation: checks each request by the rules of the contract before the server acts on it.
+"""Validation: the check of each request by the rules of the contract, before the server acts on it.
 
 ``checks`` has the checks that rules share, ``rules`` has the rules of each request, and
 ``activity`` those of an activity.

@@ -93,7 +93,7 @@ def _check_extra(checks: FieldChecks, activity: Activity) -> None:
 
 
 def _may_be_deep(serialised: bytes) -> bool:
-    """Return False for a Struct that is certainly shallow, so that nobody has to walk it.
+    """Return False for a Struct that is certainly shallow, so that no check has to walk it.
 
     Each level but the first has a field with the tag of `struct_value` or `list_value`.
     """

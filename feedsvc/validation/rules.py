@@ -45,7 +45,7 @@ def _check_get_activity(
 def _check_get_activities(
     checks: FieldChecks, request: activity_service_pb2.BatchGetActivitiesRequest
 ) -> None:
-    # Each id has a result of its own, which says whether it is a bad one.
+    # Each id has a result of its own, which refuses the id if it is malformed.
     checks.list_size("ids", request.ids, BATCH_GET_ENTRIES)
     checks.viewer(request)
 

@@ -13,8 +13,8 @@ _Detail = TypeVar("_Detail", bound=Message)
 def reason(error: grpc.RpcError | Status) -> str:
     """Return why a call, or an entry of a batch, failed: a name of ErrorReason without its prefix.
 
-    Such as ``ACTIVITY_NOT_FOUND``. Empty if the error does not come from the service, for example
-    because no connection exists.
+    An example is ``ACTIVITY_NOT_FOUND``. Return an empty text if the error does not come from the
+    service, for example because no connection exists.
     """
     return next((info.reason for info in _details(error, ErrorInfo)), "")
 
@@ -38,7 +38,7 @@ def fresh_token(error: grpc.RpcError | Status) -> str | None:
     """Return the token to subscribe with after RESUME_TOKEN_EXPIRED; None for any other error.
 
     The log no longer reaches back to the expired token, and the events up to the fresh token are
-    missing. Read again what the subscription is about, and subscribe with the fresh token.
+    missing. Read the feed or outbox again, and subscribe with the fresh token.
     """
     for info in _details(error, ErrorInfo):
         if info.reason == "RESUME_TOKEN_EXPIRED":

@@ -21,8 +21,8 @@ from activityfeed.v1.subscription_service_pb2 import (
 #: Seconds without a message after which a connection counts as dead: four times the 15 seconds
 #: between the heartbeats of a server.
 MAX_SILENCE = 60.0
-#: Seconds of backoff: at most the first value after the first break, twice as much after each break
-#: that follows without a message in between, and never more than the second value.
+#: Seconds of backoff at most: after the first break, and after any number of breaks. The limit
+#: doubles with each break that follows without a message in between.
 FIRST_BACKOFF, MAX_BACKOFF = 0.2, 10.0
 #: Breaks after which the backoff grows no more, well beyond MAX_BACKOFF.
 MAX_DOUBLINGS = 16
@@ -51,7 +51,7 @@ class ResumableSubscription(Generic[SubscribeRequest, SubscribeResponse]):
     ) -> None:
         """Begin with ``request`` to the RPC ``method``.
 
-        ``make_reset`` makes, of a fresh token, the message that events are missing.
+        ``make_reset`` returns the message which says that events are missing, with a fresh token.
         """
         self.method = method
         self.request: SubscribeRequest = request

@@ -165,7 +165,10 @@ class BlockingFeedClient:
         max_silence: float | None = MAX_SILENCE,
         on_break: OnBreak | None = None,
     ) -> Generator[SubscribeAllResponse, None, None]:
-        """Yield the messages of SubscribeAll: all activities. As ``subscribe_activities``."""
+        """Yield the messages of SubscribeAll: all activities.
+
+        All is as for ``subscribe_activities``.
+        """
         return self._messages(all_subscription(resume_token, on_break), max_silence)
 
     def _messages(

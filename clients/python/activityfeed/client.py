@@ -96,7 +96,7 @@ class FeedClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         """Use a channel of the caller's own, without this client's deadlines, request ids, retries.
 
-        Subscriptions on such a channel cannot leave a silent connection for a new one.
+        Subscriptions on such a channel cannot replace a silent connection by a new connection.
         """
         self._channel = channel
         self._new_channel: Callable[[], grpc.aio.Channel] | None = None
@@ -197,9 +197,9 @@ class FeedClient:
         no event is missing.
 
         ``max_silence``: seconds that the caller may wait for a message, heartbeats included. Then
-        the connection counts as dead, and the next attempt makes a connection of its own. It must
-        be longer than the server's time between heartbeats, 15 seconds. None: no limit. Defaults to
-        60.
+        the connection counts as dead, and the next attempt makes a connection of its own.
+        ``max_silence`` must be longer than the server's time between heartbeats, 15 seconds. None:
+        no limit. Defaults to 60.
 
         ``on_break``: function that is called at each break that is survived, before the wait, with
         the error, or with None if the stream was silent or ended without an error. An exception of
@@ -241,7 +241,10 @@ class FeedClient:
         max_silence: float | None = MAX_SILENCE,
         on_break: OnBreak | None = None,
     ) -> AsyncGenerator[SubscribeAllResponse, None]:
-        """Yield the messages of SubscribeAll: all activities. As ``subscribe_activities``."""
+        """Yield the messages of SubscribeAll: all activities.
+
+        All is as for ``subscribe_activities``.
+        """
         return self._messages(all_subscription(resume_token, on_break), max_silence)
 
     async def _messages(

@@ -11,9 +11,9 @@ class DerivedIds:
     ``-1`` after it. So a file gives the same ids at every import, even when rows were added at its
     end. The same row in two files is one activity.
 
-    Takes 32 MiB, however long the file is. Two bits of a table say whether a row may have come
-    before, and only rows that may have are counted exactly. When the bits are wrong, an id has a
-    number after it though its row is the first: still the same id at every import.
+    The ids of a file take 32 MiB, however long the file is. Two bits of a table say whether a row
+    may have come before, and only such rows are counted exactly. If other rows have set both bits,
+    the id of a first row has a number after it too, but it is the same id at every import.
     """
 
     _INDEX_BITS = 28

@@ -86,7 +86,7 @@ class Watcher(Protocol):
         """Begin a step. ``total`` is bytes for follows and activities, and feeds for warming."""
 
     def advance(self, done: int, count: int) -> None:
-        """Take note of what is done of the total by now, and of the number of rows or feeds."""
+        """Note that ``done`` of the total is done, and ``count`` rows or feeds with it."""
 
     def complain(self, location: str, text: str) -> None:
         """Report a row that is malformed or refused."""
@@ -96,9 +96,9 @@ class Watcher(Protocol):
 class Report:
     """The result of an import.
 
-    Follows and activities count if they are new. Those that the store had before are duplicates. So
-    are those that the server made without its answer arriving, because the import sent them again.
-    Deliveries are those of new activities that had ended when the server answered.
+    Follows and activities count if they are new. A follow or activity that the store had before is
+    a duplicate. So is a row whose first answer was lost, because the import sent the row again.
+    Deliveries count if their activity is new and they had ended when the server answered.
     """
 
     follows: int = 0
@@ -159,7 +159,7 @@ class Importer:
         Raise AioRpcError if no server answers or a call fails for good, and ServerUnavailable if
         the server accepts nothing for a minute.
         """
-        # This call fails at once if no server is there. Later ones are repeated for a minute.
+        # This call fails at once if no server is there. Later calls are repeated for a minute.
         await self._client.follows.GetFollowCounts(GetFollowCountsRequest(entity="import"))
         start = time.monotonic()
         users: set[str] | None = set() if warm else None
@@ -352,7 +352,7 @@ class Importer:
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _REFUSED_BATCH_CODES:
                     raise
-                return False  # the rows of this user are refused too, and reported as such
+                return False  # the server refuses the rows of this user too, which are reported
             if response.state == FEED_STATE_WARM:
                 return True
         return False

@@ -16,9 +16,9 @@ from feedsvc.cli.connection import error_text
 from feedsvc.cli.load_test.pacing import in_lanes
 from feedsvc.cli.load_test.progress import Progress
 
-#: Most times that an activity is sent which the overloaded server refuses.
+#: Most times that an activity is sent while the overloaded server refuses it.
 OVERLOADED_TRIES = 60
-#: Seconds between two of these times.
+#: Seconds between two of these attempts.
 OVERLOADED_SECONDS = 1.0
 
 _Entry = TypeVar("_Entry")
@@ -58,7 +58,7 @@ class BulkWriter:
         await in_lanes(batches(requests, self._batch), send, lanes=self._lanes)
 
     async def publish(self, step: str, requests: Sequence[PublishActivityRequest]) -> None:
-        """Publish; the order is that of ``requests`` if there is one lane.
+        """Publish, in the order of ``requests`` if the writer has one lane.
 
         An activity that the server refuses because it is overloaded is sent again. Raise
         AioRpcError, or PreparationRefused if the server refuses an activity for good.

@@ -42,7 +42,7 @@ Message = Ready | Finished | Failed | Measurements
 
 
 def generate(orders: Orders, pipe: "Connection[Message, float]") -> None:
-    """Say Ready, receive the time to begin, send measurements, and end with the pipe."""
+    """Send Ready, receive the time to begin, send measurements, and end when the pipe closes."""
     run_with_fine_timers(_generate(orders, pipe))
 
 

@@ -1,16 +1,16 @@
-"""Histograms of latencies. The only module that knows the histogram library."""
+"""Histograms of latencies. No other module knows the histogram library."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
-#: Most microseconds that a histogram tells apart: an hour. Longer latencies count as this.
+#: Longest latency of a histogram in microseconds: an hour. Longer latencies count as an hour.
 LONGEST = 3_600_000_000
 #: Significant digits of a value.
 DIGITS = 3
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-#: Lines of a distribution for each halving of the share that lies above.
+#: Lines of a distribution for each halving of the share of latencies that lie above.
 TICKS = 5
 
 
@@ -21,7 +21,7 @@ class Latencies:
         self._histogram: Any = HdrHistogram(1, LONGEST, DIGITS)
 
     def record(self, latencies: Iterable[int]) -> None:
-        """Count latencies, in microseconds; longer ones than ``LONGEST`` count as that."""
+        """Count latencies, in microseconds. A latency above ``LONGEST`` counts as ``LONGEST``."""
         for latency in latencies:
             self._histogram.record_value(min(latency, LONGEST))
 

@@ -1,4 +1,4 @@
-"""Measurements of one process, which takes times and leaves the arithmetic to its parent."""
+"""Measurements of one process, which only records; its parent process does the arithmetic."""
 
 from array import array
 from collections import Counter
@@ -13,7 +13,7 @@ _Integers = partial(array, "Q")
 
 @dataclass(slots=True)
 class Measurements:
-    """What happened since the measurements before, in arrays: they are quick to fill and to send.
+    """The calls and events since the measurements before, in arrays, which are quick to send.
 
     Only calls that were due in the counted time count. Publishes and events are always recorded.
     """
@@ -52,7 +52,7 @@ class Recorder:
         return taken
 
 
-def triples(flat: Iterable[int]) -> Iterator[tuple[int, int, int]]:
-    """Return the values of a flat list in groups of three."""
-    values = iter(flat)
-    return zip(values, values, values, strict=True)
+def triples(integers: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    """Return the integers in groups of three."""
+    remaining = iter(integers)
+    return zip(remaining, remaining, remaining, strict=True)

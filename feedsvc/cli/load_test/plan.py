@@ -11,7 +11,7 @@ class Kind(StrEnum):
     READS = "reads"
     """GetFeed: the newest page."""
     DEEPER = "deeper"
-    """GetFeed: the page below the one that was the newest before the run."""
+    """GetFeed: the page below the page that was the newest before the run."""
     PUBLISHES = "publishes"
     """PublishActivity, with a request id."""
 
@@ -65,7 +65,7 @@ class Plan:
     """Exponent s of the weight 1/n^s with which the n-th user is picked. 0: all are alike."""
 
     mix: Mapping[Kind, float]
-    """Weights. A kind that is missing has the weight 0."""
+    """Weight of each kind of call. A kind that is missing has the weight 0."""
     page_size: int
     content_bytes: int
     subscriptions: int

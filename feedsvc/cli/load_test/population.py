@@ -12,7 +12,7 @@ PICKS_A_FOLLOWEE = 4
 
 
 class Population:
-    """The same users for each process of a run, and for each run of a plan but for the prefix."""
+    """The users of a plan. Each process makes the same users; runs differ only in the prefix."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan

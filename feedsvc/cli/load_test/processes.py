@@ -16,7 +16,7 @@ class GeneratorFailed(Exception):
 
 
 class Processes:
-    """One process for each orders. Within the context all are ready; leaving it ends them."""
+    """A process for each of the orders. Within the context all are ready; leaving it ends them."""
 
     def __init__(self, orders: Sequence[Orders], hear: Callable[[Measurements], None]) -> None:
         """``hear`` gets the measurements of each process as they come."""

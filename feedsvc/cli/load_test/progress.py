@@ -1,4 +1,4 @@
-"""Bars on stderr that show how a run gets on, if stderr is a terminal."""
+"""Bars on stderr that show the progress of a run, if stderr is a terminal."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -16,7 +16,7 @@ class Progress:
     """A bar for each step. ``begin`` a step, then ``advance`` it."""
 
     def __init__(self, *, quiet: bool, columns: Sequence[ProgressColumn] = ()) -> None:
-        """``quiet`` hides the bars; `print_line` still prints. ``columns`` replace the usual."""
+        """Make bars with the default columns, or ``columns``. ``quiet`` hides them, but no line."""
         self._out = Console(stderr=True, soft_wrap=True, highlight=False)
         self._bars = Bars(
             *(columns or _columns()),

@@ -108,7 +108,7 @@ def _headline(results: Results) -> str:
 
 
 def _notes(results: Results) -> Iterator[str]:
-    """Yield what a reader of the table must know."""
+    """Yield the notes that a reader of the table needs."""
     plan = results.plan
     for name in results.latencies:
         if errors := results.errors(name):
@@ -153,7 +153,7 @@ def warnings(results: Results) -> Iterator[str]:
     if results.not_started:
         yield (
             f"{results.not_started:,} calls were still waiting at the end, and were not made: the "
-            "rate was not reached, and the longest latencies are missing."
+            "rate was not reached, and the longest latencies are missing. Use a lower --rate."
         )
 
 

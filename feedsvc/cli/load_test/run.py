@@ -21,7 +21,7 @@ from feedsvc.cli.load_test.results import Results
 
 __all__ = ["GeneratorFailed", "PreparationRefused", "Progress", "run"]
 
-#: Seconds from the order to begin to the first call. All processes have the order by then.
+#: Seconds from the order to begin to the first call, so that all processes have the order by then.
 HEAD_START = 0.1
 #: Seconds to wait for events after the last answer.
 LAST_EVENTS_SECONDS = 5.0

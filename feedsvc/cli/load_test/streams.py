@@ -27,7 +27,7 @@ class Streams:
         """Open the streams, and return when each has had its first message.
 
         ``tasks`` hold the streams; cancelling the tasks closes the streams. Raise AioRpcError if a
-        stream cannot be opened, and TimeoutError if that takes longer than a call may.
+        stream cannot be opened, and TimeoutError if that takes longer than the plan's ``timeout``.
         """
         starts = []
         for stream, user in self._orders.streams.items():

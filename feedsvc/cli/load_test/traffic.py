@@ -1,4 +1,4 @@
-"""The calls of one process: when each is due, and what it asks for."""
+"""The calls of one process: when each call is due, and what it asks for."""
 
 import asyncio
 import random
