@@ -61,7 +61,7 @@ lint: $(SETUP) ## Check the Python code (rules, format, types), the Lua scripts 
 buf-lint: $(GEN) $(NODE) ## Check the rules and the format of the contract (needs Node).
 	@tools/buf-lint
 
-breaking: $(GEN) $(NODE) ## Check that the contract does not break clients of the one on main (needs Node).
+breaking: $(GEN) $(NODE) ## Check that the contract does not break clients of the contract on main (needs Node).
 	@tools/buf-breaking
 
 gen: $(GEN) $(SETUP) ## Generate the Python stubs, the descriptor set, docs/keys.md and the tables of docs/performance.md.
@@ -73,10 +73,10 @@ drift: $(GEN) $(SETUP) ## Check that the committed files match what `make gen` w
 contract-check: $(GEN) $(NODE) ## Compile the contract in Go, TypeScript and Java (needs Go, Node and Maven).
 	@tools/contract-check
 
-example-go: $(SETUP) contract-check ## Run the client of examples/go while its server restarts (needs the same).
+example-go: $(SETUP) contract-check ## Run the client of examples/go while its server restarts (needs Go, Node and Maven).
 	@tools/example-go
 
-clean: ## Remove everything that make created, except .venv.
+clean: ## Remove all files that make created, except .venv.
 	@rm -rf build dist tools/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(SETUP): pyproject.toml clients/python/pyproject.toml

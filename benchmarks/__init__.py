@@ -7,5 +7,5 @@ servers that are measured. The load generator is that of ``feedsvc bench``, `fee
 
 import os
 
-# gRPC's own log would write across the progress. gRPC reads this setting when it is first imported.
+# gRPC's own log would write across the progress bars. gRPC reads this setting at its first import.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -65,7 +65,8 @@ def main(*, quick: bool, names: tuple[str, ...], rounds: int | None) -> None:
     of benchmarks/ say what is compared, and how.
     """
     try:
-        # Imported here: it takes a second. Without it a run could not write its chart.
+        # Imported here, because the import takes a second; before the run, because a run without it
+        # could not write its chart.
         from benchmarks.harness import chart  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.ClickException(

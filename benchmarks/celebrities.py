@@ -1,21 +1,21 @@
-"""Celebrities: the cost of a page whose reader follows celebrities, whose activities it pulls.
+"""Celebrities: the cost of a page whose reader pulls the activities of celebrities.
 
-Two stores of their own, each with a server, and the same in both: a user who follows 5,000 authors,
-among them 100 celebrities, who have 40 fans. In one store the celebrities are pulled, because 20
-followers are enough for that (celebrity_threshold); in the other no entity is a celebrity (0).
-Feeds become warm when half of the activities are published. The other half is pushed, except that
-of the celebrities in the first store: each celebrity publishes 20 activities, each other author 2.
-S = 16. The first pages of both must be the same.
+Two stores, each with a server, hold the same data: a user who follows 5,000 authors, among them 100
+celebrities with 40 fans each. In one store the celebrities are pulled, because 20 followers make an
+entity a celebrity (celebrity_threshold); in the other no entity is a celebrity (0). Feeds become
+warm when half of the activities are published. The other half is pushed, except the activities of
+the celebrities in the first store. Each celebrity publishes 20 activities, each other author 2. S =
+16. The first pages of both stores must be the same.
 
 - *Page*: GetFeed of the newest 20, one call after the other; p50 and p99 of a turn of 1,000 (100 in
   a quick run).
-- *Store*: what such a page asks of the store, by its own counters: commands that the server sends,
-  commands with those that scripts call, and bytes of the answers. The server has no workers, which
-  would ask for work meanwhile.
+- *Store*: the work of the store for such a page, by the store's own counters: commands that the
+  server sends, commands with those that scripts call, and bytes of the answers. The server has no
+  workers, because they would send commands meanwhile.
 - *Hot outbox*: 64 users who follow one celebrity, and ten other authors each, read their warm
   feeds, 64 at a time in a closed loop. The figure is the number of scripts that the store runs for
-  a page, but for the script that reads the feed: that is, reads of the celebrity's outbox. It would
-  be 1 if each page had a read of its own.
+  a page, without the script that reads the feed: that is, reads of the celebrity's outbox. The
+  figure would be 1 if each page had a read of its own.
 """
 
 import time
@@ -54,7 +54,7 @@ SENT = ("evalsha", "mget")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a page asks of the store, on average."""
+    """The work of the store for a page, on average."""
 
     sent: float
     """Commands that the server sends."""

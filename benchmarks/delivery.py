@@ -12,7 +12,8 @@ written anew before each turn of a size, except for the largest, whose feeds gro
   delivery must be exact. Rates should not depend on the audience: the rate of the slower end,
   fewest or most followers, is set against that of the faster end.
 - *Until answered*: the median of the time in which the first of the two calls is answered, while
-  nothing else is on its way: a stored job, and about 1,000 followers at the most.
+  no other activity is on its way. By then the job is stored, and about 1,000 followers at the most
+  are reached.
 - *Store*: the CPU seconds that the store's process used in a turn, for a million followers.
 """
 

@@ -1,4 +1,4 @@
-"""Fairness: how calls of others fare while an author's activities go to a million followers.
+"""Fairness: the latency of other calls while an author's activities go to a million followers.
 
 The author's followers are those of `benchmarks.load.crowd`, and have warm feeds: 1,000,000 of them,
 or 50,000 in a quick run. No entity is a celebrity (celebrity_threshold 0). S = 16. The other caller
@@ -11,7 +11,8 @@ calls go to one server process with its two workers, and to one store.
 - *Publishes and reads*: p99 of milliseconds from when a call was due, beside the fan-out and alone.
   Calls go on for as long as the fan-out does.
 - *Slow scripts*: EVALSHA calls in the store's slow log, from 5 ms on, of all turns with fan-out and
-  other calls. It is a time by the clock: a store that waits for a processor is slow as well.
+  other calls. The slow log measures by the clock: it also counts the time in which the store waits
+  for a processor.
 """
 
 import asyncio
@@ -132,7 +133,7 @@ class Turns:
             raise RuntimeError(f"not delivered to {self._followers:,}: {delivery}")
 
     async def quiet(self) -> float:
-        """Return the seconds, which say nothing: the calls' times do."""
+        """Return the seconds of the turn. The figures come from the times of the calls."""
         async with steady.steady_load(self._stage.target, RATE, self.undisturbed):
             await asyncio.sleep(self._seconds)
         return self._seconds

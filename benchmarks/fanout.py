@@ -1,19 +1,19 @@
 """Fan-out: deliveries a second of one author's activities to 10,000 full, warm feeds.
 
 Ours is the whole call: PublishActivity over gRPC, one at a time, each with `wait_for_delivery`. So
-the answer comes when every feed has the activity, and confirms that. A turn is 51 publishes, in
-which each feed is trimmed once. The server pushes to the first 1,000 followers within the call, its
-workers push to the others. No entity is a celebrity (celebrity_threshold 0).
+the answer confirms that every feed has the activity. A turn is 51 publishes, in which each feed is
+trimmed once. The server pushes to the first 1,000 followers within the call; its workers push to
+the others. No entity is a celebrity (celebrity_threshold 0).
 
 - *The usual way*: SMEMBERS of the followers, then ZADD and ZREMRANGEBYRANK (to 800) on each
   follower's sorted set, by redis.asyncio without transactions, 500 followers (1,000 commands) a
   pipeline. It writes no body and makes no RPC.
 - *The limit*: RPUSHX and LTRIM on the same feeds from a script that does nothing else, one call for
   each shard and 250 followers, the calls of a round together in a pipeline. It trims at each
-  insert, where the service trims each feed once in 51 inserts. The commands are put together before
-  the clock runs, but for the id: a client's work is no part of the limit.
+  insert, where the service trims each feed once in 51 inserts. The commands, all but their id, are
+  encoded before the clock runs: a client's work is no part of the limit.
 - *Late*: every tenth publish (6 of 51) belongs up to 8 ids before the end of the feeds; against a
-  turn without late publishes. Both give all activities a `publish_time`.
+  turn without late publishes. In both turns all activities have a `publish_time`.
 
 All feeds have 800 ids of the same author at the start. Both kinds of feed lie in one store. Sizes:
 10,000 followers, or 1,000 in a quick run; S is the number of shards. With 1,000 followers a call of
@@ -50,10 +50,10 @@ CHECKED = 100
 FOLLOWERS_KEY = "usual:followers"
 
 BARE = """
-local id, most = ARGV[1], -tonumber(ARGV[2])
+local id, first = ARGV[1], -tonumber(ARGV[2])
 for i = 1, #KEYS do
   redis.call('RPUSHX', KEYS[i], id)
-  redis.call('LTRIM', KEYS[i], most, -1)
+  redis.call('LTRIM', KEYS[i], first, -1)
 end
 """
 
@@ -82,7 +82,7 @@ async def _measure(stage: Stage, scale: Scale, progress: Progress) -> list[Figur
             await publish(number)
         return PUBLISHES * scale.followers / (time.perf_counter() - begun)
 
-    # This comes first, because its publish times must lie above all ids of the feeds.
+    # These turns come first, because their publish times must lie above all ids of the feeds.
     ordered = await in_turns(
         {"late": lambda: turn(author.publish_late), "timed": lambda: turn(author.publish_timed)},
         scale.rounds,
@@ -233,7 +233,7 @@ class Bare:
         self._last_argument = _bulk(str(limits.feed_cap + limits.feed_slack + 1))
 
     async def publish(self, number: int) -> None:  # noqa: ARG002 (ids have no number)
-        """Push an id of now. It is above the last one: a publish takes longer than 1 ms."""
+        """Push an id of now, which is above the last id: a publish takes longer than 1 ms."""
         activity_id = str(ids.make(int(time.time() * 1000), 0, 0))
         end = _bulk(activity_id) + self._last_argument
         for begins in self._pipelines:

@@ -1,17 +1,17 @@
-"""A week of Twitter, the whole of it: imported, measured, and read.
+"""A whole week of Twitter: imported, measured, and read.
 
 The Higgs data (docs/testing.md): 812,770 follows, most of which are inferred from interactions, and
-563,069 activities, of 322,792 users. Limits are the default ones: one user has so many followers,
-23,737, that they pull its activities. There is no alternative. Without the data, and in a quick
-run, there are no figures. One round.
+563,069 activities, of 322,792 users. Limits have their defaults: a user with 23,737 followers is a
+celebrity, whose activities are pulled. The scenario has no alternative and one round. It gives no
+figures without the data and in a quick run.
 
 - *Import*: by `feedsvc import`, follows and activities in two runs of the program. Rates are of the
   program's own `seconds`, without its start, and of the time after it until all is delivered. All
   feeds are cold. Rows that repeat an earlier row, or in which a user follows itself, do not count
   as follows.
-- *Memory*: by how much `used_memory` grew with the follows and with the activities, to one each,
-  and with both, to each user, at rest as in `memory`. Records of requests, which expire after a
-  minute, are deleted first.
+- *Memory*: the growth of `used_memory` with the follows, divided by their number; with the
+  activities, divided by theirs; with both, divided by the users; at rest as in `memory`. Records of
+  requests, which expire after a minute, are deleted first.
 - *Feeds*: those of 10,000 users, drawn at random, are read to their end over gRPC, 32 at a time,
   and compared with the files (`tests/data/oracle.py`): the same activities, each once, in order. No
   outbox is trimmed: no user has more than 656 activities.
@@ -162,7 +162,7 @@ def _users(data: DataSet) -> list[str]:
 
 async def _import(stage: Stage, files: Sequence[Path], kind: str) -> Imported:
     before = await at_rest(stage.redis)
-    # Quiet: a complaint stands for each row in which a user follows itself.
+    # Quiet: the import complains about each row in which a user follows itself.
     report = await asyncio.to_thread(run_import, stage.target, files, quiet=True)
     begun = time.monotonic()
     await population.all_delivered(stage.client)

@@ -4,8 +4,8 @@ A part of a real Twitter graph, higgs-small (docs/testing.md): 95,008 follows, o
 inferred from interactions, and then 20,000 activities of its users, in two runs of the program with
 its own batches; 5,000 lines of each in a quick run. All feeds are cold, so nothing is delivered.
 Rates are of the program's own `seconds`, without its start; CPU seconds are those of the whole run,
-by process. Each round has a new store. There is no alternative. Without the data there are no
-figures.
+by process. Each round has a new store. The scenario has no alternative, and gives no figures
+without the data.
 """
 
 import asyncio

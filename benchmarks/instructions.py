@@ -1,6 +1,6 @@
 """Instructions that the store executes for a call: ``python -m benchmarks.instructions``.
 
-Time depends on what else a machine does; instructions do not, within a few percent. The store runs
+Other work on the machine changes times, but instructions by a few percent at most. The store runs
 under valgrind's callgrind, which must be installed; the core runs in this process, without gRPC.
 
 - publish: to 10 followers in 10 shards, whose feeds are warm; by one of 100 authors in turn.

@@ -1,14 +1,14 @@
 """Memory: bytes of the store that a feed entry takes, and a follow.
 
-The memory of a thing is the difference of `used_memory` with it and without it. So keys, tables and
-the allocator's slack are all counted; the heap of the store's script interpreter is not. Each
-reading is taken at rest: after MEMORY PURGE, when no table is being rehashed and the number stands
-still.
+The memory of an entry or a follow is the difference of `used_memory` with it and without it. So
+keys, tables and the allocator's slack count; the heap of the store's script interpreter does not.
+Each reading is taken at rest: after MEMORY PURGE, when no table is being rehashed and the number
+stands still.
 
-- *A feed entry*: feeds of 800 ids, materialised by a rebuild, or filled by 102 publishes after it,
-  in which each feed was trimmed twice; against sorted sets of the same ids, whose scores are the
-  ids' milliseconds. Both are deleted again each round, which gives the difference. 1,000 feeds; 200
-  in a quick run.
+- *A feed entry*: feeds of 800 ids, built by a rebuild, or then filled by 102 publishes, in which
+  each feed is trimmed twice; against sorted sets of the same ids, whose scores are the ids'
+  milliseconds. Each round deletes the feeds or the sets, which gives the difference. 1,000 feeds;
+  200 in a quick run.
 - *A follow*: a random graph in which each user follows k others, so that authors have k followers
   on average; names like `user:123456`. Ours are all keys that BatchFollow without request ids
   writes: edges, indexes of followers, bitmaps. (A request id costs a record of its own for 24

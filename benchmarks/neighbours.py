@@ -1,4 +1,4 @@
-"""Neighbours: how a calm caller fares while another caller asks for as much as it may.
+"""Neighbours: the latency of a calm caller while another caller asks for as much as it may.
 
 The calm caller is a process of its own with one connection, which makes 50 small publishes and 50
 reads a second (`benchmarks.load.steady`). Beside it, on connections of its own, one load at a time:
@@ -190,7 +190,7 @@ class Turns:
         return self._seconds
 
     async def together(self) -> float:
-        """Put the load beside it."""
+        """Put the load beside the calm caller."""
         before = resident_bytes(self._stage.server_pid) or 0
         async with steady.steady_load(self._stage.target, RATE, self.loaded):
             tasks = [asyncio.create_task(_repeat(work)) for work in self._works]

@@ -1,7 +1,7 @@
 """Reading: milliseconds that a page of 20 takes, one call after the other.
 
-Readers follow 50, 500 and 2,000 authors, who have 20 activities each, published in turn. Ours is
-GetFeed over gRPC. S = 16. All sides read the same activities, from the same store, and end with
+Readers follow 50, 500 and 2,000 authors with 20 activities each; the authors publish in turn. Ours
+is GetFeed over gRPC. S = 16. All sides read the same activities, from the same store, and end with
 parsed messages. A turn's value is the median (p50), or the time that 99 % of its calls do not
 exceed (p99).
 
@@ -10,7 +10,7 @@ exceed (p99).
   redis.asyncio, a heap merge, MGET of 20 bodies; in this process, without an RPC, and again behind
   a gRPC server of its own. 1,000 calls a turn; 100 in a quick run.
 - *Cold*: the same page when the feed is not stored: its key is deleted before each call, so that
-  the call materialises the feed; against the warm read. 50 calls a turn; 5 in a quick run.
+  the call builds the feed; against the warm read. 50 calls a turn; 5 in a quick run.
 - *Growth*: a cold read with many followees against one with fewer.
 - *Below the floor*: a page that begins where the stored part of 800 ids ends, so that the call
   reads all outboxes; against the newest page.

@@ -1,8 +1,8 @@
 """GetFeed and PublishActivity against an empty RPC of the same server.
 
 The empty RPC has the same port and the same interceptors, and does nothing. It gets the requests of
-the call beside it, and answers with the very bytes of that call's answer. So its cost is the limit:
-that of the exchange, if the service itself cost nothing.
+the call that it is compared with, and answers with the bytes of that call's answer. So its cost is
+the limit: the cost of the call if the service itself cost nothing.
 
 - 32 calls at a time on one channel, each begun when another was answered, by a client that neither
   encodes requests nor decodes answers: the same for both sides; then one at a time. S = 16.
@@ -13,8 +13,8 @@ that of the exchange, if the service itself cost nothing.
   record.
 - 32 at a time: calls a second, and the CPU time a call of the server, over all its threads, and of
   the store. One at a time: the median of the milliseconds of 1,000 calls (100 in a quick run).
-- The targets are for CPU time: it says what a call costs also where client, server and store share
-  two cores, and rates do not.
+- The targets are for CPU time, because CPU time is the cost of a call even where client, server and
+  store share two cores. Rates are not.
 """
 
 import itertools

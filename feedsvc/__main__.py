@@ -11,8 +11,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal's encoding lacks must not end the command.
             stream.reconfigure(errors="replace")
-    # gRPC's own log would repeat on stderr what commands report. gRPC reads this variable when it is
-    # first imported.
+    # gRPC's own log would repeat on stderr the errors of commands. gRPC reads this variable at its
+    # first import.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from feedsvc.cli import cli  # noqa: PLC0415 - imports gRPC, so after the line above
 

@@ -32,9 +32,9 @@ class Target:
         return value >= self.bound if self.at_least else value <= self.bound
 
     def share(self, value: float) -> float:
-        """Return how many times better than the bound a value is: 1 and more if it keeps it.
+        """Return how many times better than the bound a value is: 1 or more if it keeps the bound.
 
-        For a bound of 0, one is added to the bound and to the value.
+        For a bound of 0, add 1 to the bound and to the value.
         """
         if self.at_least:
             return value / self.bound
@@ -127,5 +127,5 @@ def short(value: float) -> str:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the smallest of the values that at least this share of them does not exceed."""
+    """Return the smallest value that at least ``share`` of the values does not exceed."""
     return sorted(values)[max(0, -int(-share * len(values) // 1) - 1)]

@@ -57,7 +57,7 @@ class Stage:
 async def open_stage(
     limits: Limits | None = None, *, workers: int = WORKERS
 ) -> AsyncIterator[Stage]:
-    """Start an empty store and a server with default settings but for the given ones."""
+    """Start an empty store and a server with the given settings; other settings have defaults."""
     limits = limits or Limits()
     with tempfile.TemporaryDirectory(prefix="feedsvc-bench-") as folder:
         async with (

@@ -2,12 +2,12 @@
 
 - `latency`: from a publish to its event, quiet and beside a load.
 - `events`: events a second to 1,000 subscribers.
-- `idle`: memory of a subscriber to whom nothing happens.
+- `idle`: memory of a subscriber that gets no events.
 - `celebrity`: an activity of a celebrity whom all 10,000 subscribers follow.
 
-The streams of the last three are those of `benchmarks.load.subscribers`: a process that speaks no
-more HTTP/2 than it needs, over 32 connections. A gRPC client takes several times as long for a
-message as a server does, and on two cores the client would be measured. The alternative is
+The last three open their streams in `benchmarks.load.subscribers`: a process that speaks no more
+HTTP/2 than it needs, over 32 connections. A gRPC client takes several times as long for a message
+as a server does, so on two cores the figures would be the client's. The alternative is
 `benchmarks.servers.bare`: a server of the same gRPC library that does nothing but write to streams.
 """
 

@@ -10,7 +10,8 @@ follow one celebrity, whose activities they pull: the threshold is half as many 
 - *Other publishes*: meanwhile, and in turns of 6 seconds (2) in which the celebrity publishes
   nothing, another process makes 100 small publishes a second, to other followers
   (`benchmarks.load.steady`). p99 of milliseconds from when a call was due. The celebrity's
-  activities follow each other for as long, three at least, so that one is always on its way.
+  activities, three at least, follow each other until the turn ends, so that one is always on its
+  way.
 """
 
 import asyncio

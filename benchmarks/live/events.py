@@ -5,14 +5,15 @@ follow one author who publishes 20 activities (10), one after the other: each is
 stream. An event counts when its message has been read. S = 16, workers and limits as by default.
 
 - *Events a second*: from before the first PublishActivity is called until the last event was read.
-  The author waits for the answers, and so long that at most four activities have not reached all
-  streams. A stream that falls behind gets several events in one message; the number of events a
-  message is a figure too.
-- *One activity at a time*: each is published when the one before has reached all streams.
-- *Against it*: `benchmarks.servers.bare`, which writes a message for each event to as many streams
-  of the same process of subscribers, as fast as gRPC takes them; or, one activity at a time, when
-  the messages of the one before have been read. The messages are those that the service sends with
-  one event, put together before. Nobody publishes: one call says which activities to write.
+  The author waits for each answer, and while four activities have not reached all streams. A stream
+  that falls behind gets several events in one message; the number of events a message is a figure
+  too.
+- *One activity at a time*: an activity is published when the activity before has reached all
+  streams.
+- *Against it*: `benchmarks.servers.bare`, which writes a message for each event to as many streams,
+  held by the same program, as fast as gRPC takes them; or, one activity at a time, when the
+  messages of the activity before have been read. The messages are those that the service sends with
+  one event, made in advance. No activity is published: one call says which ids to write.
 - *Server's CPU an event*: of all threads of the server's process, over the same time.
 """
 
@@ -39,7 +40,7 @@ from benchmarks.servers.bare import SET_MESSAGE, WRITE
 from feedsvc.cli.load_test.clock import clock
 
 AUTHOR = "author"
-#: Most activities of the author that have not reached all when another is published.
+#: Most activities of the author on their way to some streams when another is published.
 ON_THE_WAY = 4
 AGAINST = "a bare gRPC server that writes the same messages"
 
@@ -92,7 +93,7 @@ class Ours(Side):
         return await self._publish(numbers, ON_THE_WAY)
 
     async def send_singly(self, numbers: Sequence[int]) -> float:
-        """Publish each activity when the one before has reached all streams."""
+        """Publish each activity when the activity before has reached all streams."""
         return await self._publish(numbers, 1)
 
     async def _publish(self, numbers: Sequence[int], on_the_way: int) -> float:
@@ -122,7 +123,7 @@ class Theirs(Side):
         return await self._all_have(activity_ids[-1])
 
     async def send_singly(self, numbers: Sequence[int]) -> float:
-        """Write each activity's messages when those of the one before have been read."""
+        """Write each activity's messages when those of the activity before have been read."""
         ended = 0.0
         for _ in numbers:
             activity_id = self._id()

@@ -1,9 +1,9 @@
-"""Memory of a subscriber to whom nothing happens.
+"""Memory of a subscriber that gets no events.
 
 Bytes by which the server's resident memory grows with each stream, from the first 100 streams to
 5,000 and to 10,000 (500 and 1,000 in a quick run), whose first messages have been read. Garbage is
 collected before each reading. The first 100 streams open the 32 connections, and load all that the
-first calls need; none of that counts.
+first calls need, so their memory does not count.
 
 - *Ours*: a server that has done nothing before, on a store in which each of the users follows one
   entity. Their feeds become warm with the first round.

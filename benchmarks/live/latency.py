@@ -4,12 +4,12 @@
   read from a SubscribeFeed stream of the author's only follower, on the same server; one activity
   after the other. The next publish waits for the event and for the answer.
 - *Against it*: PUBLISH to SUBSCRIBE by redis-py's asyncio client on the same store, from just
-  before `publish` is called until `listen` gave the message, which is an id. Nothing is stored, and
-  nobody else gets the message.
+  before `publish` is called until `listen` gave the message, which is an id. The store keeps
+  nothing, and no other client gets the message.
 - *The limit*: the same PUBLISH and SUBSCRIBE by a server of the same gRPC library
   (`benchmarks.servers.bare`): an RPC for PUBLISH, a stream for SUBSCRIBE, and a client that sends
   and reads bytes.
-- *Quiet*: nothing else happens. *Beside a load*: another process publishes to other followers
+- *Quiet*: no other call is made. *Beside a load*: another process publishes to other followers
   (`benchmarks.load.steady`), half as many activities a second as the server took at the start. All
   sides are measured beside this load.
 

@@ -1,8 +1,8 @@
 """A crowd: followers by the hundred thousand, whose feeds are written directly.
 
-They follow by BatchFollow, as any client makes follows. But the service would take ten minutes to
-materialise a million feeds one at a time. So, for the preparation only, the feeds are copies of one
-feed that is written as the service would write it: a packed list, floor 0 and 50 ids from before
+The users follow by BatchFollow, as any client does. But the service would take ten minutes to build
+a million feeds one at a time. So, for the preparation only, the feeds are copies of one feed that
+the benchmark writes as the service would: a packed list, floor 0 and 50 ids from before
 the run, with the time to live of a feed that was just read. The activities of these ids do not
 exist; a push does not read them.
 """

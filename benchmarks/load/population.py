@@ -1,4 +1,4 @@
-"""Entities, follows and activities, which calls make as any client makes them."""
+"""Entities, follows and activities, made by the calls that any client makes."""
 
 import asyncio
 import random
@@ -83,7 +83,7 @@ async def follow(client: FeedClient, edges: Sequence[tuple[str, str]], progress:
 
 
 async def warm(client: FeedClient, readers: Sequence[str], progress: Progress) -> None:
-    """Materialise the readers' feeds."""
+    """Build the readers' feeds."""
 
     async def rebuild(reader: str) -> None:
         answer = await client.admin.RebuildFeed(RebuildFeedRequest(user=reader))

@@ -1,13 +1,13 @@
 """A steady load: small publishes and reads, by a helper with a connection of its own.
 
 - PublishActivity: by 100 authors in turn, each with ten followers in ten shards, whose feeds are
-  warm. Nobody subscribes to them.
+  warm and have no subscribers.
 - GetFeed: the newest 20 activities of 200 readers in turn, who follow 50 of 100 other authors.
 
-The helper encodes requests before, and does not decode answers. In the open loop the calls of a
-kind are evenly spaced, and those of two kinds lie halfway between each other. A call begins on
-schedule even if earlier calls were not answered, and takes from when it was due. In the closed loop
-32 publishes are in flight, so that a scenario finds out how many a second the server takes.
+The helper encodes all requests in advance, and does not decode answers. In the open loop the calls
+of a kind are evenly spaced, and the calls of two kinds alternate. A call begins on schedule even if
+earlier calls were not answered, and its time counts from when it was due. In the closed loop 32
+publishes are in flight, so that a scenario finds out how many publishes a second the server takes.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ messages and counts their events. A scenario can ask whether activities have rea
 subscribers, and when the first and the last subscriber had them, by the clock that all processes
 share.
 
-The helper speaks HTTP/2 by itself, and no more of it than this needs. It grants the server the
+The helper speaks the part of HTTP/2 that it needs, without a library. It grants the server the
 largest windows, answers pings and settings, and reads headers only to see whether a stream ended.
 """
 

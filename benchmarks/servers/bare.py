@@ -4,10 +4,10 @@ As a program: ``python -m benchmarks.servers.bare URL``. URL is that of a store.
 and ends like `measured`.
 
 Its SubscribeFeed sends a first message, as the service does, and then the messages that WRITE asks
-for: for each activity a copy of a message that the service sent, with one event. The message is put
-together once for each stream, but for the activity's id.
+for: for each activity a copy of a message that the service sent, with one event. Each stream
+encodes the message once, all but the activity's id.
 
-Its LISTEN sends an empty first message, and then what the store's SUBSCRIBE gives. Its PUBLISH
+Its LISTEN sends an empty first message, and then the messages of the store's SUBSCRIBE. Its PUBLISH
 calls the store's PUBLISH.
 """
 

@@ -1,6 +1,6 @@
 """The server under test: ``python -m benchmarks.servers.measured URL SETTINGS``.
 
-It is the service's own server, with an empty RPC beside the contract's. URL is that of a store.
+The server is the service's own, with an empty RPC beside the contract's. URL is that of a store.
 SETTINGS are JSON: ``limits`` by name, and ``workers``. The server prints its port when it serves.
 It ends when its standard input does, and so with its parent, however the parent ends.
 """

@@ -1,7 +1,7 @@
-"""The alternative to stored feeds: merging the outboxes at each read, as it is usually done.
+"""The alternative to stored feeds: merging the outboxes at each read, as many services do.
 
-As a program it serves GetFeed that way: ``python -m benchmarks.servers.merging URL``. URL is that
-of a store. The program starts and ends like `measured`.
+As a program, ``python -m benchmarks.servers.merging URL``, the module serves GetFeed that way. URL
+is that of a store. The program starts and ends like `measured`.
 """
 
 import heapq

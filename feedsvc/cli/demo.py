@@ -100,7 +100,7 @@ class _Demo:
 
     async def run(self) -> None:
         self._out.print(
-            "An activity feed: what the entities that you follow did, newest first, and live.\n"
+            "An activity feed: the activities of all that you follow, newest first, and live.\n"
         )
         follows, activities = _sample()
         start = time.monotonic()
@@ -188,7 +188,7 @@ class _Demo:
     async def _show_events_until(
         self, messages: AsyncIterator[SubscribeFeedResponse], kind: str, activity_id: str = ""
     ) -> None:
-        """Show events up to the given kind and activity. Raise TimeoutError if that does not come."""
+        """Show events up to one of this kind and activity. Raise TimeoutError if none comes."""
         async with asyncio.timeout(ARRIVAL_SECONDS):
             async for message in messages:
                 for event in message.events.events:
