@@ -88,12 +88,12 @@ class Deliveries:
             figures.append(Figure(f"{name}, publish until answered", "ms", "", answers))
             if cpu := tuple(self._cpu[size][1:]):
                 figures.append(Figure(f"{name}, store, a million", "CPU s", "", cpu))
-        few, many = min(scale.audiences), max(scale.audiences)
-        ends = list(zip(values[str(few)], values[str(many)], strict=True))
+        fewest, greatest = min(scale.audiences), max(scale.audiences)
+        ends = list(zip(values[str(fewest)], values[str(greatest)], strict=True))
         slow, fast = tuple(map(min, ends)), tuple(map(max, ends))
         figures.append(
             Figure(
-                f"delivery, {warm}: the slower of {few:,} and {many:,} followers",
+                f"delivery, {warm}: the slower of {fewest:,} and {greatest:,} followers",
                 "followers/s",
                 "the faster",
                 slow,

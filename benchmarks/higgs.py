@@ -79,17 +79,20 @@ async def measure(scale: Scale, progress: Progress) -> list[Figure]:
     folder = data_folder("higgs", progress)
     if folder is None:
         return []
-    data = await asyncio.to_thread(read, folder)
+    data_set = await asyncio.to_thread(read, folder)
     async with open_stage() as stage:
         imported = {}
         for done, (kind, names) in enumerate(FILES.items()):
             progress.turn("the whole week", kind, done, len(FILES))
             imported[kind] = await _import(stage, [folder / name for name in names], kind)
-        if [result.rows for result in imported.values()] != [data.follows, len(data.events)]:
+        if [result.rows for result in imported.values()] != [
+            data_set.follows,
+            len(data_set.events),
+        ]:
             raise RuntimeError(f"imported {imported}")
-        users = _users(data)
+        users = _users(data_set)
         readers = random.Random(SEED).sample(users, scale.higgs_users)
-        differing, seconds = await _compare(stage.client, data, readers, progress)
+        differing, seconds = await _compare(stage.client, data_set, readers, progress)
     return [
         *_import_figures(imported, len(users)),
         *_feed_figures(len(readers), differing, seconds),
@@ -109,8 +112,8 @@ def _import_figures(imported: dict[str, Imported], users: int) -> list[Figure]:
             for kind, result in imported.items()
         ),
         *(
-            Figure(f"memory of the whole week, to {thing}", "bytes", "", (grown / count,))
-            for thing, grown, count in (
+            Figure(f"memory of the whole week, to {share}", "bytes", "", (grown / count,))
+            for share, grown, count in (
                 ("each user", follows.bytes + activities.bytes, users),
                 ("each follow", follows.bytes, follows.rows),
                 ("each activity", activities.bytes, activities.rows),
@@ -154,10 +157,10 @@ def _rows(folder: Path, names: Sequence[str]) -> Iterator[list[str]]:
                 yield line.split()
 
 
-def _users(data: DataSet) -> list[str]:
+def _users(data_set: DataSet) -> list[str]:
     """Return all users that the files name."""
-    names = (name for event in data.events for name in (event.actor, event.object_id))
-    return sorted({*names, *data.followees, *data.followers})
+    names = (name for event in data_set.events for name in (event.actor, event.object_id))
+    return sorted({*names, *data_set.followees, *data_set.followers})
 
 
 async def _import(stage: Stage, files: Sequence[Path], kind: str) -> Imported:
@@ -181,10 +184,10 @@ async def _delete_request_records(stage: Stage) -> None:
 
 
 async def _compare(
-    client: FeedClient, data: DataSet, users: Sequence[str], progress: Progress
+    client: FeedClient, data_set: DataSet, users: Sequence[str], progress: Progress
 ) -> tuple[int, float]:
     """Read feeds. Return the number of wrong feeds, and the seconds that reading them took."""
-    oracle = Oracle(data, Limits().outbox_cap)
+    oracle = Oracle(data_set, Limits().outbox_cap)
     feeds: dict[str, list[Activity]] = {}
 
     async def walk(user: str) -> None:
@@ -199,7 +202,7 @@ async def _compare(
     differing = [
         user
         for user in users
-        if not _same(feeds[user], [data.events[number] for number in oracle.feed(user)])
+        if not _same(feeds[user], [data_set.events[number] for number in oracle.feed(user)])
     ]
     for user in differing[:PRINTED]:
         expected = len(oracle.feed(user))

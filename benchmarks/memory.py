@@ -178,9 +178,9 @@ def _graph(users: int, followees: int) -> list[tuple[str, str]]:
     names = population.users(users)
     edges = []
     for number, follower in enumerate(names):
-        others = rng.sample(range(users - 1), followees)
+        numbers = rng.sample(range(users - 1), followees)
         # A number from the follower's own on stands for the next user: nobody follows itself.
-        edges += [(follower, names[other + (other >= number)]) for other in others]
+        edges += [(follower, names[other + (other >= number)]) for other in numbers]
     return edges
 
 

@@ -56,7 +56,7 @@ REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 PUBLISH = "/activityfeed.v1.ActivityService/BatchPublishActivities"
 
 Work = Callable[[], Awaitable[object]]
-"""Makes one call of a load."""
+"""Function that makes one call of a load."""
 
 
 async def measure(scale: Scale, progress: Progress) -> list[Figure]:

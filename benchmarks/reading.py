@@ -130,7 +130,7 @@ async def _cold(stage: Stage, scale: Scale, progress: Progress) -> list[Figure]:
         sides[f"cold {count}"] = cold(_reader(count))
         sides[f"warm {count}"] = _warm_side(stage, count, scale)
     values = await in_turns(sides, scale.rounds, progress, title="cold reads")
-    few, usual, many = scale.followees
+    few, usual, greatest = scale.followees
     return [
         *(
             Figure(
@@ -144,14 +144,14 @@ async def _cold(stage: Stage, scale: Scale, progress: Progress) -> list[Figure]:
         ),
         *(
             Figure(
-                f"page of a cold feed, {more:,} followees, growth",
+                f"page of a cold feed, {larger:,} followees, growth",
                 "ms",
-                f"a cold feed of {less:,} followees",
-                values[f"cold {more}"],
-                values[f"cold {less}"],
-                f"<= {more / less:g}",
+                f"a cold feed of {smaller:,} followees",
+                values[f"cold {larger}"],
+                values[f"cold {smaller}"],
+                f"<= {larger / smaller:g}",
             )
-            for more, less in ((usual, few), (many, usual))
+            for larger, smaller in ((usual, few), (greatest, usual))
         ),
     ]
 

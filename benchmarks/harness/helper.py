@@ -38,7 +38,7 @@ class Helper:
         self._has_died = True
         if not self._answer.done():
             self._answer.set_exception(RuntimeError(f"{self._name} failed"))
-            self._answer.exception()  # perhaps nobody waits for it
+            self._answer.exception()  # else asyncio may log that no task has read the error
 
 
 @asynccontextmanager

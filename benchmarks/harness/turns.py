@@ -8,7 +8,7 @@ from benchmarks.harness.figures import quantile
 from benchmarks.harness.progress import Progress
 
 Side = Callable[[], Awaitable[float]]
-"""Does the work of one turn, and returns what it measured."""
+"""Function that does the work of a turn, and returns the measured value."""
 
 
 async def in_turns(

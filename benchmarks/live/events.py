@@ -45,7 +45,7 @@ ON_THE_WAY = 4
 AGAINST = "a bare gRPC server that writes the same messages"
 
 Send = Callable[[Sequence[int]], Awaitable[float]]
-"""Sends the events of activities, and returns when the last event was read."""
+"""Function that sends the events of activities, and returns when the last event was read."""
 
 
 class Side:

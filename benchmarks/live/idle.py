@@ -35,28 +35,28 @@ FIRST_STREAMS = 100
 REST_SECONDS = 1.0
 
 Start = Callable[[], AbstractAsyncContextManager[tuple[int, int]]]
-"""Starts a server; its process id and its port."""
+"""Function that starts a server, and yields its process id and its port."""
 
 
 async def measure(scale: Scale, progress: Progress) -> list[Figure]:
     """Return the bytes a subscriber, for each number of subscribers."""
-    fewer, more = scale.idle_subscribers
+    few_streams, many_streams = scale.idle_subscribers
     async with open_stage() as stage:
         if resident_bytes(stage.server_pid) is None:
             return []
-        edges = [(user, FOLLOWEE) for user in population.users(more)]
+        edges = [(user, FOLLOWEE) for user in population.users(many_streams)]
         await population.follow(stage.client, edges, progress)
-        bytes_of_more: dict[str, list[float]] = {"ours": [], "theirs": []}
+        bytes_of_many: dict[str, list[float]] = {"ours": [], "theirs": []}
 
         def side(name: str, start: Start) -> Callable[[], Awaitable[float]]:
             async def turn() -> float:
-                of_fewer, of_more = await _weigh(start, (fewer, more), progress)
-                bytes_of_more[name].append(of_more)
-                return of_fewer
+                of_few, of_many = await _weigh(start, (few_streams, many_streams), progress)
+                bytes_of_many[name].append(of_many)
+                return of_few
 
             return turn
 
-        bytes_of_fewer = await in_turns(
+        bytes_of_few = await in_turns(
             {
                 "ours": side("ours", lambda: serving(stage.url, Limits())),
                 "theirs": side(
@@ -77,7 +77,7 @@ async def measure(scale: Scale, progress: Progress) -> list[Figure]:
             tuple(values["theirs"]),
             "<= 1.5",
         )
-        for count, values in ((fewer, bytes_of_fewer), (more, bytes_of_more))
+        for count, values in ((few_streams, bytes_of_few), (many_streams, bytes_of_many))
     ]
 
 

@@ -57,9 +57,9 @@ class Population:
         picked = dict.fromkeys(self._picks(rng, PICKS_A_FOLLOWEE * count))
         picked.pop(user, None)
         # Where the picks do not give enough different users, the most popular users are added.
-        others = (other for other in self._users if other not in picked and other != user)
+        unpicked = (other for other in self._users if other not in picked and other != user)
         yield from islice(picked, count)
-        yield from islice(others, max(0, count - len(picked)))
+        yield from islice(unpicked, max(0, count - len(picked)))
 
 
 def reached(

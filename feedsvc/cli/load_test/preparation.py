@@ -140,6 +140,6 @@ class Preparation:
         await in_lanes(jobs, work_and_show, lanes=lanes)
 
     def _activity(self, actor: str, number: int) -> Activity:
-        thing = Ref(id=f"{self._plan.prefix}:before/{number}")
+        object_ref = Ref(id=f"{self._plan.prefix}:before/{number}")
         content = "x" * self._plan.content_bytes
-        return Activity(actor=actor, verb="post", object=thing, content=content)
+        return Activity(actor=actor, verb="post", object=object_ref, content=content)

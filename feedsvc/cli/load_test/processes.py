@@ -87,7 +87,7 @@ class _Generator:
         for future in (self.ready, self.finished):
             if not future.done():
                 future.set_exception(GeneratorFailed(why))
-                future.exception()  # perhaps nobody waits for it
+                future.exception()  # else asyncio may log that no task has read the error
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:
