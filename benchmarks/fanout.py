@@ -140,7 +140,7 @@ class Author:
         self._offsets = cycle(OFFSETS)
 
     async def prepare(self, progress: Progress) -> None:
-        """Publish enough activities to fill the feeds, and materialise the feeds."""
+        """Publish enough activities to fill the feeds, and build the feeds."""
         client = self._stage.client
         for _ in range(Limits().feed_cap + Limits().feed_slack):
             self._times.append(self._times[-1] + STEP_MS)

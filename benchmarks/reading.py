@@ -12,7 +12,7 @@ exceed (p99).
 - *Cold*: the same page when the feed is not stored: its key is deleted before each call, so that
   the call builds the feed; against the warm read. 50 calls a turn; 5 in a quick run.
 - *Growth*: a cold read with many followees against one with fewer.
-- *Below the floor*: a page that begins where the stored part of 800 ids ends, so that the call
+- *Below the floor*: a page that begins where the 800 ids of the warm feed end, so that the call
   reads all outboxes; against the newest page.
 """
 
