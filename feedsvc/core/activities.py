@@ -45,11 +45,11 @@ class NewActivity:
     followers: bool
     """True if the activity goes into the actor's outbox."""
     publish_ms: int | None
-    """When it happened, in Unix milliseconds; None: now."""
+    """Unix milliseconds of the action; None: now."""
     external_id: str
     frame: bytes
     digest: bytes
-    """16 bytes that stand for what the caller sent."""
+    """Digest of what the caller sent: see ``digest``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Published:
 
 
 def digest(*parts: bytes) -> bytes:
-    """Return 16 bytes that stand for what a caller sent."""
+    """Return the digest of what a caller sent, 16 bytes."""
     state = blake2b(digest_size=16)
     for part in parts:
         state.update(len(part).to_bytes(4))
@@ -88,7 +88,10 @@ def _delivering(activity_id: int, actor: str, to: tuple[str, ...], *, followers:
 
 
 def _refusal(outcome: bytes, activity_id: bytes, new: NewActivity) -> FeedError:
-    """Return why ``publish.lua`` refused an activity, perhaps because of another activity's id."""
+    """Return the error for an activity that ``publish.lua`` refused.
+
+    ``activity_id`` is the activity that has the external id already.
+    """
     match outcome:
         case b"reused":
             return RequestIdReused("this request_id was sent before with another activity")
@@ -108,8 +111,8 @@ def _refusal(outcome: bytes, activity_id: bytes, new: NewActivity) -> FeedError:
 
 
 def _too_old(new: NewActivity) -> BeforeRetention:
-    whose = "the actor's outbox" if new.followers else "every outbox in `to`"
-    return BeforeRetention(f"{whose} was trimmed above this publish_time")
+    outboxes = "the actor's outbox" if new.followers else "every outbox in `to`"
+    return BeforeRetention(f"{outboxes} was trimmed above this publish_time")
 
 
 class Activities:
@@ -121,12 +124,12 @@ class Activities:
         self._jobs = jobs
         self._work = work
         self._latest: dict[int, int] = {}
-        """By shard, the last id that was proposed for an activity without a publish time."""
+        """By shard, the greatest id of an activity without a publish time, proposed or stored."""
 
     async def publish(
         self, new: NewActivity, request_id: str, wait_seconds: float = 0.0
     ) -> Published:
-        """Publish an activity and deliver it, or leave that to workers.
+        """Publish an activity; deliver it, or leave the delivery to workers.
 
         Wait at most ``wait_seconds`` for the delivery to end. A request id or external id that was
         used before publishes nothing new. Raise BeforeRetention, ActivityDeleted,
@@ -146,20 +149,20 @@ class Activities:
         return replace(published, delivery=delivery)
 
     async def _publish(self, new: NewActivity, request_id: str) -> Published:
-        incarnation = self._store.eras[self._store.shard_for(new.actor)]
-        outcome, activity_id, bitmap, mode, due, *pushed = await self._commit(new, request_id)
+        era = self._store.eras[self._store.shard_for(new.actor)]
+        outcome, activity_id, bitmap, mode, is_due, *answers = await self._commit(new, request_id)
         already = outcome != b"published"
         if not already and new.publish_ms is None:
             shard = ids.shard_of(activity_id)
             self._latest[shard] = max(self._latest[shard], activity_id)
         job = _delivering(activity_id, new.actor, new.to, followers=new.followers)
-        own = Source.of(new.actor, bitmap, mode) if new.followers else None
+        actor = Source.of(new.actor, bitmap, mode) if new.followers else None
         progress = Progress()
-        if own and not already:
-            progress = self._fanout.pushed(own, pushed, ended=not due)
-        if due:
-            delivery = await self._fanout.inline(job, own, incarnation, progress)
-            if not delivery.held:  # the outboxes were trimmed after they were looked at
+        if actor and not already:
+            progress = self._fanout.step_progress(actor, answers, ended=not is_due)
+        if is_due:
+            delivery = await self._fanout.inline(job, actor, era, progress)
+            if not delivery.held:  # the outboxes were trimmed after `_any_takes` read them
                 raise _too_old(new)
         elif already:
             delivery = await self._jobs.delivery(job)
@@ -170,30 +173,19 @@ class Activities:
     async def delivery(
         self, activity_id: int, actor: str, to: tuple[str, ...], *, followers: bool = True
     ) -> Delivery:
-        """Return how far a delivery has come; ``followers`` if those of the actor are addressed."""
+        """Return how far a delivery has come; ``followers`` if the actor's are addressed."""
         return await self._jobs.delivery(_delivering(activity_id, actor, to, followers=followers))
 
     async def _commit(self, new: NewActivity, request_id: str) -> tuple[Any, ...]:
-        """Publish, and return what ``publish.lua`` returns. Raise what it refuses with."""
-        now = self._store.clock.now_ms()
+        """Run ``publish.lua`` and return its answer. Raise the error for its refusal."""
         shard = self._store.shard_for(new.actor)
         name, seconds = record(self._store.limits, "p", new.actor, request_id)
-        proposed = ids.make(
-            now if new.publish_ms is None else min(new.publish_ms, now),
-            ids.sequence_for(new.actor, new.external_id or name),
-            shard,
-        )
-        if new.publish_ms is None:
-            # Activities of one millisecond keep their order, in outboxes of others too.
-            last = self._latest.get(shard, 0)
-            if proposed <= last < ids.make(now + ORDERED_MS, 0, shard):
-                proposed = last + ids.STEP
-            self._latest[shard] = proposed
-        own = "1" if new.followers else "0"
+        proposed = self._propose_id(new, shard, new.external_id or name)
+        own_outbox = "1" if new.followers else "0"
         if not new.followers and not await self._any_takes(proposed, new.to):
-            own = "-"
-        call = secrets.token_hex(4)
-        budget, cost = self._fanout.at_once(new.actor)
+            own_outbox = "-"
+        call_name = secrets.token_hex(4)
+        budget, cost = self._fanout.step_budget(new.actor)
         while True:
             outcome, answered_id, *answer = await self._store.script(
                 "publish",
@@ -206,8 +198,8 @@ class Activities:
                 name,
                 seconds,
                 f"{new.actor}\0{new.external_id}" if new.external_id else "",
-                own,
-                call,
+                own_outbox,
+                call_name,
                 budget,
                 *new.to,
                 cost=cost,
@@ -220,19 +212,33 @@ class Activities:
                 case _:
                     raise _refusal(outcome, answered_id, new)
 
-    async def _any_takes(self, activity_id: int, outboxes: Iterable[str]) -> bool:
-        """Return whether one of the outboxes is not trimmed above an id, and so takes it."""
+    def _propose_id(self, new: NewActivity, shard: int, unique: str) -> int:
+        """Return the id to propose to the store, from what is unique about an activity."""
+        now = self._store.clock.now_ms()
+        ms = now if new.publish_ms is None else min(new.publish_ms, now)
+        proposed = ids.make(ms, ids.sequence_for(new.actor, unique), shard)
+        if new.publish_ms is None:
+            # Activities of one millisecond keep their order, also in the outboxes of `to`.
+            latest = self._latest.get(shard, 0)
+            if proposed <= latest < ids.make(now + ORDERED_MS, 0, shard):
+                proposed = latest + ids.STEP
+            self._latest[shard] = proposed
+        return proposed
+
+    async def _any_takes(self, activity_id: int, entities: Iterable[str]) -> bool:
+        """Return whether the outbox of any entity takes an id: its floor is below the id."""
         limits = self._store.limits
 
         async def takes(entity: str) -> bool:
             outbox = keys.outbox(self._store.tag_for(entity), entity)
-            lowest, length = await asyncio.gather(
+            floor_and_oldest, length = await asyncio.gather(
                 self._store.call("LRANGE", outbox, 0, 1), self._store.call("LLEN", outbox)
             )
-            is_full = length > limits.outbox_cap
-            return all(int(bound) < activity_id for bound in lowest[: 2 if is_full else 1])
+            # A full outbox would trim an id below its oldest id at once.
+            bounds = floor_and_oldest[: 2 if length > limits.outbox_cap else 1]
+            return all(int(bound) < activity_id for bound in bounds)
 
-        return any(await asyncio.gather(*map(takes, outboxes)))
+        return any(await asyncio.gather(*map(takes, entities)))
 
     async def frames(self, activity_ids: Sequence[int]) -> list[bytes | None]:
         """Return the frames of activities in the order of the ids; None for a deleted activity."""
@@ -253,9 +259,9 @@ class Activities:
     ) -> None:
         actor = audience.actor
         shard = self._store.shard_for(actor)
-        if ids.shard_of(activity_id) != shard:  # the actor never had it
+        if ids.shard_of(activity_id) != shard:  # an actor's activities are in its own shard
             raise ActivityNotFound(activity_id)
-        incarnation = self._store.eras[shard]
+        era = self._store.eras[shard]
         name, seconds = record(self._store.limits, "d", actor, request_id)
         outcome, job_text = await self._store.script(
             "delete",
@@ -272,8 +278,8 @@ class Activities:
             raise RequestIdReused("this request_id was sent before to delete another activity")
         if outcome == b"absent":
             raise ActivityNotFound(activity_id)
-        if job_text:  # else the job has ended, or workers have it
-            await self._fanout.inline(Job.decode(job_text), None, incarnation)
+        if job_text:  # else the job has ended, or workers have the job
+            await self._fanout.inline(Job.decode(job_text), None, era)
 
 
 async def read_frames(store: Store, activity_ids: Sequence[int]) -> list[bytes | None]:
@@ -293,7 +299,7 @@ async def read_frames(store: Store, activity_ids: Sequence[int]) -> list[bytes |
 
 
 async def _read_frames(store: Store, activity_ids: Sequence[int]) -> list[bytes | None]:
-    """Do the work of ``read_frames`` by one command."""
+    """Read frames by one command; on a cluster all ids must be of one shard."""
     if not activity_ids:
         return []
     frames = await store.call("MGET", *keys.activities(store.tags, activity_ids))

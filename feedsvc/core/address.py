@@ -1,8 +1,8 @@
-"""The store's address: one node by its URL, or whichever node a set of Sentinels calls primary.
+"""The store's address: one node by its URL, or the node that its Sentinels call primary.
 
 ``redis+sentinel://[user:password@]host[:port],host[:port].../service[/database]`` names the
 Sentinels and the service that they watch; ``rediss+sentinel://`` speaks TLS with the store. User
-and password are the store's. The Sentinels' own are ``?sentinel_username=`` and
+and password are the store's; those of the Sentinels are ``?sentinel_username=`` and
 ``?sentinel_password=``.
 """
 
@@ -47,10 +47,10 @@ def client(url: str, **options: Any) -> "Redis":
             "socket_timeout": SENTINEL_SECONDS,
             "socket_connect_timeout": SENTINEL_SECONDS,
             "retry": Retry(NoBackoff(), 0),  # the next Sentinel is asked instead
-            **watched.own,
+            **watched.sentinel_options,
         },
     )
-    pool = SentinelConnectionPool(watched.service, sentinel, **watched.store, **options)  # type: ignore[no-untyped-call]
+    pool = SentinelConnectionPool(watched.service, sentinel, **watched.store_options, **options)  # type: ignore[no-untyped-call]
     return Redis(connection_pool=pool)
 
 
@@ -69,13 +69,14 @@ class _Watched:
 
     sentinels: list[tuple[str, int]]
     service: str
-    store: dict[str, Any]
+    store_options: dict[str, Any]
     """Options of connections to the store."""
-    own: dict[str, str]
+    sentinel_options: dict[str, str]
     """Options of connections to the Sentinels."""
 
 
 def _sentinels(url: str) -> _Watched:
+    """Return the service that a URL with Sentinels names. Raise ValueError if the URL is wrong."""
     parts = urlsplit(url)
     account, _, addresses = parts.netloc.rpartition("@")
     user, _, password = account.partition(":")
@@ -87,11 +88,11 @@ def _sentinels(url: str) -> _Watched:
         raise ValueError("Sentinels are named by hosts and a service")
     if set(query) - {"sentinel_username", "sentinel_password"}:
         raise ValueError("an unknown setting")
-    account_of = {"username": unquote(user), "password": unquote(password)}
+    credentials = {"username": unquote(user), "password": unquote(password)}
     return _Watched(
         [(host.hostname or "", host.port or SENTINEL_PORT) for host in hosts],
         unquote(service),
         {"db": int(database or 0), "ssl": SCHEMES[parts.scheme]}
-        | {name: text for name, text in account_of.items() if text},
+        | {name: text for name, text in credentials.items() if text},
         {name.removeprefix("sentinel_"): text for name, text in query.items()},
     )

@@ -83,7 +83,7 @@ class SharedBuilds(Generic[T]):
         self._builds: dict[str, asyncio.Task[T]] = {}
 
     async def join(self, user: str, begin: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
-        """Wait for the user's build, which ``begin`` starts if none is on; return its result.
+        """Wait for the user's build, or begin one by ``begin``; return the build's result.
 
         Return None if as many builds as allowed are under way, or if the store is not available:
         the caller then reads the outboxes, and if the store is gone, that read says so.

@@ -1,9 +1,9 @@
 """Batches: commands that are issued while a batch is in flight leave together as the next one.
 
 One system call and one pass of the event loop serve many commands. Callers take turns: a batch
-holds a few commands of each caller and takes the store at most a few milliseconds, or about one
-while a caller with hundreds of waiting commands is not alone. So that caller delays a caller with a
-single command by a batch or two.
+holds a few commands of each caller and takes the store at most a few milliseconds. If a caller with
+hundreds of waiting commands is not the only caller, a batch takes about one millisecond. So that
+caller delays a caller with a single command by a batch or two.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ BATCH = 256
 #: the last command may exceed it. A command costs one for each of its arguments, and what its
 #: caller adds; a cost of 100 takes the store about 0.4 ms.
 BATCH_COST, TURN_COST = 800, 100
-#: The cost up to which callers with much to send may fill a batch while other callers are about.
+#: The cost up to which callers with much to send may fill a batch while other callers are active.
 SHARED_COST = 250
-#: Seconds for which a caller is about after its last command.
-ABOUT_SECONDS = 0.1
-#: Turns of the event loop for which a batch is collected if the last one had several commands, and
-#: seconds after which a batch of several callers leaves nevertheless.
+#: Seconds for which a caller is active after its last command.
+ACTIVE_SECONDS = 0.1
+#: Turns of the event loop for which a batch is collected if the last batch had several commands,
+#: and seconds after which a batch of several callers leaves in any case.
 TURNS, COLLECTING_SECONDS = 6, 0.0005
 
 CALLER: ContextVar[object] = ContextVar("caller", default=None)
@@ -65,7 +65,7 @@ class Batcher:
         self._free.set()
         self._busy = False
         self._last_caller: object = None
-        self._others_seen = -ABOUT_SECONDS
+        self._others_seen = -ACTIVE_SECONDS
         """When the caller last changed."""
         self.sent = 0
         """Number of batches sent so far."""
@@ -76,7 +76,7 @@ class Batcher:
         Commands of one caller leave in the order in which they were issued. A command whose answer
         is cancelled before it leaves does not leave.
         """
-        if self._loop is None:  # asking each time would ask the system for the process id
+        if self._loop is None:  # get_running_loop() asks the system for the process id each time
             self._loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = self._loop.create_future()
         caller = CALLER.get()
@@ -103,7 +103,7 @@ class Batcher:
             self._sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sender
-        for queue in self._queues.values():  # commands that were not sent are not answered any more
+        for queue in self._queues.values():  # commands that were not sent get no answer
             for _, answer, _ in queue:
                 answer.cancel()
         self._queues.clear()
@@ -151,20 +151,22 @@ class Batcher:
     def _next_batch(self) -> list[_Waiting]:
         """Return the commands of the next batch: a few of each caller, in turn."""
         batch: list[_Waiting] = []
-        left = BATCH_COST
-        shared = time.monotonic() - self._others_seen < ABOUT_SECONDS
-        keep = BATCH_COST - SHARED_COST if shared else 0
-        while len(batch) < BATCH and left > (0 if self._newcomers else keep) and self._queues:
+        remaining = BATCH_COST
+        is_shared = time.monotonic() - self._others_seen < ACTIVE_SECONDS
+        reserved = BATCH_COST - SHARED_COST if is_shared else 0  # for newcomers
+        while (
+            len(batch) < BATCH and remaining > (0 if self._newcomers else reserved) and self._queues
+        ):
             caller = (self._newcomers or self._turns).popleft()
-            queue, turn = self._queues[caller], TURN_COST
-            while queue and turn > 0 and left > 0 and len(batch) < BATCH:
+            queue, turn_remaining = self._queues[caller], TURN_COST
+            while queue and turn_remaining > 0 and remaining > 0 and len(batch) < BATCH:
                 waiting = queue.popleft()
                 _, answer, cost = waiting
                 if answer.done():  # its caller was cancelled
                     continue
                 batch.append(waiting)
-                turn -= cost
-                left -= cost
+                turn_remaining -= cost
+                remaining -= cost
             if queue:
                 self._turns.append(caller)
             else:

@@ -28,7 +28,7 @@ class FeedBuilds:
         await self._builds.join(user, lambda: self._build(user, force=False))
 
     async def rebuild(self, user: str) -> int:
-        """Materialise a feed anew; return the number of its entries, -1 if another build is on."""
+        """Materialise a feed anew; return the number of its ids, -1 while another build runs."""
         return await self._work.finish(self._build(user, force=True))
 
     async def _build(self, user: str, *, force: bool) -> int:
@@ -40,7 +40,7 @@ class FeedBuilds:
         followees, pulled = await asyncio.gather(
             self._edges.followees(user), self._store.call("SMEMBERS", keys.pulled(tag, user))
         )
-        # Before the outboxes are read: the commit compares the modes with those of its moment.
+        # Read the modes before the outboxes: the commit compares them with the modes of its time.
         modes = await self._store.call("HMGET", keys.celebrities(tag), *pulled) if pulled else []
         cap = self._store.limits.feed_cap
         merged = await self._outboxes.merge(

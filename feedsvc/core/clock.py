@@ -10,7 +10,7 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        # Until the store has answered with its time, this machine's time has to do.
+        # This machine's time serves until the store has answered with its own.
         self._offset = time.time() - time.monotonic()
 
     def learn(self, store_us: int, asked: float, answered: float) -> None:

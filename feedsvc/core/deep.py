@@ -1,4 +1,4 @@
-"""Deep segments: a cached part of the feed below what is stored, for walks that read down there.
+"""Deep segments: a cached part of a feed below its warm feed, for readers of old pages.
 
 Without a segment each page below the warm feed reads the outboxes of all followees. A segment holds
 the ids between its floor and its ceiling; ``lua/lib/feed.lua`` says how it stays right.
@@ -26,13 +26,13 @@ DEEP_IDS = 2_000
 DEEP_SECONDS = 300
 #: Number of outboxes, those that hold the most ids, that a segment leaves out and each page reads.
 LEFT_OUT = 16
-#: Builds of a segment that a read joins or begins until it reads the outboxes instead.
+#: Most builds of a segment that a read joins or begins before it reads the outboxes instead.
 BUILDS_A_READ = 2
 
 
 @dataclass(slots=True)
 class Segment:
-    """A slice of a deep segment."""
+    """A slice of a deep segment; the slice is complete between the segment's floor and ceiling."""
 
     floor: int
     ceiling: int
@@ -54,17 +54,17 @@ class DeepSegments:
         self._builds = SharedBuilds[bool](work, store.limits.max_builds)
 
     async def read(self, user: str, cursor: Cursor, count: int) -> Segment | list[str] | None:
-        """Read a slice of the user's segment, which is built if none serves the cursor.
+        """Read a slice of the user's segment. Build the segment if none serves the cursor.
 
-        Return all followees instead if they are few, and None if no segment could be built: then
-        the outboxes have to be read.
+        Return all followees instead if they are few. Return None if no segment could be built. In
+        both cases the caller has to read the outboxes.
         """
-        last = cursor.id or 0
+        cursor_id = cursor.id or 0
         # The first build that the read joins may be for another cursor.
         for attempt in range(BUILDS_A_READ + 1):
             kind, *answer = await self._store.script(
                 *("deep_read", self._store.shard_for(user), user, cursor.direction),
-                *(last, last - 1, count, FEW_EDGES),
+                *(cursor_id, cursor_id - 1, count, FEW_EDGES),
             )
             if kind == b"few":
                 return self._edges.names(answer)
@@ -78,28 +78,32 @@ class DeepSegments:
 
     async def _build(self, user: str, cursor: Cursor) -> bool:
         """Build the segment that begins at a cursor; return whether a segment serves it now."""
-        shard, nonce, last = self._store.shard_for(user), secrets.token_hex(8), cursor.id or 0
-        state, *begun = await self._store.script(
-            "deep_begin", shard, user, nonce, cursor.direction, last, last - 1
+        shard, nonce, cursor_id = self._store.shard_for(user), secrets.token_hex(8), cursor.id or 0
+        state, *fields = await self._store.script(
+            "deep_begin", shard, user, nonce, cursor.direction, cursor_id, cursor_id - 1
         )
         if state != b"begun":
-            return bool(state == b"there")
-        generation, warm_length, greatest_ceiling, *pulled = begun
-        # From here on the store notes at the segment what is delivered late, trimmed, flipped,
+            return bool(state == b"serves")
+        generation, warm_length, greatest_ceiling, *pulled = fields
+        # From here on the store notes in the segment what is delivered late, trimmed, flipped,
         # followed or unfollowed.
         sources = {user, *await self._edges.followees(user)}
         sources.difference_update(name.decode() for name in pulled)
         tally = Tally()
         merged = await self._outboxes.merge(
-            sources, older=cursor.older, cursor=last, count=DEEP_IDS + 1, tally=tally
+            sources, older=cursor.older, cursor=cursor_id, count=DEEP_IDS + 1, tally=tally
         )
-        await asyncio.sleep(0)  # each step takes a millisecond or two of ten thousand outboxes
+        await asyncio.sleep(0)  # with ten thousand outboxes each step takes a millisecond or two
         floor, ceiling = _bounds(merged, cursor, int(greatest_ceiling))
         left_out, largest = _largest(tally)
         allowance = max(0, self._store.limits.outbox_cap - largest)
         await asyncio.sleep(0)
         outbox_floor = max(
-            (trimmed for entity, trimmed in tally.floors.items() if entity not in left_out),
+            (
+                entity_floor
+                for entity, entity_floor in tally.floors.items()
+                if entity not in left_out
+            ),
             default=0,
         )
         kept_ids = [
@@ -136,7 +140,7 @@ def _bounds(merged: Merged, cursor: Cursor, greatest_ceiling: int) -> tuple[int,
 
 
 def _largest(tally: Tally) -> tuple[set[str], int]:
-    """Return the entities that hold the most ids, and how many the next largest one holds."""
+    """Return the entities whose outboxes hold the most ids, and the most ids of any other."""
     largest = nlargest(LEFT_OUT + 1, tally.held.items(), key=itemgetter(1))
     next_largest = largest[LEFT_OUT][1] if largest[LEFT_OUT:] else 0
     return {entity for entity, _ in largest[:LEFT_OUT]}, next_largest

@@ -1,17 +1,17 @@
 """Edges: which entity follows which.
 
-All of an edge is in the follower's shard, so that it changes in one step with the feed beside it.
-The followee's shard only has a mark for each shard with followers, and has it before the first edge
-is made.
+All of an edge is in the follower's shard, so that the edge changes in one step with the follower's
+feed. The followee's shard has only a mark for each shard with followers. The mark is set before the
+first edge of its shard is made.
 """
 
 import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import nlargest
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 
 from feedsvc.core import keys
@@ -30,15 +30,17 @@ EDGES_A_CALL = 50
 #: Most shards, and most followers in all of them, that one script call reads.
 SHARDS_A_READ = 16
 FOLLOWERS_A_READ = 2_000
-#: Calls that one list of followers waits for at a time.
+#: Most calls of one list of followers that are under way at a time.
 READS_AT_ONCE = 4
 #: Edges that are decoded in one turn of the event loop.
 EDGES_A_TURN = 1_000
-_OTHER_FIELDS = tuple(keys.FIELDS.values())
 #: Edges that a batch settles at a time.
 SETTLED_AT_ONCE = 16
 #: Attempts to make edges while the store loses recent writes.
 ATTEMPTS = 3
+
+#: Fields of an entity's edges that are no followees.
+_OTHER_FIELDS = tuple(keys.FIELDS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class NewEdge:
     followee: str
     request_id: str = ""
     digest: bytes = b""
+    """Digest of what the caller sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,9 @@ class Edge:
     follower: str
     followee: str
     position: int
-    """When it was made, by the store's clock, in microseconds: orders edges, newest greatest."""
+    """Unix microseconds of the follow by the store's clock, made unique: orders edges by age."""
     already: bool = False
-    """True if it existed before the call."""
+    """True if the edge existed before the call."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,6 +72,19 @@ class EdgeCursor:
 
     position: int
     shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The edges that one call makes, and their results so far."""
+
+    new_edges: Sequence[NewEdge]
+    results: list[Edge | FeedError]
+    """By index in ``new_edges``."""
+    unsettled: dict[tuple[str, str], Edge] = field(default_factory=dict)
+    """By follower and followee, the edges that are PULL but need not stay so."""
+    crowds: set[str] = field(default_factory=set)
+    """Followees that may have become celebrities."""
 
 
 class Edges:
@@ -80,21 +96,19 @@ class Edges:
         self._work = work
         self._followings = Followings(store)
 
-    async def follow(self, wanted: Sequence[NewEdge]) -> list[Edge | FeedError]:
-        """Make edges; return each edge in order, or why it was refused.
+    async def follow(self, new_edges: Sequence[NewEdge]) -> list[Edge | FeedError]:
+        """Make edges; return each edge in order, or the error that refused the edge.
 
-        The refusals are TooManyFollowees and RequestIdReused.
+        The errors are TooManyFollowees and RequestIdReused. Raise StoreUnavailable.
         """
-        return await self._work.finish(self._follow(wanted))
+        return await self._work.finish(self._follow(new_edges))
 
-    async def _follow(self, wanted: Sequence[NewEdge]) -> list[Edge | FeedError]:
-        results: list[Edge | FeedError] = [FeedError()] * len(wanted)
-        unsettled: dict[tuple[str, str], Edge] = {}
-        crowds: set[str] = set()
-        numbers = list(range(len(wanted)))
+    async def _follow(self, new_edges: Sequence[NewEdge]) -> list[Edge | FeedError]:
+        batch = _Batch(new_edges, [FeedError()] * len(new_edges))
+        unmade = list(range(len(new_edges)))
         for _ in range(ATTEMPTS):
-            numbers = await self._make(wanted, numbers, results, unsettled, crowds)
-            if not numbers:
+            unmade = await self._make(batch, unmade)
+            if not unmade:
                 break
             await self._store.greet_again()
         else:
@@ -106,67 +120,74 @@ class Edges:
                 await settle(self._store, edge.followee, [(edge.follower, edge.position)])
 
         await asyncio.gather(
-            *map(settle_edge, unsettled.values()),
-            *map(self._fanout.consider, crowds),
+            *map(settle_edge, batch.unsettled.values()),
+            *map(self._fanout.flip_if_due, batch.crowds),
         )
-        return results
+        return batch.results
 
-    async def _make(
-        self,
-        wanted: Sequence[NewEdge],
-        chosen: Sequence[int],
-        results: list[Edge | FeedError],
-        unsettled: dict[tuple[str, str], Edge],
-        crowds: set[str],
-    ) -> list[int]:
-        """Make the chosen edges; return the numbers of those that have to be made again."""
-        eras, limits = list(self._store.eras), self._store.limits
-        shards = {number: self._store.shard_for(wanted[number].follower) for number in chosen}
+    async def _make(self, batch: _Batch, indexes: Sequence[int]) -> list[int]:
+        """Make the edges at some indexes; return the indexes of edges that must be made again."""
+        eras = list(self._store.eras)
+        new_edges = batch.new_edges
+        shards = {index: self._store.shard_for(new_edges[index].follower) for index in indexes}
         # Before the edge: a publish that does not see the mark was committed before the edge is
         # made, and the follower reads the outbox after that.
         modes = await self._mark(
-            {(wanted[number].followee, shard) for number, shard in shards.items()}
+            {(new_edges[index].followee, shard) for index, shard in shards.items()}
         )
-        stale: list[int] = []
-
-        async def make(shard: int, numbers: list[int]) -> None:
-            arguments: list[Arg] = [eras[shard]]
-            for number in numbers:
-                new = wanted[number]
-                name, seconds = "", 0
-                # The edges of a batch that have no request id are too many to be remembered.
-                if new.request_id or len(wanted) == 1:
-                    name, seconds = record(limits, "f", new.follower, new.request_id)
-                arguments += (
-                    *(new.follower, new.followee, new.digest),
-                    *(name, seconds, modes[new.followee]),
-                )
-            answers = await self._store.script("follow", shard, *arguments)
-            if answers == b"stale":
-                stale.extend(numbers)
-                return
-            for number, (outcome, position, hint) in zip(numbers, answers, strict=True):
-                results[number] = result = self._result(wanted[number], outcome, position)
-                if hint == b"unsettled" and isinstance(result, Edge):
-                    unsettled[result.follower, result.followee] = result
-                elif hint == b"crowd":
-                    crowds.add(wanted[number].followee)
-
-        by_shard = sorted(chosen, key=shards.__getitem__)
-        await asyncio.gather(
+        by_shard = sorted(indexes, key=shards.__getitem__)
+        stale_indexes = await asyncio.gather(
             *(
-                make(shard, group[first : first + EDGES_A_CALL])
-                for shard, numbers in groupby(by_shard, shards.__getitem__)
-                for group in (list(numbers),)
+                self._make_in_shard(
+                    batch, group[first : first + EDGES_A_CALL], shard, eras[shard], modes
+                )
+                for shard, shard_indexes in groupby(by_shard, shards.__getitem__)
+                for group in (list(shard_indexes),)
                 for first in range(0, len(group), EDGES_A_CALL)
             )
         )
-        return stale
+        return list(chain.from_iterable(stale_indexes))
 
-    async def _mark(self, wanted: Collection[tuple[str, int]]) -> dict[str, bytes]:
-        """Mark at followees which shards have followers of theirs; return the mode of each."""
+    async def _make_in_shard(
+        self,
+        batch: _Batch,
+        indexes: Sequence[int],
+        shard: int,
+        era: str,
+        modes: Mapping[str, bytes],
+    ) -> Sequence[int]:
+        """Make edges from followers of one shard by one call.
+
+        Return all indexes if the store has lost writes since ``era``, else none.
+        """
+        new_edges = batch.new_edges
+        arguments: list[Arg] = [era]
+        for index in indexes:
+            new = new_edges[index]
+            name, seconds = "", 0
+            # The edges of a batch that have no request id are too many to be remembered.
+            if new.request_id or len(new_edges) == 1:
+                name, seconds = record(self._store.limits, "f", new.follower, new.request_id)
+            arguments += (
+                *(new.follower, new.followee, new.digest),
+                *(name, seconds, modes[new.followee]),
+            )
+        answers = await self._store.script("follow", shard, *arguments)
+        if answers == b"stale":
+            return indexes
+        for index, (outcome, position, hint) in zip(indexes, answers, strict=True):
+            result = self._result(new_edges[index], outcome, position)
+            batch.results[index] = result
+            if hint == b"unsettled" and isinstance(result, Edge):
+                batch.unsettled[result.follower, result.followee] = result
+            elif hint == b"crowd":
+                batch.crowds.add(new_edges[index].followee)
+        return ()
+
+    async def _mark(self, marks: Collection[tuple[str, int]]) -> dict[str, bytes]:
+        """Mark, at each followee, the shards of its new followers; return the followees' modes."""
         by_shard: dict[int, list[tuple[str, int]]] = {}
-        for followee, shard in wanted:
+        for followee, shard in marks:
             by_shard.setdefault(self._store.shard_for(followee), []).append((followee, shard))
         modes: dict[str, bytes] = {}
 
@@ -193,7 +214,7 @@ class Edges:
         return Edge(new.follower, new.followee, int(position), already=outcome == b"already")
 
     async def settle(self, follower: str, followees: Collection[str]) -> None:
-        """Settle PULL edges that need not be PULL: a process left them behind when it died."""
+        """Settle PULL edges that need not be PULL: a process that died left them unsettled."""
         key = keys.edges(self._store.tag_for(follower), follower)
         positions = await self._store.call("HMGET", key, *followees)
         for followee, position in zip(followees, positions, strict=True):
@@ -202,7 +223,7 @@ class Edges:
 
     async def unfollow(self, edge: NewEdge) -> bool:
         """End an edge; return whether it existed. Raise RequestIdReused."""
-        outcome, existed, crowd_may_be_over = await self._store.script(
+        outcome, existed, may_flip_back = await self._store.script(
             "unfollow",
             self._store.shard_for(edge.follower),
             edge.follower,
@@ -212,12 +233,12 @@ class Edges:
         )
         if outcome == b"reused":
             raise RequestIdReused("this request_id was sent before to unfollow another entity")
-        if crowd_may_be_over == b"1":
-            await self._work.finish(self._fanout.consider(edge.followee))
+        if may_flip_back == b"1":
+            await self._work.finish(self._fanout.flip_if_due(edge.followee))
         return bool(existed == b"1")
 
     async def followees(self, follower: str) -> list[str]:
-        """Return all followees of an entity, in no useful order."""
+        """Return all followees of an entity, in no particular order."""
         fields = await self._store.call(
             "HKEYS", keys.edges(self._store.tag_for(follower), follower)
         )
@@ -256,7 +277,7 @@ class Edges:
         }
 
     async def counts(self, entity: str) -> tuple[int, int]:
-        """Count the followers and the followees of an entity, where the edges are."""
+        """Count an entity's followers and followees, each in the shards that have the edges."""
         edges = keys.edges(self._store.tag_for(entity), entity)
         fields, values = await asyncio.gather(
             self._store.call("HLEN", edges), self._store.call("HMGET", edges, *_OTHER_FIELDS)
@@ -287,17 +308,20 @@ class Edges:
         shards = shards_in(marks or b"")
         bounds = _bounds(shards, after)
         edges: list[tuple[Edge, EdgeCursor]] = []
-        # A few of each shard at first, more only of the shards that matter.
+        # Read a few followers of each shard first, then more only of the shards that may still
+        # have followers of this page.
         chunk = min(limit, 4 + 2 * limit // max(1, len(shards)))
         while bounds:
             reached: dict[int, EdgeCursor] = {}
-            for shard, flat in await self._followers_of(entity, bounds, chunk):
+            for shard, names_and_positions in await self._followers_of(entity, bounds, chunk):
                 shard_edges = [
                     (
                         Edge(follower.decode(), entity, int(position)),
                         EdgeCursor(int(position), shard),
                     )
-                    for follower, position in zip(flat[::2], flat[1::2], strict=True)
+                    for follower, position in zip(
+                        names_and_positions[::2], names_and_positions[1::2], strict=True
+                    )
                 ]
                 edges += shard_edges
                 if len(shard_edges) == chunk:
@@ -314,9 +338,9 @@ class Edges:
     async def _followers_of(
         self, entity: str, bounds: Mapping[int, str], count: int
     ) -> list[tuple[int, list[bytes]]]:
-        """Read so many followers of an entity from each bound on; return them by shard.
+        """Read up to ``count`` followers of an entity from each bound on; return them by shard.
 
-        A shard's followers are a flat list of names and edge positions.
+        Each shard has a list of names, each followed by its edge position.
         """
         shards_a_call = max(1, min(SHARDS_A_READ, FOLLOWERS_A_READ // count))
         if self._store.cluster:

@@ -70,8 +70,8 @@ class Engine:
     async def start_log(self, user: str) -> str:
         """Have the live log of a user's feed written; return the position at its end.
 
-        The feed is warmed first: a new log then knows what the feed holds, and never announces that
-        as new.
+        Warm the feed first: a new log then knows the feed's activities, and never announces them as
+        new.
         """
         await self.feeds.warm(user)
         return await self.logs.open(self.logs.of_feed(user))

@@ -1,6 +1,6 @@
-"""Fan-out: what is published is delivered to the feeds of followers, what is deleted retracted.
+"""Fan-out: deliver published activities to the feeds of followers, and retract deleted ones.
 
-The process that publishes works on its job at once, up to a bound; workers go on with the rest.
+The process that publishes works on its job at once, up to a bound; workers do the remaining work.
 A job addresses *sources*: entities whose followers, shard by shard, get the activity.
 """
 
@@ -35,51 +35,53 @@ UNKNOWN_BUDGET, UNKNOWN_COST = 64, 20
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a process goes about a job."""
+    """A job under way: its progress, and the calls that its process may make for it."""
 
     job: Job
     progress: Progress
     turn: Callable[[], AbstractAsyncContextManager[Store]]
-    """Waits until a call may be made, and gives the connection for it."""
+    """Waits until a call may be made, and lends the connection for the call."""
     budget: Callable[[], int]
     """Returns the work of the next call, in followers."""
     may_go_on: Callable[[], bool] = lambda: True
     """Returns whether another call may be made."""
 
     def open_shards(self, source: Source) -> deque[int]:
-        """Return the shards of a source in which the job has not ended."""
+        """Return the shards of a source in which work remains."""
         positions = self.progress.of(source)
         return deque(shard for shard in source.shards if positions.get(shard) != ENDED)
 
 
 class Sizes:
-    """Remembers how many followers entities had when something was last delivered to them."""
+    """Remembers how many followers entities had at their last delivery."""
 
     def __init__(self) -> None:
         self._followers: dict[str, int] = {}
 
-    def expected(self, entity: str, shards: int, of: int, most: int) -> int:
-        """Estimate the followers in ``shards`` of the ``of`` shards of an entity.
+    def expected(self, entity: str, shards: int, all_shards: int, limit: int) -> int:
+        """Estimate the followers in ``shards`` of the ``all_shards`` shards of an entity.
 
-        Return ``most`` if nothing is known of the entity, and never more.
+        Return at most ``limit``; return ``limit`` if the entity's followers were never counted.
         """
         if not shards:
             return 0
         followers = self._followers.get(entity)
-        return most if followers is None else min(most, math.ceil(followers * shards / of))
+        if followers is None:
+            return limit
+        return min(limit, math.ceil(followers * shards / all_shards))
 
-    def at_once(self, entity: str, most: int) -> tuple[int, int]:
-        """Return the work that the step which publishes takes upon itself, and its cost.
+    def step_budget(self, entity: str, limit: int) -> tuple[int, int]:
+        """Return the budget of the step that publishes, in followers, and its expected cost.
 
-        That is all the work or, where the followers are more than ``most``, none.
+        The step delivers to all followers or, if they are more than ``limit``, to none.
         """
         followers = self._followers.get(entity)
         if followers is None:
-            return min(most, UNKNOWN_BUDGET), min(most, UNKNOWN_COST)
-        return (most, followers) if followers <= most else (0, 0)
+            return min(limit, UNKNOWN_BUDGET), min(limit, UNKNOWN_COST)
+        return (limit, followers) if followers <= limit else (0, 0)
 
     def note(self, entity: str, followers: int) -> None:
-        """Remember the number of an entity's followers; the entity noted longest ago goes."""
+        """Remember an entity's number of followers; forget the entity noted longest ago."""
         self._followers.pop(entity, None)
         self._followers[entity] = followers
         if len(self._followers) > REMEMBERED:
@@ -94,53 +96,77 @@ class Fanout:
         self._jobs = jobs
         self._sizes = Sizes()
 
-    def at_once(self, actor: str) -> tuple[int, int]:
-        """Return the work that the step which publishes takes upon itself, and its cost."""
+    def step_budget(self, actor: str) -> tuple[int, int]:
+        """Return the budget of the step that publishes, in followers, and its expected cost."""
         if self._store.cluster:
             return 0, 0
         limits = self._store.limits
-        most = min(limits.step_audience, limits.push_chunk, limits.inline_audience)
-        return self._sizes.at_once(actor, most)
+        limit = min(limits.step_audience, limits.push_chunk, limits.inline_audience)
+        return self._sizes.step_budget(actor, limit)
 
-    def pushed(self, own: Source, answers: Sequence[Any], *, ended: bool) -> Progress:
+    def step_progress(self, actor: Source, answers: Sequence[Any], *, ended: bool) -> Progress:
         """Return how far the step that published has delivered by itself."""
         progress = Progress()
         if answers:
-            progress.note_pushed(own, own.shards, answers)
-        if ended and not own.pulled:
-            self._sizes.note(own.entity, progress.seen)
+            progress.note_pushed(actor, actor.shards, answers)
+        if ended and not actor.pulled:
+            self._sizes.note(actor.entity, progress.seen)
         return progress
 
     async def inline(
-        self, job: Job, own: Source | None, incarnation: str, progress: Progress | None = None
+        self, job: Job, actor: Source | None, era: str, progress: Progress | None = None
     ) -> Delivery:
-        """Work on a job while its caller waits; if that takes too long, workers go on.
+        """Work on a job while its caller waits, up to a bound; leave the remaining work to workers.
 
-        ``own`` is the actor as the step that made the job saw it, ``progress`` how far that step
-        has come, and ``incarnation`` the store's era from before that step. If an error comes in
-        between, the job stays in the store and is taken over.
+        ``actor`` is the actor as the step that made the job saw it, ``progress`` how far that step
+        has come, and ``era`` the store's era from before that step. After an error the job stays in
+        the store, and a worker takes it over.
         """
         progress = progress or Progress()
         try:
-            return await self._inline(job, own, incarnation, progress)
+            return await self._inline(job, actor, era, progress)
         except StoreUnavailable:
             return progress.delivery("queued")
         except Exception:
             log.exception("a delivery failed and will be tried again")
             with suppress(StoreUnavailable, RedisError):  # then a worker takes the job over
-                await self._jobs.spill(job, incarnation, progress, "queued")
+                await self._jobs.spill(job, era, progress, "queued")
             return progress.delivery("queued")
 
     async def _inline(
-        self, job: Job, own: Source | None, incarnation: str, progress: Progress
+        self, job: Job, actor: Source | None, era: str, progress: Progress
     ) -> Delivery:
-        limits = self._store.limits
-        if own and not job.to:
-            addressed = [own]
+        if actor and not job.to:
+            addressed = [actor]
         else:
-            addressed = await self.sources(self._store, job, own)
+            addressed = await self.sources(self._store, job, actor)
         progress.held = bool(addressed) or job.kind is not Kind.DELIVER
         pulled = any(source.pulled for source in addressed)
+        work_ended, job_ended = await self._work_inline(job, addressed, era, progress)
+        limits = self._store.limits
+        # Other jobs count no followers, and neither does a delivery by pull.
+        if job.kind is Kind.DELIVER and len(addressed) == 1 and not pulled:
+            self._sizes.note(addressed[0].entity, progress.seen)
+        if pulled or not work_ended or 0 < limits.celebrity_threshold <= progress.seen:
+            await self.count(self._store, addressed, progress)
+        if not work_ended:
+            state: State = "pulled" if pulled and _all_pushed(progress, addressed) else "queued"
+            await self._jobs.spill(job, era, progress, state)
+            return progress.delivery(state)
+        if not job_ended and not await self._jobs.done(job, era):
+            # The store has lost recent writes, or all: the delivery starts again from nothing.
+            await self._jobs.spill(job, era, Progress(), "queued")
+            return progress.delivery("queued")
+        return progress.delivery("pulled" if pulled else "delivered")
+
+    async def _work_inline(
+        self, job: Job, addressed: Sequence[Source], era: str, progress: Progress
+    ) -> tuple[bool, bool]:
+        """Work on a job up to the bound of inline work.
+
+        Return whether the work has ended, and whether the last call ended the job with it.
+        """
+        limits = self._store.limits
         budget = self._inline_budget(addressed)
         run = Run(
             job,
@@ -149,28 +175,12 @@ class Fanout:
             lambda: budget,
             may_go_on=lambda: progress.seen + progress.announced < limits.inline_audience,
         )
-        job_ended = False
         if run.may_go_on() and self._fits_one_call(job, addressed):
             (source,) = addressed
-            if shards := run.open_shards(source):
-                job_ended = await self._push(
-                    run, self._store, source, list(shards), end=incarnation
-                )
-        work_ended = job_ended or await self.work(run, addressed)
-        # Other jobs, and sources that are pulled, count nobody.
-        if job.kind is Kind.DELIVER and len(addressed) == 1 and not pulled:
-            self._sizes.note(addressed[0].entity, progress.seen)
-        if pulled or not work_ended or 0 < limits.celebrity_threshold <= progress.seen:
-            await self.count(self._store, addressed, progress)
-        if not work_ended:
-            state: State = "pulled" if pulled and _all_pushed(progress, addressed) else "queued"
-            await self._jobs.spill(job, incarnation, progress, state)
-            return progress.delivery(state)
-        if not job_ended and not await self._jobs.done(job, incarnation):
-            # The store has lost recent writes, or all: the delivery starts again from nothing.
-            await self._jobs.spill(job, incarnation, Progress(), "queued")
-            return progress.delivery("queued")
-        return progress.delivery("pulled" if pulled else "delivered")
+            shards = run.open_shards(source)
+            if shards and await self._push(run, self._store, source, list(shards), end_in_era=era):
+                return True, True
+        return await self.work(run, addressed), False
 
     def _inline_budget(self, addressed: Sequence[Source]) -> int:
         """Return the followers that each inline call works on, so that all lanes get a share."""
@@ -192,35 +202,35 @@ class Fanout:
         )
 
     async def count(self, store: Store, addressed: Sequence[Source], progress: Progress) -> None:
-        """Count the audience of a job, and begin to flip the followers of a source if due."""
+        """Count the audience of a job, and begin to flip the edges of a source if that is due."""
         counts = await asyncio.gather(*(flips.begin_if_due(store, source) for source in addressed))
         progress.audience = sum(followers for followers, _ in counts)
         for source, (_, flip_has_begun) in zip(addressed, counts, strict=True):
             if flip_has_begun:
                 self._jobs.look_at(store.shard_for(source.entity))
 
-    async def consider(self, entity: str) -> None:
-        """Begin to flip an entity's followers if their number calls for it."""
+    async def flip_if_due(self, entity: str) -> None:
+        """Begin to flip the edges to an entity if the number of its followers calls for that."""
         await self.count(self._store, await sources.read(self._store, [entity]), Progress())
 
-    async def sources(self, store: Store, job: Job, own: Source | None = None) -> list[Source]:
-        """Return the sources that a job addresses.
+    async def sources(self, store: Store, job: Job, actor: Source | None = None) -> list[Source]:
+        """Return the sources that a job addresses; ``actor`` if the caller has read it already.
 
-        What is published ``to`` entities is put into their outboxes; what is deleted is announced
-        as removed in the logs of the sources themselves.
+        Put a published activity into the outboxes of the entities that it is published ``to``.
+        Announce a deleted activity as removed in the logs of the sources themselves.
         """
-        addressed = [own] if own is not None else []
-        if own is None and job.actor:
+        addressed = [actor] if actor is not None else []
+        if actor is None and job.actor:
             addressed = await sources.read(store, [job.actor])
         others = [entity for entity in job.to if entity != job.actor]
         if job.kind is Kind.DELIVER:
             return addressed + await self._add_to_outboxes(store, others, job.subject)
         addressed += await sources.read(store, others)
         if job.kind is Kind.RETRACT:
-            about = f"{job.author}\0{job.external_id}"
+            route = f"{job.author}\0{job.external_id}"
             await asyncio.gather(
                 *(
-                    self._in_shard_of(store, "retract", source.entity, job.subject, about)
+                    self._in_shard_of(store, "retract", source.entity, job.subject, route)
                     for source in addressed
                 )
             )
@@ -229,7 +239,7 @@ class Fanout:
     async def _add_to_outboxes(
         self, store: Store, entities: Sequence[str], activity_id: int
     ) -> list[Source]:
-        """Put an activity into outboxes; return those entities whose outbox takes it."""
+        """Put an activity into outboxes; return the entities whose outbox takes the activity."""
         answers = await asyncio.gather(
             *(self._in_shard_of(store, "outbox_add", entity, activity_id) for entity in entities)
         )
@@ -246,9 +256,9 @@ class Fanout:
         return await store.script(script, store.shard_for(entity), entity, activity_id, *arguments)
 
     async def work(self, run: Run, addressed: Sequence[Source]) -> bool:
-        """Go on with a job; return whether its work has ended.
+        """Continue a job; return whether its work has ended.
 
-        If the work fails in one shard, the others go on before the first error is raised.
+        If the work fails in one shard, do the work of the others before raising the first error.
         """
         shards_a_call = _shards_a_call(self._store)
         if run.progress.audience:  # a call takes no more shards than its budget covers
@@ -256,31 +266,31 @@ class Fanout:
             followers_a_shard = max(1.0, run.progress.audience / shards)
             shards_a_call = max(1, min(shards_a_call, int(run.budget() / followers_a_shard) + 1))
         return await _all_end(
-            self._lane(run, source, shards_left, shards_a_call)
-            for source, shards_left in [(source, run.open_shards(source)) for source in addressed]
-            for _ in range(math.ceil(len(shards_left) / shards_a_call))
+            self._lane(run, source, open_shards, shards_a_call)
+            for source, open_shards in [(source, run.open_shards(source)) for source in addressed]
+            for _ in range(math.ceil(len(open_shards) / shards_a_call))
         )
 
     async def _lane(
-        self, run: Run, source: Source, shards_left: deque[int], shards_a_call: int
+        self, run: Run, source: Source, open_shards: deque[int], shards_a_call: int
     ) -> bool:
-        """Work call by call on the shards that are left; return whether none is left.
+        """Work call by call on the open shards; return False if the run may not go on.
 
-        Other lanes take from the same shards. Shards that a call did not end are the first of a
-        later call.
+        Other lanes take shards from the same queue. A shard in which work remains after a call goes
+        to the front of the queue.
         """
         positions = run.progress.of(source)
         shards = list[int]()
         try:
-            while shards_left:
+            while open_shards:
                 if not run.may_go_on():
                     return False
                 async with run.turn() as store:
-                    count = min(shards_a_call, len(shards_left))
-                    shards = [shards_left.popleft() for _ in range(count)]
+                    count = min(shards_a_call, len(open_shards))
+                    shards = [open_shards.popleft() for _ in range(count)]
                     if shards:
                         await self._step(run, store, source, shards)
-                shards_left.extendleft(
+                open_shards.extendleft(
                     shard for shard in reversed(shards) if positions[shard] != ENDED
                 )
         except StoreUnavailable:
@@ -289,7 +299,7 @@ class Fanout:
             if shards_a_call == 1:
                 raise
             lanes = [self._lane(run, source, deque([shard]), 1) for shard in shards]
-            return await _all_end([*lanes, self._lane(run, source, shards_left, shards_a_call)])
+            return await _all_end([*lanes, self._lane(run, source, open_shards, shards_a_call)])
         return True
 
     async def _step(self, run: Run, store: Store, source: Source, shards: list[int]) -> None:
@@ -299,18 +309,18 @@ class Fanout:
             await self._push(run, store, source, shards)
             return
         positions = progress.of(source)
-        begin = {shard: positions.get(shard, BEGINNING) for shard in shards}
+        old_positions = {shard: positions.get(shard, BEGINNING) for shard in shards}
         if job.kind is Kind.FLIP:
-            flipped = await flips.flip(store, source, job.subject, begin, run.budget())
-            progress.seen += sum(edges for _, edges in flipped)
-            reached = [position for position, _ in flipped]
+            flipped = await flips.flip(store, source, job.subject, old_positions, run.budget())
+            progress.seen += sum(edge_count for _, edge_count in flipped)
+            new_positions = [position for position, _ in flipped]
         else:
             kind = "removed" if job.kind is Kind.RETRACT else "added"
             arguments: list[Arg] = [source.entity, job.subject, kind, run.budget()]
-            answers = await store.script("announce", shards, *arguments, *begin.values())
-            progress.announced += sum(entities for _, entities in answers)
-            reached = [position.decode() for position, _ in answers]
-        positions.update(zip(shards, reached, strict=True))
+            answers = await store.script("announce", shards, *arguments, *old_positions.values())
+            progress.announced += sum(entity_count for _, entity_count in answers)
+            new_positions = [position.decode() for position, _ in answers]
+        positions.update(zip(shards, new_positions, strict=True))
 
     async def _push(
         self,
@@ -318,21 +328,22 @@ class Fanout:
         store: Store,
         source: Source,
         shards: list[int],
-        end: str | None = None,
+        end_in_era: str | None = None,
     ) -> bool:
         """Push to a chunk of followers; return whether the same call has ended the job.
 
-        That is tried only with an era as ``end``, and done if no follower is left.
+        With ``end_in_era`` the call ends the job if no follower remains and the store still has
+        that era.
         """
         progress = run.progress
         positions = progress.of(source)
-        tags_of, to_end_job = shards, list[Arg]()
-        if end is not None:
-            tags_of = [*shards, self._jobs.shard(run.job)]
-            to_end_job = [run.job.encode(), end, int(store.lossy)]
+        script_shards, to_end_job = shards, list[Arg]()
+        if end_in_era is not None:
+            script_shards = [*shards, self._jobs.shard(run.job)]
+            to_end_job = [run.job.encode(), end_in_era, int(store.lossy)]
         budget = run.budget()
         *answers, job_ended = await store.script(
-            *("push", tags_of, source.entity, run.job.subject, budget, len(shards)),
+            *("push", script_shards, source.entity, run.job.subject, budget, len(shards)),
             *[positions.get(shard, BEGINNING) for shard in shards],
             *to_end_job,
             cost=self._sizes.expected(source.entity, len(shards), len(source.shards), budget),
@@ -347,7 +358,7 @@ def _shards_a_call(store: Store) -> int:
 
 
 def _all_pushed(progress: Progress, addressed: Iterable[Source]) -> bool:
-    """Return whether nothing is left to push; announcing may go on."""
+    """Return whether all pushes have ended; announcements may remain."""
     return all(
         progress.of(source).get(shard) == ENDED
         for source in addressed
@@ -357,7 +368,7 @@ def _all_pushed(progress: Progress, addressed: Iterable[Source]) -> bool:
 
 
 async def _all_end(lanes: Iterable[Coroutine[Any, Any, bool]]) -> bool:
-    """Return whether the work of all lanes has ended; raise the first error when all returned."""
+    """Return whether the work of all lanes has ended; raise the first error after the last lane."""
     results = await asyncio.gather(*lanes, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -1,8 +1,8 @@
-"""Feeds: a user reads the merge of the outboxes of all followees and of its own.
+"""Feeds: a user reads the merge of the outboxes of all followees and of the user's own outbox.
 
-What is stored of that merge, the packed list of its newest ids, is a cache. Every read is right in
-whatever state the cache is: above the floor of a warm feed the list answers, below it a deep
-segment or the outboxes do, and of a cold feed the outboxes.
+The packed list of the newest ids of that merge is a cache. Every read is right in whatever state
+the cache is: above the floor of a warm feed the list answers, below the floor a deep segment or the
+outboxes answer, and of a cold feed the outboxes.
 """
 
 from contextlib import suppress
@@ -78,12 +78,12 @@ class Feeds:
         )
 
     async def warm(self, user: str) -> None:
-        """Materialise a feed unless it is warm, as well as possible: see ``FeedBuilds.build``."""
+        """Materialise a feed unless it is warm. It may stay cold: see ``FeedBuilds.build``."""
         if (await self._stored.read(user, Cursor(), 1)).state == "cold":
             await self._builds.build(user)
 
     async def rebuild(self, user: str) -> int:
-        """Materialise a feed anew; return the number of its entries, -1 if another build is on."""
+        """Materialise a feed anew; return the number of its ids, -1 while another build runs."""
         return await self._builds.rebuild(user)
 
     async def verify(self, user: str) -> Verified:
@@ -102,7 +102,7 @@ class Feeds:
         return entries[0][0].decode() if entries else ""
 
     async def _slice(self, user: str, cursor: Cursor, count: int) -> Slice:
-        """Read so many ids of a feed beyond a cursor."""
+        """Read up to ``count`` ids of a feed beyond a cursor."""
         stored = await self._stored.read(user, cursor, count)
         if stored.state == "cold":
             await self._builds.build(user)
@@ -114,11 +114,11 @@ class Feeds:
         activity_ids, floor = stored.ids, 0
         if stored.pulled:
             activity_ids, floor = await self._with_pulled(user, stored, cursor, count)
-            if _begins_below(cursor, stored):  # the outboxes may have raised the floor
+            if _begins_below(cursor, stored):  # the PULL outboxes may have raised the floor
                 return _slice_of(await self._below(user, cursor, count), stored.log_tail)
         exhausted = len(activity_ids) < count
         if cursor.older and exhausted and stored.floor:
-            # Below the floor only the outboxes know.
+            # Below the floor the warm feed lacks ids that the outboxes have.
             top = stored.floor + 1 if cursor.id is None else min(cursor.id, stored.floor + 1)
             below = await self._below(user, Cursor(older=True, id=top), count - len(activity_ids))
             activity_ids = activity_ids + below.ids
@@ -130,8 +130,8 @@ class Feeds:
     ) -> tuple[list[int], int]:
         """Merge a stored slice with the outboxes of PULL edges; return the ids and their floor.
 
-        The list may hold ids from before a followee was flipped, which its outbox has let go since:
-        what is stored below the floor of any of these outboxes does not count.
+        The stored list may hold ids from before a followee was flipped, which the followee's outbox
+        has trimmed since: stored ids below the floor of any of these outboxes do not count.
         """
         pulled = await self._outboxes.merge(
             stored.pulled, older=cursor.older, cursor=cursor.id, count=count
@@ -156,20 +156,20 @@ class Feeds:
         )
 
     async def _below(self, user: str, cursor: Cursor, count: int) -> Merged:
-        """Read ids where the warm feed cannot answer, by deep segments as far as there are any."""
+        """Read ids below the warm feed: from deep segments, or from the outboxes without them."""
         activity_ids: list[int] = []
         floor = 0
         for _ in range(SEGMENTS_A_READ):
             wanted = count - len(activity_ids)
             segment = await self._deep.read(user, cursor, wanted)
             if not isinstance(segment, Segment):
-                rest = await self._merge(user, cursor, wanted, segment)
-                return Merged(activity_ids + rest.ids, rest.exhausted, max(floor, rest.floor))
-            unmerged = await self._outboxes.merge(
+                merged = await self._merge(user, cursor, wanted, segment)
+                return Merged(activity_ids + merged.ids, merged.exhausted, max(floor, merged.floor))
+            beside = await self._outboxes.merge(
                 segment.unmerged, older=cursor.older, cursor=cursor.id, count=wanted
             )
-            floor = max(floor, unmerged.floor, segment.outbox_floor)
-            nearest = {*segment.ids, *unmerged.ids}
+            floor = max(floor, beside.floor, segment.outbox_floor)
+            nearest = {*segment.ids, *beside.ids}
             if segment_ends := len(segment.ids) < wanted:
                 nearest = {
                     activity_id
@@ -185,8 +185,8 @@ class Feeds:
                 floor = max(floor, further.floor)
                 return Merged(activity_ids + further.ids, further.exhausted, floor)
             cursor = Cursor(older=True, id=segment.floor + 1)
-        rest = await self._merge(user, cursor, count - len(activity_ids))
-        return Merged(activity_ids + rest.ids, rest.exhausted, max(floor, rest.floor))
+        merged = await self._merge(user, cursor, count - len(activity_ids))
+        return Merged(activity_ids + merged.ids, merged.exhausted, max(floor, merged.floor))
 
 
 def _begins_below(cursor: Cursor, stored: StoredSlice) -> bool:

@@ -1,4 +1,4 @@
-"""Fitness: whether a store can be used at all, and what to do if it cannot."""
+"""Fitness: checks whether a store can be used at all, and says what to do if it cannot."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ ONE_NODE = (
 
 
 def check(info: dict[str, Any]) -> None:
-    """Check what the store's INFO says of it. Raise StoreUnfit."""
+    """Check the store's INFO. Raise StoreUnfit."""
     name, version = "Redis", str(info.get("redis_version", "0"))
     if "valkey_version" in info:
         name, version = "Valkey", str(info["valkey_version"])
@@ -37,7 +37,7 @@ def check(info: dict[str, Any]) -> None:
 
 
 def check_cluster(info: dict[str, Any]) -> None:
-    """Check what CLUSTER INFO says: one node must own all slots. Raise StoreUnfit."""
+    """Check the store's CLUSTER INFO: one node must own all slots. Raise StoreUnfit."""
     is_whole = (
         info.get("cluster_state") == "ok" and int(info.get("cluster_slots_assigned", 0)) == SLOTS
     )

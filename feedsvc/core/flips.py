@@ -1,10 +1,9 @@
 """Flips: an entity with very many followers is not pushed to them; they read its outbox.
 
-The entity's mode is in its own shard and decides whether what it publishes is pushed. Whether the
-edges of a shard stay PULL is in that shard, under the epoch of the flip, because it must be known
-where edges are made. Towards PULL, all edges are flipped before the pushing ends; back to PUSH, the
-pushing begins before the first edge is flipped. So each follower gets everything one way or the
-other, or both.
+The entity's shard holds its mode, which decides whether its activities are pushed. Each shard with
+followers holds the mode of its edges too, with the epoch of the flip, because new edges are made
+there. Towards PULL, all edges are flipped before the pushes end. Back to PUSH, the pushes begin
+before the first edge is flipped. So each follower gets every activity by push, by pull, or by both.
 """
 
 import asyncio
@@ -43,8 +42,8 @@ async def flip(
 ) -> list[tuple[str, int]]:
     """Flip a chunk of the edges in some shards, beyond a position in each.
 
-    Return, for each shard, the position to go on after, which is empty when all edges are flipped,
-    and the number of edges.
+    Return, for each shard, the position to continue after, empty when all edges are flipped, and
+    the number of edges of this chunk.
     """
     results = await store.script(
         *("flip", list(positions), source.entity, epoch),
@@ -52,18 +51,20 @@ async def flip(
     )
     warm_edges = [
         (follower.decode(), int(edge_position))
-        for _, _, *flat in results
-        for follower, edge_position in zip(flat[::2], flat[1::2], strict=True)
+        for _, _, *names_and_positions in results
+        for follower, edge_position in zip(
+            names_and_positions[::2], names_and_positions[1::2], strict=True
+        )
     ]
     await settle(store, source.entity, warm_edges)
-    return [(position.decode(), edges) for position, edges, *_ in results]
+    return [(position.decode(), edge_count) for position, edge_count, *_ in results]
 
 
 async def settle(store: Store, followee: str, edges: Sequence[tuple[str, int]]) -> None:
     """Merge a followee's outbox into warm feeds, and turn their edges from PULL into PUSH.
 
-    ``edges`` are followers and edge positions as they were read before. A process that dies
-    meanwhile leaves edges PULL: every read then merges the outbox, which is slower and as right.
+    ``edges`` are followers and the positions of their edges. A process that dies meanwhile leaves
+    edges PULL: every read then merges the outbox, which is slower but right.
     """
     if not edges:
         return

@@ -7,6 +7,7 @@ some of them.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,10 +17,11 @@ from feedsvc.core.store import Store
 
 #: Edges that are kept, of all entities together. The list that was used longest ago goes first.
 KEPT_EDGES = 100_000
-#: Edges that one command reads, about, and edges that are sorted in in one turn of the event loop.
+#: Approximate number of edges that one command reads.
 EDGES_A_READ = 500
+#: Edges that are prepared for sorting in one turn of the event loop.
 EDGES_A_TURN = 2_000
-#: Times that a list is read again because an edge has changed meanwhile.
+#: Most reads of a list part by part while its edges keep changing; then one command reads it.
 READS = 4
 
 _GENERATION = keys.FIELDS["GENERATION"].encode()
@@ -44,11 +46,11 @@ class Followings:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._kept: OrderedDict[str, Following] = OrderedDict()
-        self._edges = 0
+        self._kept_edges = 0
         self._reading: dict[str, asyncio.Task[Following | None]] = {}
 
     async def of(self, entity: str) -> Following:
-        """Return what an entity follows, as it is at some moment after this call began."""
+        """Return the edges of an entity as they are at a moment after this call began."""
         shard = self._store.shard_for(entity)
         key = keys.edges(self._store.tags[shard], entity)
         for _ in range(READS):
@@ -71,8 +73,8 @@ class Followings:
             task.add_done_callback(lambda ended: self._read_ended(entity, ended))
             if following := await asyncio.shield(task):
                 return following
-        flat = await self._store.call("HGETALL", key)
-        return await _ordered(dict(zip(flat[::2], flat[1::2], strict=True)), "")
+        elements = await self._store.call("HGETALL", key)
+        return await _ordered(_fields(elements), "")
 
     def _read_ended(self, entity: str, task: "asyncio.Task[Following | None]") -> None:
         self._reading.pop(entity, None)
@@ -80,16 +82,18 @@ class Followings:
 
     async def _read(self, entity: str, key: str, shard: int) -> Following | None:
         """Read the edges part by part; return None if an edge has changed meanwhile."""
-        before, (cursor, flat) = await asyncio.gather(
+        before, (cursor, elements) = await asyncio.gather(
             self._store.call("HGET", key, _GENERATION),
             self._store.call("HSCAN", key, 0, "COUNT", EDGES_A_READ),
         )
         era = self._store.eras[shard]
-        fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+        fields = _fields(elements)
         if int(cursor):
             while int(cursor):
-                cursor, flat = await self._store.call("HSCAN", key, cursor, "COUNT", EDGES_A_READ)
-                fields.update(zip(flat[::2], flat[1::2], strict=True))
+                cursor, elements = await self._store.call(
+                    "HSCAN", key, cursor, "COUNT", EDGES_A_READ
+                )
+                fields |= _fields(elements)
             after = await self._store.call("HGET", key, _GENERATION)
             if after != before or era != self._store.eras[shard]:
                 return None
@@ -101,17 +105,22 @@ class Followings:
     def _keep(self, entity: str, following: Following) -> None:
         self._forget(entity)
         self._kept[entity] = following
-        self._edges += len(following.names)
-        while self._edges > KEPT_EDGES:
+        self._kept_edges += len(following.names)
+        while self._kept_edges > KEPT_EDGES:
             self._forget(next(iter(self._kept)))
 
     def _forget(self, entity: str) -> None:
         if (kept := self._kept.pop(entity, None)) is not None:
-            self._edges -= len(kept.names)
+            self._kept_edges -= len(kept.names)
+
+
+def _fields(elements: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of a hash, of which the store answers with names and values in turn."""
+    return dict(zip(elements[::2], elements[1::2], strict=True))
 
 
 async def _ordered(fields: dict[bytes, bytes], era: str) -> Following:
-    """Sort the edges among the fields of an entity, in turns of a millisecond or so."""
+    """Sort the edges among the fields of an entity, in turns of about a millisecond."""
     by_age: dict[int, str] = {}
     items = iter(fields.items())
     while part := list(islice(items, EDGES_A_TURN)):

@@ -1,8 +1,8 @@
-"""The greeting: which store a connection leads to, and which run of it.
+"""The greeting: learns which store a connection leads to, and which run of that store.
 
 The store's record says what the store was created with: schema, shards, secret. Its incarnation and
-era say whether it has lost writes since. Whoever was a replica, or writes its file to the disk only
-now and then, may lack writes that were acknowledged.
+era say whether it has lost writes since. A node that was a replica, or that does not sync every
+write to the disk, may lack writes that were acknowledged.
 """
 
 import secrets
@@ -26,8 +26,8 @@ RECORD: Command = ("HMGET", keys.META, "schema", "shards", "secret")
 
 
 @dataclass(slots=True)
-class Acquaintance:
-    """What all connections of a process know of the store."""
+class KnownStore:
+    """The store as all connections of this process know it."""
 
     limits: Limits
     scripts: dict[str, scripts.Script]
@@ -38,16 +38,16 @@ class Acquaintance:
     clock: Clock = field(default_factory=Clock)
 
     def meta_arguments(self) -> tuple[Arg, ...]:
-        """Return what ``meta.lua`` makes a record of where there is none."""
+        """Return the key and the arguments of ``meta.lua``."""
         self.secret = self.secret or secrets.token_hex(32).encode()
         return keys.META, keys.SCHEMA, self.limits.shards, self.secret
 
     def make_record(self) -> Command:
-        """Return the command that makes the store's record where there is none, and reads it."""
+        """Return the command that reads the store's record, and makes it if the store has none."""
         return ("EVAL", self.scripts["meta"].source, 1, *self.meta_arguments())
 
     def adopt(self, record: Sequence[bytes | None]) -> None:
-        """Take the store's record for this process's. Raise ForeignStore if that cannot be."""
+        """Adopt the store's record. Raise ForeignStore if this process cannot work with it."""
         schema, shards, secret = record
         if schema is None or shards is None or secret is None:
             raise ForeignStore("the store has lost its record and refuses to have it written again")
@@ -64,7 +64,7 @@ class Acquaintance:
         self.secret = secret
 
     def learn_time(self, answer: Any, asked: float) -> None:
-        """Take the store's time from the answer to a TIME that was asked at a monotonic time."""
+        """Take the store's time from the answer to TIME, which was sent at a monotonic time."""
         if not isinstance(answer, Exception):
             store_us = int(answer[0]) * 1_000_000 + int(answer[1])
             self.clock.learn(store_us, asked, time.monotonic())
@@ -72,7 +72,7 @@ class Acquaintance:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a store was when a connection greeted it."""
+    """The run of a store that a connection greeted."""
 
     lossy: bool
     """True if the store may lose its last writes when it starts anew."""
@@ -85,10 +85,10 @@ class Identity:
     """
 
 
-async def greet(ask: Ask, known: Acquaintance, tags: Sequence[str]) -> Identity:
-    """Learn which store a new connection leads to, and which run of it.
+async def greet(ask: Ask, known: KnownStore, tags: Sequence[str]) -> Identity:
+    """Learn which store a new connection leads to, and which run of that store.
 
-    Raise BusyLoadingError, NotPrimary, or ForeignStore if the store is not the known one.
+    Raise BusyLoadingError, NotPrimary, or ForeignStore if the store is not the known store.
     """
     asked = time.monotonic()
     time_answer, info_answer, policy, record = await ask(
@@ -119,11 +119,11 @@ async def greet(ask: Ask, known: Acquaintance, tags: Sequence[str]) -> Identity:
 
 
 def _primary_info(answer: Any) -> dict[str, str]:
-    """Return the answer to INFO by name, if a fit primary gave it."""
+    """Return the fields of an answer to INFO, if a fit primary gave the answer."""
     if isinstance(answer, Exception):
         raise answer
     info = dict(line.split(":", 1) for line in answer.decode().split("\r\n") if ":" in line)
-    if info.get("loading") == "1":  # while it loads, it says that it has no append-only file
+    if info.get("loading") == "1":  # while a store loads, its INFO shows no append-only file
         raise BusyLoadingError
     if info.get("role") != "master":
         raise NotPrimary("the node is a replica")

@@ -1,8 +1,8 @@
-"""Health: what the store can do at this time, looked at about every second.
+"""Health: checks about every second what the store can do.
 
-A look has a connection of its own. It asks for the role, the record, the clock and the eras, and
-whether the store takes writes. A change of the store's condition is logged once and given to
-listeners: a server sets the health of its services by it.
+A check has a connection of its own. It asks for the role, the record, the clock and the eras, and
+whether the store takes writes. Each change of the store's condition is logged once and reported to
+listeners, by which a server sets the health of its services.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks, and seconds after which a store that does not answer a look is gone.
+#: Seconds between checks, and seconds after which a store that does not answer a check is gone.
 LOOK_SECONDS, GONE_SECONDS = 1.0, 2.5
 
 
@@ -45,13 +45,13 @@ Listener = Callable[[Condition], Awaitable[None]]
 
 
 class Heartbeat:
-    """Looks after the store of a process."""
+    """The regular check of the store of a process."""
 
     def __init__(self, store: Store) -> None:
         self._store = store.sibling()
         self._listeners: list[Listener] = []
         self.condition = Condition.READY
-        """The condition at the last look; a store that was opened is ready."""
+        """The condition at the last check; a store that was opened is ready."""
 
     async def listen(self, listener: Listener) -> None:
         """Call the listener with the condition now, and again whenever the condition changes."""
@@ -59,9 +59,9 @@ class Heartbeat:
         await listener(self.condition)
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check the store, and report changes, until cancelled."""
         while True:
-            condition, reason = await self._look()
+            condition, reason = await self._check()
             if condition is not self.condition:
                 self.condition = condition
                 level = logging.INFO if condition is Condition.READY else logging.ERROR
@@ -70,7 +70,8 @@ class Heartbeat:
                     await listener(condition)
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _look(self) -> tuple[Condition, str]:
+    async def _check(self) -> tuple[Condition, str]:
+        """Return the store's condition, and a reason for operators or an empty text."""
         try:
             async with asyncio.timeout(GONE_SECONDS):
                 await self._store.rediscover()

@@ -9,7 +9,8 @@ from typing import Literal, Self
 from feedsvc.core.sources import Source
 from feedsvc.core.store import Arg
 
-#: In a job's text, before an actor whose own followers are not addressed; no entity begins so.
+#: In a job's text, before an actor whose own followers are not addressed; no entity's name begins
+#: with this character.
 _NOT_ADDRESSED = "\1"
 #: In a job's text, before the external id of the activity, which comes last.
 _EXTERNAL = "\2"
@@ -33,7 +34,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to do for the followers of some entities."""
+    """Work of delivery for the followers of some entities."""
 
     kind: Kind
     subject: int
@@ -105,13 +106,13 @@ class Progress:
     """How far the work on a job has come."""
 
     positions: dict[str, dict[int, str]] = field(default_factory=dict)
-    """By way and source, then by shard, the position to go on after; ``ENDED`` where work ended."""
+    """By way and source, then by shard, the resume position; ``ENDED`` where the work has ended."""
     feeds: int = 0
     cold: int = 0
     seen: int = 0
     """Number of followers that the work has passed."""
     announced: int = 0
-    """Number of live entities that this process has looked at for it."""
+    """Number of live entities that this process has looked at for the job."""
     audience: int | None = None
     """Number of followers that the job is for; None: not counted yet."""
     held: bool = True
@@ -136,7 +137,8 @@ class Progress:
 
     def of(self, source: Source) -> dict[int, str]:
         """Return the positions in the shards of a source; they may be changed."""
-        # How far pushing has come says nothing about announcing, should the followers be flipped.
+        # Pushes and announcements have positions of their own: a flip may come between, and then
+        # the one says nothing about the other. "tell" is the stored name of the second.
         way = "tell" if source.pulled else "push"
         return self.positions.setdefault(f"{way} {source.entity}", {})
 
@@ -146,7 +148,7 @@ class Progress:
         shards: Sequence[int],
         answers: Sequence[tuple[bytes, int, int, int]],
     ) -> None:
-        """Note how far pushing has come in some shards, as the scripts answer it."""
+        """Note how far the push has come in some shards, from the answers of the script."""
         positions = self.of(source)
         for shard, (position, feeds, cold, seen) in zip(shards, answers, strict=True):
             positions[shard] = position.decode()
@@ -165,6 +167,6 @@ class Progress:
         return self.feeds, self.cold, self.seen, audience
 
     def delivery(self, state: State) -> Delivery:
-        """Return what the publisher sees of it."""
+        """Return the delivery as its publisher sees it."""
         audience = self.seen if self.audience is None else self.audience
         return Delivery(self.feeds, self.cold, audience, state, self.held)

@@ -1,8 +1,8 @@
-"""Jobs in the store: what is still to be delivered, stored beside what was published.
+"""Jobs in the store: deliveries that have not ended, stored beside their activities.
 
-A job is made in the same step as what it delivers. For a moment it belongs to the process that
-serves the call. If that process does not end it soon, the job goes to its shard's queue, where
-workers take it, note how far they have come, and take it over from each other.
+The step that writes an activity makes its job too. At first the job belongs to the process that
+serves the call. If that process does not end the job soon, the job goes to its shard's queue.
+Workers take jobs from the queue, note their progress, and take jobs over from each other.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class FanoutStatus:
-    """How the deliveries stand, over all shards."""
+    """Numbers of the deliveries under way, over all shards."""
 
     waiting: int
     running: int
@@ -67,19 +67,20 @@ class TakenJob:
     name: str
     worker: str
     shard: int
-    incarnation: str
+    era: str
     progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a worker may take."""
+    """The jobs that a worker may take."""
 
     jobs: int
+    """Most jobs to take."""
     of_an_author: int
-    """Most jobs of one author that the worker may have, those that it has included."""
+    """Most jobs of one author that the worker may hold, with the jobs that it holds already."""
     held: Mapping[str, int] = field(default_factory=dict)
-    """Number of jobs that it has, by author."""
+    """Number of jobs that the worker holds, by author."""
     blame: bool = True
     """True to count a lease that ran out as a failure of its job."""
     everything: bool = False
@@ -87,7 +88,7 @@ class Share:
 
 
 class JobLost(Exception):
-    """The job is not the worker's any more: its lease ran out, or the store lost recent writes."""
+    """The worker does not hold the job any more: its lease ran out, or the store lost writes."""
 
 
 class Jobs:
@@ -99,7 +100,7 @@ class Jobs:
         self.queued = asyncio.Event()
         """Set when this process puts a job into a queue."""
         self.queued_in = set[int]()
-        """The shards of those queues, until a worker looks at them."""
+        """The shards of the queues that got a job, until a worker looks at them."""
 
     def shard(self, job: Job) -> int:
         """Return the shard that a job is stored in."""
@@ -109,18 +110,16 @@ class Jobs:
 
     # For the process that made the job.
 
-    async def done(self, job: Job, incarnation: str) -> bool:
-        """End a job; return whether the store still has what was done of it."""
+    async def done(self, job: Job, era: str) -> bool:
+        """End a job; return False if the store has lost the work that was done for the job."""
         lossy = int(self._store.lossy)
-        answer = await self._store.script(
-            "job_done", self.shard(job), job.encode(), incarnation, lossy
-        )
+        answer = await self._store.script("job_done", self.shard(job), job.encode(), era, lossy)
         return bool(answer)
 
-    async def spill(self, job: Job, incarnation: str, progress: Progress, state: State) -> None:
-        """Leave a job to the workers; until they end it, its state is ``queued`` or ``pulled``."""
+    async def spill(self, job: Job, era: str, progress: Progress, state: State) -> None:
+        """Hand a job to the workers; its state until they end it is ``queued`` or ``pulled``."""
         await self._store.script(
-            "job_spill", self.shard(job), job.encode(), incarnation, *progress.fields(), state
+            "job_spill", self.shard(job), job.encode(), era, *progress.fields(), state
         )
         self.look_at(self.shard(job))
 
@@ -139,23 +138,23 @@ class Jobs:
         return delivery
 
     async def deliveries(self, jobs: Sequence[Job]) -> list[Delivery]:
-        """Return how far some deliveries have come, in order."""
+        """Return how far each delivery has come, in the order of the jobs."""
         if not self._store.cluster:
             return await self._read(jobs)
         parts = await asyncio.gather(*(self._read([job]) for job in jobs))
         return [delivery for part in parts for delivery in part]
 
     async def _read(self, jobs: Sequence[Job]) -> list[Delivery]:
-        """Do the work of ``deliveries`` by one call."""
+        """Read how far deliveries have come by one call; on a cluster of one job only."""
         shards = [self.shard(job) for job in jobs]
         texts = [job.encode() for job in jobs]
         answers = await self._store.script("job_read", shards, *texts)
         return [_delivery(*answer) for answer in answers]
 
     async def wait(self, job: Job, delivery: Delivery, seconds: float) -> Delivery:
-        """Wait for the end of a queued delivery, at most so long; return how far it has come.
+        """Wait up to ``seconds`` for a queued delivery to end; return how far it has come.
 
-        If the store does not answer meanwhile, the wait only takes longer.
+        If the store does not answer for a while, the end is only noticed later.
         """
         return await self._watch.ended(job, delivery, seconds)
 
@@ -190,21 +189,21 @@ class Jobs:
                     for group in asked
                 )
             )
-            for group, (jobs, more) in zip(asked, answers, strict=True):
-                waiting += [group[number - 1] for number in more]
+            for group, (jobs, waiting_indexes) in zip(asked, answers, strict=True):
+                waiting += [group[index - 1] for index in waiting_indexes]
                 taken += [
                     _taken(fields, worker, shard, era.decode())
-                    for number, *fields, era in jobs
-                    for shard in (group[number - 1],)
+                    for index, *fields, era in jobs
+                    for shard in (group[index - 1],)
                 ]
         return taken, waiting
 
     async def checkpoint(self, store: Store, taken: TakenJob, *, keep: bool = True) -> None:
-        """Note how far a job has come and, with ``keep``, renew its lease. Raise JobLost."""
+        """Note how far a job has come; renew its lease, or give it back. Raise JobLost."""
         await self._as_owner(store, "job_checkpoint", taken, *taken.progress.fields(), int(keep))
 
     async def leave(self, store: Store, taken: TakenJob) -> None:
-        """Give up a job that cannot be checkpointed, without counting that as its failure."""
+        """Give up a job whose checkpoint failed; this does not count as a failed attempt."""
         await store.script("job_leave", taken.shard, taken.name, taken.worker)
 
     async def finish(self, store: Store, taken: TakenJob, state: State) -> None:
@@ -214,35 +213,36 @@ class Jobs:
         self._watch.look(taken.job)
 
     async def fail(self, store: Store, taken: TakenJob, error: str) -> None:
-        """Note a failed attempt; after too many the job is set aside as a dead letter."""
+        """Note a failed attempt; after too many attempts the job becomes a dead letter."""
         if await store.script(
-            *("job_fail", taken.shard, taken.name, taken.worker, taken.incarnation),
+            *("job_fail", taken.shard, taken.name, taken.worker, taken.era),
             *(*taken.progress.fields(), error),
         ):
             log.error("a job was set aside: %s", taken.name)
 
     async def _as_owner(self, store: Store, script: str, taken: TakenJob, *arguments: Arg) -> None:
+        """Run a script about a job that a worker holds. Raise JobLost if it does not."""
         if not await store.script(
-            script, taken.shard, taken.name, taken.worker, taken.incarnation, *arguments
+            script, taken.shard, taken.name, taken.worker, taken.era, *arguments
         ):
             raise JobLost
 
     # For operators.
 
     async def status(self) -> FanoutStatus:
-        """Return how the deliveries stand."""
-        shards = await self._store.each_shard("jobs_status")
+        """Count the deliveries under way."""
+        statuses = await self._store.each_shard("jobs_status")
         waiting = running = inline = dead = reached = lag = 0
         oldest: OpenJob | None = None
-        for due, queued, taken, letters, now_ms, followers, first_due, *first in shards:
+        for due, queued, held, letters, now_ms, followers, first_due, *oldest_fields in statuses:
             inline, dead, reached = inline + due, dead + letters, reached + followers
-            running += taken
-            waiting += queued - taken
+            running += held
+            waiting += queued - held
             if first_due:
                 made_ms = int(float(first_due) - self._store.limits.job_lease * 1000)
                 lag = max(lag, now_ms - made_ms)
-            if first and first[0] is not None:
-                text, *numbers = first
+            if oldest_fields and oldest_fields[0] is not None:
+                text, *numbers = oldest_fields
                 job = OpenJob(Job.decode(text), *map(int, numbers))
                 lag = max(lag, now_ms - job.queued_ms)
                 if oldest is None or job.queued_ms < oldest.queued_ms:
@@ -275,21 +275,21 @@ class Jobs:
         return bool(existed)
 
     async def discard(self, letter_id: str) -> bool:
-        """Throw a dead letter away; return whether it existed."""
+        """Discard a dead letter; return whether it existed."""
         shard, _, entry_id = letter_id.partition("-")
         if int(shard) >= self._store.limits.shards:
             return False
         return bool(await self._store.script("dead_discard", int(shard), entry_id))
 
 
-def _taken(fields: Sequence[bytes], worker: str, shard: int, incarnation: str) -> TakenJob:
+def _taken(fields: Sequence[bytes], worker: str, shard: int, era: str) -> TakenJob:
     text, *progress = fields
     job = Job.decode(text)
-    return TakenJob(job, job.name, worker, shard, incarnation, Progress.decode(*progress))
+    return TakenJob(job, job.name, worker, shard, era, Progress.decode(*progress))
 
 
 def _delivery(state: bytes, *fields: bytes) -> Delivery:
-    """Return what the answer of ``job_read.lua`` means."""
+    """Return the delivery that an answer of ``job_read.lua`` describes."""
     match state:
         case b"":
             return Delivery(state="pulled" if fields[0] == b"1" else "delivered", counted=False)
@@ -300,8 +300,8 @@ def _delivery(state: bytes, *fields: bytes) -> Delivery:
             return Delivery(feeds, cold, audience, state.decode())  # type: ignore[arg-type]
 
 
-def _letter(shard: int, entry_id: bytes, flat: Sequence[bytes]) -> DeadLetter:
-    fields: dict[bytes, Any] = dict(zip(flat[::2], flat[1::2], strict=True))
+def _letter(shard: int, entry_id: bytes, names_and_values: Sequence[bytes]) -> DeadLetter:
+    fields: dict[bytes, Any] = dict(zip(names_and_values[::2], names_and_values[1::2], strict=True))
     numbers = (int(fields[name]) for name in (b"since", b"feeds", b"cold", b"tries"))
     return DeadLetter(
         f"{shard}-{entry_id.decode()}",

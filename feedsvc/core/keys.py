@@ -77,7 +77,7 @@ KINDS = (
     Kind(
         *("OUTBOX", "o", "list", "o:<entity>"),
         "Outbox, a packed list: see `lua/lib/packed.lua`. `publish` and `outbox_add` write it and "
-        "trim it to `outbox_cap` ids, 1,000 by default. It has no end.",
+        "trim it to `outbox_cap` ids, 1,000 by default. It never expires.",
     ),
     Kind(
         *("EDGES", "e", "hash", "e:<entity>"),
@@ -85,7 +85,7 @@ KINDS = (
         "`FIELDS` in `keys.py`), hold the generation of the edges, the entity's number, the bitmap "
         "of the shards that have, or had, followers of the entity, and its mode if it ever was a "
         "celebrity. `follow` writes it, `unfollow` deletes a followee; `mark`, `flip_begin`, "
-        "`job_finish` and `dead_discard` write the other fields. It has no end.",
+        "`job_finish` and `dead_discard` write the other fields. It never expires.",
     ),
     Kind(
         *("PULLED", "p", "set", "p:<follower>"),
@@ -95,7 +95,7 @@ KINDS = (
     Kind(
         *("CELEBRITIES", "b", "hash", "b"),
         "By entity that is or was a celebrity: `P<epoch>` if its edges in this shard must stay PULL, "
-        "`U<epoch>` if they may be PUSH again. `flip` and `follow` write it. It has no end.",
+        "`U<epoch>` if they may be PUSH again. `flip` and `follow` write it. It never expires.",
     ),
     Kind(
         *("FOLLOWERS", "w", "zset", "w:<followee>"),
@@ -111,7 +111,7 @@ KINDS = (
     Kind(
         *("NAMES", "i", "hash", "i:<number div 100>"),
         "Names of the followers of this shard that have a number, by the remainder of the number. "
-        "`follow` writes it. It has no end.",
+        "`follow` writes it. It never expires.",
     ),
     Kind(
         *("TALLIES", "t", "hash", "t"),
@@ -169,7 +169,7 @@ KINDS = (
         *("RETIRED", "R", "hash", "R"),
         "By actor, the greatest ids of the actor's to-only activities that the last outbox has "
         "trimmed, by the time of the trim: see `lua/lib/outbox.lua`. "
-        "`bodies_release`, `publish` and `outbox_add` write it. It has no end.",
+        "`bodies_release`, `publish` and `outbox_add` write it. It never expires.",
     ),
     Kind(
         *("DUE", "d", "zset", "d"),

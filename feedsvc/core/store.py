@@ -18,7 +18,7 @@ from feedsvc.config import Limits
 from feedsvc.core import address, fitness, ids, keys, scripts, transport
 from feedsvc.core.batching import Arg, Batcher, Command
 from feedsvc.core.clock import Clock
-from feedsvc.core.greeting import RECORD, Acquaintance, greet
+from feedsvc.core.greeting import RECORD, KnownStore, greet
 from feedsvc.core.store_errors import ForeignStore, translated, unfit
 from feedsvc.core.transport import Ask, Transport
 from feedsvc.errors import StoreUnavailable, StoreUnfit
@@ -35,7 +35,7 @@ _SCRIPT_COSTS = {"publish": 20, "outbox_add": 30}
 class _Family:
     """The connections of this process to one store, and what they know of it."""
 
-    known: Acquaintance
+    known: KnownStore
     members: "list[Store]" = field(default_factory=list)
 
 
@@ -52,7 +52,7 @@ class Store:
         """As in ``greeting.Identity``."""
         self.eras = ["-"] * limits.shards
         """As in ``greeting.Identity``."""
-        self._family = family or _Family(Acquaintance(limits, scripts.load(limits)))
+        self._family = family or _Family(KnownStore(limits, scripts.load(limits)))
         self._family.members.append(self)
         self._known = self._family.known
         self._transport = Transport(redis, self._greet)

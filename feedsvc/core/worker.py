@@ -176,7 +176,7 @@ class Workers:
         except JobLost:
             await self._leave_in_time(taken, 0.0)
         except StoreUnavailable:
-            is_lost = self._store.eras[taken.shard] != taken.incarnation
+            is_lost = self._store.eras[taken.shard] != taken.era
             await self._leave_in_time(taken, 0.0 if is_lost else TRY_AGAIN_SECONDS)
         except Exception as error:
             log.exception("a job failed: %s", taken.name)
@@ -230,7 +230,7 @@ class Workers:
         is_pulled = job.kind is Kind.DELIVER and any(source.pulled for source in sources)
         await self._jobs.finish(self._store, taken, "pulled" if is_pulled else "delivered")
         if job.kind is Kind.FLIP:  # a flip back may have become due meanwhile
-            await self._fanout.consider(job.actor)
+            await self._fanout.flip_if_due(job.actor)
 
     @contextlib.asynccontextmanager
     async def _turn(self, taken: TakenJob) -> AsyncIterator[Store]:
@@ -242,9 +242,9 @@ class Workers:
         store = await self._turns.take(taken.job.author)
         try:
             async with contextlib.nullcontext() if self._calm else self._alone:
-                if store.eras[taken.shard] != taken.incarnation:
+                if store.eras[taken.shard] != taken.era:
                     await store.connect_again()
-                if store.eras[taken.shard] != taken.incarnation:
+                if store.eras[taken.shard] != taken.era:
                     raise StoreUnavailable("the job is another store's")
                 yield store
         finally:

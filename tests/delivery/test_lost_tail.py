@@ -151,7 +151,7 @@ async def test_lost_pushes_are_repeated(open_engine: OpenEngine, redis: "Redis")
         with pytest.raises(JobLost):
             await call
     (again,) = await engine.workers.take(everything=True)
-    assert again.incarnation == engine.store.eras[again.shard] != taken.incarnation
+    assert again.era == engine.store.eras[again.shard] != taken.era
     await engine.workers.do(again)
     assert (await engine.jobs.status()).waiting == 0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from feedsvc.core.batching import (
-    ABOUT_SECONDS,
+    ACTIVE_SECONDS,
     BATCH,
     BATCH_COST,
     CALLER,
@@ -102,7 +102,7 @@ async def test_batches_of_a_busy_caller_are_short_while_others_are_active(
     await asyncio.gather(*calls(batcher, "calm", 1), *calls(batcher, "greedy", 2_000))
     # A command costs 2; the last turn of a batch may exceed the remaining cost.
     assert max(map(len, wire.batches)) <= (SHARED_COST + TURN_COST) / 2
-    await asyncio.sleep(2 * ABOUT_SECONDS)
+    await asyncio.sleep(2 * ACTIVE_SECONDS)
     wire.batches.clear()
     await asyncio.gather(*calls(batcher, "greedy", 2_000))
     assert max(map(len, wire.batches)) == BATCH

@@ -92,7 +92,7 @@ if external ~= '' then
     local id = record:sub(1, 19)
     local stored = redis.call('GET', key(ACTIVITY, id))
     if not stored or stored == '' then
-      -- The tombstone of a deleted activity has no end.
+      -- The tombstone of a deleted activity never expires.
       local is_deleted = stored and redis.call('TTL', key(ACTIVITY, id)) < 0
       return answer(is_deleted and 'deleted' or 'expired', id)
     end

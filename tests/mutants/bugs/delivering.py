@@ -60,11 +60,11 @@ BUGS = (
         (
             (
                 "core/fanout.py",
-                "        tags_of, to_end_job = shards, list[Arg]()\n",
+                "        script_shards, to_end_job = shards, list[Arg]()\n",
                 (
                     "        for shard in shards:\n"
                     "            positions[shard] = ''\n"
-                    "        tags_of, to_end_job = shards, list[Arg]()\n"
+                    "        script_shards, to_end_job = shards, list[Arg]()\n"
                 ),
             ),
         ),
@@ -124,7 +124,7 @@ BUGS = (
         (
             (
                 "core/fanout.py",
-                '            await self._jobs.spill(job, incarnation, Progress(), "queued")\n',
+                '            await self._jobs.spill(job, era, Progress(), "queued")\n',
                 "",
             ),
         ),
@@ -287,8 +287,9 @@ BUGS = (
         (
             (
                 "core/fanout.py",
-                "        return most if followers is None else min(most, ",
-                "        return 10 * shards if followers is None else min(most, ",
+                "        if followers is None:\n            return limit\n        return min(",
+                "        if followers is None:\n            return 10 * shards\n"
+                "        return min(",
             ),
         ),
         (f"{BATCHING}::test_push_costs_what_it_may_reach_until_its_audience_is_known",),

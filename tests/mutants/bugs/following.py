@@ -52,18 +52,18 @@ BUGS = (
                 "core/edges.py",
                 (
                     "modes = await self._mark(\n"
-                    "            {(wanted[number].followee, shard) "
-                    "for number, shard in shards.items()}\n"
+                    "            {(new_edges[index].followee, shard) "
+                    "for index, shard in shards.items()}\n"
                     "        )"
                 ),
-                "modes = {new.followee: b'' for new in wanted}",
+                "modes = {new.followee: b'' for new in new_edges}",
             ),
             (
                 "core/edges.py",
-                "        return results\n\n    async def _make(",
+                "        return batch.results\n\n    async def _make(",
                 "        await self._mark("
-                "{(one.followee, self._shard(one.follower)) for one in wanted})\n"
-                "        return results\n\n    async def _make(",
+                "{(new.followee, self._store.shard_for(new.follower)) for new in new_edges})\n"
+                "        return batch.results\n\n    async def _make(",
             ),
         ),
         (PAIRS,),

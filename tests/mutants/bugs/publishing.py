@@ -133,7 +133,7 @@ BUGS = (
         "delivered-to-nobody",
         "what no outbox can hold is published, and said to be delivered",
         (
-            ("core/activities.py", 'own = "-"', 'own = "0"'),
+            ("core/activities.py", 'own_outbox = "-"', 'own_outbox = "0"'),
             ("core/activities.py", "if not delivery.held:", "if delivery is None:"),
         ),
         (TO_ONLY,),

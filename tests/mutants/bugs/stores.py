@@ -159,13 +159,19 @@ BUGS = (
     Bug(
         "long-batches-beside-others",
         "who has much to send fills whole batches while others wait",
-        (("core/batching.py", "BATCH_COST - SHARED_COST if shared else 0", "0"),),
+        (("core/batching.py", "BATCH_COST - SHARED_COST if is_shared else 0", "0"),),
         (f"{BATCHING}::test_batches_of_a_busy_caller_are_short_while_others_are_active",),
     ),
     Bug(
         "short-batches-for-all",
         "many callers with little to send take turns as if each had much",
-        (("core/batching.py", "left > (0 if self._newcomers else keep)", "left > keep"),),
+        (
+            (
+                "core/batching.py",
+                "remaining > (0 if self._newcomers else reserved)",
+                "remaining > reserved",
+            ),
+        ),
         (f"{BATCHING}::test_many_callers_with_few_commands_share_a_batch",),
     ),
     Bug(
@@ -183,7 +189,7 @@ BUGS = (
     Bug(
         "batches-without-a-cost",
         "a batch holds any number of costly commands, and everybody else waits for their end",
-        (("core/batching.py", "                left -= cost\n", ""),),
+        (("core/batching.py", "                remaining -= cost\n", ""),),
         (f"{BATCHING}::test_batch_is_bounded_by_its_cost",),
     ),
     Bug(
