@@ -19,7 +19,7 @@ from feedsvc.errors import StoreUnavailable
 log = logging.getLogger(__name__)
 
 #: Seconds between checks, and seconds after which a store that does not answer a check is gone.
-LOOK_SECONDS, GONE_SECONDS = 1.0, 2.5
+CHECK_SECONDS, GONE_SECONDS = 1.0, 2.5
 
 
 class Condition(Enum):
@@ -68,7 +68,7 @@ class Heartbeat:
                 log.log(level, "%s%s", condition.value, f": {reason}" if reason else "")
                 for listener in self._listeners:
                     await listener(condition)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def _check(self) -> tuple[Condition, str]:
         """Return the store's condition, and a reason for operators or an empty text."""

@@ -1,8 +1,8 @@
-"""The hub of live streams: who follows which log here, and who is read, woken and cut when.
+"""The hub of live streams: reads logs for streams, wakes streams, and cuts slow streams.
 
-The logs that all streams want in the same moment are read together. A stream reads a log first when
-it begins to follow it, and again after every wake-up, after every reconnection of the channel for
-wake-ups, and from time to time.
+The logs that all streams want at the same moment are read together. A stream first reads a log when
+it begins to follow the log. It reads the log again after every wake-up, after every reconnection of
+the channel for wake-ups, and from time to time.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from feedsvc.core.wakeups import WakeUps
 
 #: Most logs that are read at a time.
 LOGS_A_ROUND = 128
-#: Streams that get their entries in one turn of the event loop: as many as take so many seconds
-#: with the work that they then do; and the fewest and the most of them. Then others are served.
+#: Seconds that one turn of the event loop may spend on streams that get entries, with the work that
+#: these streams then do; and the fewest and the most streams that get entries in a turn.
 TURN_SECONDS, FEWEST_A_TURN, MOST_A_TURN = 0.001, 4, 16
-#: Most seconds between looks at what is due.
+#: Most seconds of a tick of the timer wheel.
 TICK_SECONDS = 0.1
-#: By how much intervals vary, so that streams that began together do not go on together.
+#: Part by which intervals vary, so that streams that began together do not stay in step.
 JITTER = 0.2
 
 
@@ -37,13 +37,13 @@ class Live:
         self._logs = logs
         self._wakeups = WakeUps(store, self._wake, self._wake_all)
         self._cursors: dict[bytes, set[LogCursor]] = {}
-        """By the name of the log that they are in."""
+        """Cursors by the name of their log."""
         self._wheel: TimerWheel[LogCursor | Stream]
         self._wanted: dict[tuple[Log, str], list[LogCursor]] = {}
         """Cursors whose logs are to be read, by log and position."""
         self._tasks: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
-        self._a_turn = MOST_A_TURN
+        self._streams_a_turn = MOST_A_TURN
         """Streams that get their entries in the next turn of the event loop."""
         self._streams: set[Stream] = set()
         self._idle = asyncio.Event()
@@ -60,8 +60,8 @@ class Live:
     def start(self, quiet_seconds: float, stream_seconds: float) -> None:
         """Begin to listen for wake-ups.
 
-        A quiet log is read each ``quiet_seconds``, which renews its lease. Streams live for
-        ``stream_seconds``. Both vary by ``JITTER``.
+        A quiet log is read every ``quiet_seconds``, which renews its lease. A stream lives for
+        ``stream_seconds``. Both times vary by ``JITTER``.
         """
         self._set_times(quiet_seconds, stream_seconds)
         self._tasks = [
@@ -124,13 +124,13 @@ class Live:
             self._cursors.pop(name, None)
 
     def request_read(self, cursor: LogCursor) -> None:
-        """Read the cursor's log together with others that are wanted now; its stream takes it."""
+        """Read the cursor's log with the other wanted logs, and hand the result to its stream."""
         self._wanted.setdefault((cursor.log, cursor.position), []).append(cursor)
         if self._reading is None or self._reading.done():
             self._reading = background.supervised("the reader of logs", self._read_wanted)
 
     def reschedule(self, timed: LogCursor | Stream) -> None:
-        """Move a deadline: as long from now as a log may be quiet, or a stream's end."""
+        """Move a deadline to the end of a quiet interval from now, or to the stream's end."""
         timed.due = time.monotonic() + _varied(self._quiet_seconds)
         if isinstance(timed, Stream):
             timed.due = min(timed.due, timed.ends)
@@ -138,12 +138,12 @@ class Live:
     # Reading.
 
     async def _read_wanted(self) -> None:
-        """Read the logs that are wanted by now, then those that were wanted meanwhile."""
+        """Read the logs that are wanted now, then the logs that were wanted meanwhile."""
         while self._wanted:
-            await asyncio.sleep(0)  # other streams that the same message woke ask now
+            await asyncio.sleep(0)  # other streams that the same message woke request their reads
             logs = list(islice(self._wanted, LOGS_A_ROUND))
-            waiting = [self._wanted.pop(log) for log in logs]
-            for cursor in chain(*waiting):
+            cursors_by_log = [self._wanted.pop(log) for log in logs]
+            for cursor in chain(*cursors_by_log):
                 cursor.is_sent = True
             results: list[tuple[ReadResult, bool]]
             try:
@@ -151,21 +151,21 @@ class Live:
             except Exception as error:  # noqa: BLE001 (the streams that wait get the error)
                 results = [(error, False)] * len(logs)
             served = 0
-            for cursors, (result, has_more) in zip(waiting, results, strict=True):
+            for cursors, (result, has_more) in zip(cursors_by_log, results, strict=True):
                 for cursor in cursors:
                     cursor.stream.take(cursor, result, has_more=has_more)
                     served += 1
-                    if served >= self._a_turn:
+                    if served >= self._streams_a_turn:
                         await self._let_others(served)
                         served = 0
 
     async def _let_others(self, served: int) -> None:
-        """Let the served streams and other calls go on; adapt to the time that takes."""
+        """Let the served streams and other calls go on; adapt the streams of the next turn."""
         began = time.monotonic()
         await asyncio.sleep(0)
         seconds = max(1e-6, time.monotonic() - began)
-        fitting = served * TURN_SECONDS / seconds
-        self._a_turn = round(min(MOST_A_TURN, max(FEWEST_A_TURN, fitting)))
+        in_time = served * TURN_SECONDS / seconds  # streams that a turn can serve in time
+        self._streams_a_turn = round(min(MOST_A_TURN, max(FEWEST_A_TURN, in_time)))
 
     # Waking.
 
@@ -178,7 +178,7 @@ class Live:
             cursor.stream.wake(cursor)
 
     async def _tick(self) -> None:
-        """Fire what is due, and cut streams whose clients do not read, tick by tick."""
+        """In each tick, fire due cursors and streams, and cut streams whose clients do not read."""
         while True:
             await asyncio.sleep(self._tick_seconds)
             self._wheel.fire_due()
@@ -197,4 +197,5 @@ class Live:
 
 
 def _varied(seconds: float) -> float:
+    """Return an interval, varied at random by ``JITTER``."""
     return seconds * random.uniform(1 - JITTER, 1 + JITTER)

@@ -1,7 +1,8 @@
-"""Live logs: what happened to a feed or an outbox, in order.
+"""Live logs: the events of a feed or an outbox, in order.
 
-Each feed and each outbox that somebody follows live has a log, and each shard has one of all that
-is published there. The log is the truth; wake-ups (``wakeups.py``) only say that it has grown.
+Each feed and each outbox that a stream follows has a log. Each shard also has a log of all
+activities that are published there. The log is the truth; wake-ups (``wakeups.py``) only say that a
+log has grown.
 """
 
 import asyncio
@@ -20,10 +21,10 @@ ENTRIES_A_READ = 100
 ENTRIES_A_CALL = 400
 #: Most logs that one call reads, and most activities whose frames one command reads.
 LOGS_A_CALL, FRAMES_A_CALL = 32, 128
-#: Bytes of frames that one round of reads returns, about; entries that still lack their frame wait
-#: for the next round.
+#: Approximate bytes of frames that one round of reads returns; entries that still lack their frame
+#: wait for the next round.
 BYTES_A_ROUND = 8_388_608
-#: Bytes of frames that one call returns beside the logs; further frames are read by themselves.
+#: Bytes of frames that one call returns beside the logs; calls of their own read further frames.
 BYTES_A_CALL = 262_144
 
 Kind = Literal["created", "added", "removed", "followed", "unfollowed"]
@@ -57,18 +58,18 @@ class Entry(NamedTuple):
     subject: str
     """The activity's id, or the entity that was followed or unfollowed."""
     route: str = ""
-    """The entity that brought an added activity, if the user follows that entity still."""
+    """The entity whose outbox brought an added activity, if the user still follows the entity."""
     frame: bytes | None = None
     """The frame of an added activity; None if the activity is deleted."""
 
 
 ReadResult = list[Entry] | Exception
-"""The entries of a log beyond a position, or why they are not known."""
+"""The entries of a log beyond a position, or the error of the read."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What a call returns of one log."""
+    """The part of a call's answer that is about one log."""
 
     fields: Any
     """The flat list of ``live_read.lua``, its refusal, or the error of the call."""
@@ -83,9 +84,9 @@ class _Answer:
         return {int(subject) for kind, subject in kinds_and_subjects if kind == b"a"}
 
     def entries(self, more_frames: dict[int, bytes | None]) -> tuple[ReadResult, bool]:
-        """Return the entries up to the first without its frame, and whether more may follow.
+        """Return the entries before the first one without its frame, and whether more may follow.
 
-        ``more_frames`` are those that were read by themselves.
+        ``more_frames`` are the frames that calls of their own have read.
         """
         if isinstance(self.fields, Exception):
             return self.fields, False
@@ -126,7 +127,7 @@ class LiveLogs:
         return [Log(shard, keys.ALL_LOG) for shard in range(self._store.limits.shards)]
 
     async def open(self, log: Log) -> str:
-        """Have a log written for another lease; return the position at its end."""
+        """Open a log, or renew its lease; return the position at its end."""
         position: bytes = await self._store.script("live_open", log.shard, log.name)
         return position.decode()
 
@@ -141,9 +142,9 @@ class LiveLogs:
         return entries, has_more
 
     async def read_many(self, wanted: Sequence[tuple[Log, str]]) -> list[tuple[ReadResult, bool]]:
-        """Return, for each log and position, the entries beyond and whether more may follow.
+        """Return the entries beyond each log's position, and whether more may follow.
 
-        An exception in place of the entries says why they are not known, LogLost for example.
+        In place of the entries stands the error of a read that failed, for example LogLost.
         """
         answers = [_Answer(b"later", {})] * len(wanted)
         while unread := [
@@ -168,7 +169,7 @@ class LiveLogs:
         return [answer.entries(more_frames) for answer in answers]
 
     async def _call(self, wanted: Sequence[tuple[Log, str]]) -> list[_Answer]:
-        """Read some logs by one call. A log that cannot be read is answered with its error."""
+        """Read logs by one call. The answer of a log that cannot be read is its error."""
         arguments: list[Arg] = [ENTRIES_A_READ, ENTRIES_A_CALL, BYTES_A_CALL]
         for log, position in wanted:
             arguments += (log.name, position)
@@ -188,7 +189,7 @@ class LiveLogs:
         return [_Answer(fields, frames) for fields in lists]
 
     async def _frames_of(self, activity_ids: Sequence[int]) -> dict[int, bytes | None]:
-        """Read the frames of activities, of the first ones only if all are too many bytes."""
+        """Read the frames of activities, and stop early when they have too many bytes."""
         frames: dict[int, bytes | None] = {}
         size = 0
         for first in range(0, len(activity_ids), FRAMES_A_CALL):

@@ -1,4 +1,4 @@
-"""Outboxes, read and merged: the query whose answer a feed stores."""
+"""Outboxes: reads and merges them. The merge is the query whose answer a feed stores."""
 
 import asyncio
 import math
@@ -11,15 +11,15 @@ from feedsvc.core.background import mark_retrieved
 from feedsvc.core.concurrency import run_concurrently
 from feedsvc.core.store import Arg, Store
 
-#: Most outboxes that one script call reads, and most ids of all of them: about a millisecond's work
-#: for the store, and less for this process.
+#: Most outboxes that one script call reads, and most ids of all these outboxes: about a
+#: millisecond's work for the store, and less for this process.
 OUTBOXES_A_CALL = 40
 IDS_A_CALL = 4_000
-#: What each outbox of a call costs the store beside its arguments: see ``batching.py``.
+#: Cost of each outbox of a call beside the call's arguments: see ``batching.py``.
 OUTBOX_COST = 4
-#: Calls that one merge waits for at a time.
+#: Most calls of one merge that are under way at a time.
 CALLS_A_MERGE = 6
-#: A merge of more outboxes than ``WIDE`` is wide; so many wide merges of a process run at a time.
+#: Outboxes above which a merge is wide, and most wide merges of a process that run at a time.
 #: Further wide merges wait in the order in which they came.
 WIDE = 4 * OUTBOXES_A_CALL
 WIDE_MERGES = 4
@@ -27,7 +27,7 @@ WIDE_MERGES = 4
 NAMES_A_TURN = 500
 
 _Slice = tuple[str, int | None, int]
-"""What to read of an outbox: its entity, the cursor, the number of ids."""
+"""A slice of an outbox to read: the entity, the cursor, the number of ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class Merged:
     ids: list[int]
     """Ids beyond the cursor, nearest to it first, each once."""
     exhausted: bool
-    """True if no more ids are in this direction."""
+    """True if the outboxes hold no more ids in this direction."""
     floor: int
-    """The id below which some outbox is trimmed; 0: no outbox is."""
+    """The id below which an outbox is trimmed; 0: no outbox is trimmed."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Which outboxes merged ids came from, and how many ids these hold."""
+    """The outboxes that merged ids came from, and their numbers of ids."""
 
     held: dict[str, int] = field(default_factory=dict)
     """Number of ids that each outbox holds above the farthest merged id, or a few more."""
@@ -54,19 +54,68 @@ class Tally:
     """By id, all outboxes that hold it."""
 
     def add(
-        self, entity: str, trimmed: int, above: int, nearest: list[int], *, older: bool
+        self, entity: str, floor: int, count_above: int, nearest: list[int], *, older: bool
     ) -> None:
-        """Note what was read of an outbox."""
+        """Note a slice of an outbox: its floor, its number of ids above the cursor, its ids."""
         if older or entity not in self.held:
-            self.held[entity] = above + len(nearest) * older
-        if trimmed:
-            self.floors[entity] = trimmed
+            self.held[entity] = count_above + len(nearest) * older
+        if floor:
+            self.floors[entity] = floor
         for activity_id in nearest:
             self.routes.setdefault(activity_id, []).append(entity)
 
     def keep(self, activity_ids: set[int]) -> None:
-        """Forget all other ids."""
+        """Forget the routes of all other ids."""
         self.routes = {activity_id: self.routes[activity_id] for activity_id in activity_ids}
+
+
+@dataclass(slots=True)
+class _Merging:
+    """The slices of outboxes that a merge has read so far."""
+
+    older: bool
+    count: int
+    """Number of ids to merge."""
+    tally: Tally | None
+    ids: set[int] = field(default_factory=set)
+    floor: int = 0
+    reached: dict[int, dict[str, int]] = field(default_factory=dict)
+    """By shard and entity, the last id that was read of each outbox that may hold more ids."""
+
+    def add(self, shard: int, slices: dict[str, list[int]], chunk: int) -> None:
+        """Take slices of up to ``chunk`` ids of the outboxes of a shard."""
+        for entity, (floor, count_above, *nearest) in slices.items():
+            self.floor = max(self.floor, floor)
+            self.ids.update(nearest)
+            if self.tally is not None:
+                self.tally.add(entity, floor, count_above, nearest, older=self.older)
+            if len(nearest) == chunk:
+                self.reached.setdefault(shard, {})[entity] = nearest[-1]
+        if len(self.ids) > 2 * self.count:
+            self.keep_nearest()
+
+    def keep_nearest(self) -> None:
+        """Forget ids that are too far from the cursor for the merge."""
+        self.ids = set(sorted(self.ids, reverse=self.older)[: self.count])
+        if self.tally is not None:
+            self.tally.keep(self.ids)
+
+    def take_unread(self) -> dict[int, dict[str, int | None]]:
+        """Return the last id read of each outbox that may hold a nearer id than a merged id.
+
+        All outboxes that may hold more ids are such outboxes until enough ids are merged.
+        """
+        sign = -1 if self.older else 1  # sorted by id * sign, the nearest id is first
+        farthest = None
+        if len(self.ids) == self.count:
+            farthest = max((activity_id * sign for activity_id in self.ids), default=None)
+        unread: dict[int, dict[str, int | None]] = {}
+        for shard, cursors in self.reached.items():
+            for entity, last_id in cursors.items():
+                if farthest is None or last_id * sign < farthest:
+                    unread.setdefault(shard, {})[entity] = last_id
+        self.reached = {}
+        return unread
 
 
 @dataclass(eq=False, slots=True)
@@ -77,11 +126,11 @@ class _Fetch:
     older: bool
     wanted: dict[_Slice, None] = field(default_factory=dict)
     ids: int = 0
-    """Most ids that it reads, of all outboxes."""
+    """Most ids that the call reads, of all its outboxes."""
     task: "asyncio.Task[dict[_Slice, list[int]]]" = field(init=False)
 
     def is_full(self, wanted: _Slice) -> bool:
-        """Return whether one slice more would make the call too long."""
+        """Return whether another slice would make the call too long."""
         return len(self.wanted) >= OUTBOXES_A_CALL or self.ids + wanted[2] > IDS_A_CALL
 
 
@@ -125,43 +174,26 @@ class Outboxes:
         tally: Tally | None,
     ) -> Merged:
         chunk = min(count, 4 + 2 * count // max(1, len(entities)))
-        merged_ids: set[int] = set()
-        floor = 0
-
-        def keep_nearest() -> None:
-            nonlocal merged_ids
-            merged_ids = set(sorted(merged_ids, reverse=older)[:count])
-            if tally is not None:
-                tally.keep(merged_ids)
+        merging = _Merging(older, count, tally)
 
         async def lane() -> None:
-            nonlocal floor
             for shard, cursors in parts:
                 slices = await self._read(shard, cursors, older=older, count=chunk)
-                for entity, (trimmed, above, *nearest) in slices.items():
-                    floor = max(floor, trimmed)
-                    merged_ids.update(nearest)
-                    if tally is not None:
-                        tally.add(entity, trimmed, above, nearest, older=older)
-                    if len(nearest) == chunk:
-                        reached.setdefault(shard, {})[entity] = nearest[-1]
-                if len(merged_ids) > 2 * count:
-                    keep_nearest()
+                merging.add(shard, slices, chunk)
 
         unread = await self._by_shard(entities, cursor)
         while unread:
             outboxes_a_call = max(1, min(OUTBOXES_A_CALL, IDS_A_CALL // chunk))
             parts = _parts(unread, outboxes_a_call)
             calls = sum(math.ceil(len(cursors) / outboxes_a_call) for cursors in unread.values())
-            reached: dict[int, dict[str, int]] = {}
             await run_concurrently(lane, min(CALLS_A_MERGE, calls))
-            keep_nearest()
+            merging.keep_nearest()
             await _yield_if_wide(len(entities))
-            complete_ids = merged_ids if len(merged_ids) == count else ()
-            unread = _mattering(reached, complete_ids, older=older)
+            unread = merging.take_unread()
             await _yield_if_wide(len(entities))
             chunk = min(count, chunk * 2)
-        return Merged(sorted(merged_ids, reverse=older), len(merged_ids) < count, floor)
+        merged_ids = sorted(merging.ids, reverse=older)
+        return Merged(merged_ids, len(merged_ids) < count, merging.floor)
 
     async def _by_shard(
         self, entities: Collection[str], cursor: int | None
@@ -177,14 +209,14 @@ class Outboxes:
     async def _read(
         self, shard: int, cursors: dict[str, int | None], *, older: bool, count: int
     ) -> dict[str, list[int]]:
-        """Return for each outbox its floor, its number of ids above the cursor, and ids beyond."""
+        """Return each outbox's floor, its number of ids above the cursor, and its ids beyond it."""
         fetches = {
             entity: self._fetch(shard, (entity, cursor, count), older=older)
             for entity, cursor in cursors.items()
         }
         read = {}
         for entity, fetch in fetches.items():
-            # A reader that is cancelled does not cancel what other readers wait for.
+            # A reader that is cancelled does not cancel a call that other readers wait for.
             slices = (
                 await asyncio.shield(fetch.task) if not fetch.task.done() else fetch.task.result()
             )
@@ -192,7 +224,7 @@ class Outboxes:
         return read
 
     def _fetch(self, shard: int, wanted: _Slice, *, older: bool) -> _Fetch:
-        """Return the call that will read a slice: one that was not sent yet, or a new one."""
+        """Return the call that will read a slice: an unsent call, or a new call."""
         fetch = self._unsent.get((shard, older))
         if fetch is None or (wanted not in fetch.wanted and fetch.is_full(wanted)):
             fetch = self._unsent[shard, older] = _Fetch(shard, older)
@@ -220,15 +252,15 @@ class Outboxes:
 
 
 def _parts(
-    unread: dict[int, dict[str, int | None]], outboxes: int
+    unread: dict[int, dict[str, int | None]], limit: int
 ) -> Iterator[tuple[int, dict[str, int | None]]]:
-    """Split what is to be read into parts of so many outboxes of one shard, the shards in turn."""
+    """Split unread outboxes into parts of up to ``limit`` outboxes of a shard, shards in turn."""
 
     def split(
         shard: int, cursors: dict[str, int | None]
     ) -> Iterator[tuple[int, dict[str, int | None]]]:
-        names = iter(cursors.items())
-        while part := dict(islice(names, outboxes)):
+        names_and_cursors = iter(cursors.items())
+        while part := dict(islice(names_and_cursors, limit)):
             yield shard, part
 
     rows = zip_longest(*(split(shard, cursors) for shard, cursors in unread.items()))
@@ -236,23 +268,6 @@ def _parts(
 
 
 async def _yield_if_wide(entities: int) -> None:
-    """Let other tasks go on in the course of a wide merge."""
+    """Let other tasks run during a wide merge."""
     if entities > WIDE:
         await asyncio.sleep(0)
-
-
-def _mattering(
-    reached: dict[int, dict[str, int]], merged_ids: Collection[int], *, older: bool
-) -> dict[int, dict[str, int | None]]:
-    """Return those outboxes, read up to some id, that may hold an id nearer than a merged one.
-
-    All of them may if ``merged_ids`` is empty.
-    """
-    sign = -1 if older else 1  # sorted by id * sign, the nearest id is first
-    farthest = max((activity_id * sign for activity_id in merged_ids), default=None)
-    unread: dict[int, dict[str, int | None]] = {}
-    for shard, cursors in reached.items():
-        for entity, last_id in cursors.items():
-            if farthest is None or last_id * sign < farthest:
-                unread.setdefault(shard, {})[entity] = last_id
-    return unread

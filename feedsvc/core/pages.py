@@ -1,4 +1,4 @@
-"""Pages of activities: where a page begins, what it holds, and where walks go on from it."""
+"""Pages of activities: where a page begins, what a page holds, and where the next page begins."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -49,24 +49,24 @@ class Page:
     incomplete_below: int | None = None
     """The id below which some outbox was trimmed, if the page reaches down to that id."""
     log_tail: str = ""
-    """The end of the live log when the page was read; empty if nobody has the log written."""
+    """The position at the end of the live log before the read; empty if there is no log."""
 
 
 @dataclass(slots=True)
 class Slice:
-    """Ids beyond a cursor, nearest first; the activities behind them may have been deleted."""
+    """Ids beyond a cursor, nearest first; their activities may have been deleted."""
 
     ids: list[int]
     exhausted: bool
-    """True if no more ids are in this direction."""
+    """True if the feed or outbox holds no more ids in this direction."""
     floor: int = 0
-    """The id below which an outbox that was read is trimmed; 0: no outbox is trimmed."""
+    """The id below which an outbox of the slice is trimmed; 0: no outbox is trimmed."""
     log_tail: str = ""
     """As in ``Page``."""
 
 
 ReadSlice = Callable[[Cursor, int], Awaitable[Slice]]
-"""Reads so many ids beyond a cursor."""
+"""Reads up to a number of ids beyond a cursor."""
 ReadFrames = Callable[[Sequence[int]], Awaitable[list[bytes | None]]]
 """Reads the frames of activities; None where an activity is deleted."""
 Keep = Callable[[bytes], bool]
@@ -75,35 +75,35 @@ Keep = Callable[[bytes], bool]
 
 @dataclass(slots=True)
 class _Walk:
-    """What the slices of one page held."""
+    """The slices that were read for one page."""
 
     start: Cursor
     reached: Cursor
-    """The last id that was looked at, which may be one of a deleted activity."""
+    """The last id that was looked at; its activity may be deleted."""
     items: list[tuple[int, bytes]] = field(default_factory=list)
-    """Ids and frames of those that exist, nearest to the start first."""
+    """Ids and frames of the activities to show, nearest to the start first."""
     looked_at: int = 0
     """Number of ids that were looked at."""
     first: Slice | None = None
     floor: int = 0
     exhausted: bool = False
 
-    def add(self, ids: Slice, frames: Iterable[bytes | None], keep: Keep | None) -> None:
+    def add(self, nearest: Slice, frames: Iterable[bytes | None], keep: Keep | None) -> None:
         """Take the activities of a slice that exist and that ``keep`` chooses."""
-        self.first = self.first or ids
+        self.first = self.first or nearest
         self.items += [
             (activity_id, frame)
-            for activity_id, frame in zip(ids.ids, frames, strict=True)
+            for activity_id, frame in zip(nearest.ids, frames, strict=True)
             if frame is not None and (keep is None or keep(frame))
         ]
-        self.looked_at += len(ids.ids)
-        self.floor = max(self.floor, ids.floor)
-        self.exhausted = ids.exhausted
-        if ids.ids:
-            self.reached = Cursor(self.start.older, ids.ids[-1])
+        self.looked_at += len(nearest.ids)
+        self.floor = max(self.floor, nearest.floor)
+        self.exhausted = nearest.exhausted
+        if nearest.ids:
+            self.reached = Cursor(self.start.older, nearest.ids[-1])
 
     def cut(self, size: int) -> bool:
-        """Drop the items that do not fit into the page; return whether there were any."""
+        """Drop the items that do not fit into the page; return whether any item was dropped."""
         kept = min(size, count_fitting(len(frame) for _, frame in self.items))
         has_more = len(self.items) > kept
         self.items = self.items[:kept]
@@ -123,14 +123,14 @@ async def read_page(  # noqa: PLR0913 (what is read, and how far)
 ) -> Page:
     """Read a page of ``size`` activities that exist, slice by slice until the page is full.
 
-    The walk looks for one activity more than the page holds: only an activity that exists means
-    that there is more. After ``max_ids`` ids, or at ``PAGE_BODY_BYTES``, the page is cut short;
-    its cursors lead to the rest.
+    The walk looks for one activity more than the page holds: only an activity that exists promises
+    another page. After ``max_ids`` ids, or at ``PAGE_BODY_BYTES``, the page is cut short; its
+    cursors lead to the activities that it lacks.
     """
     walk = _Walk(cursor, cursor)
     while len(walk.items) <= size and not walk.exhausted and walk.looked_at < max_ids:
-        ids = await read_slice(walk.reached, size + 1 - len(walk.items))
-        walk.add(ids, await read_frames(ids.ids), keep)
+        nearest = await read_slice(walk.reached, size + 1 - len(walk.items))
+        walk.add(nearest, await read_frames(nearest.ids), keep)
     has_more = walk.cut(size)
     end = _end_of(walk, has_more=has_more)
     if not cursor.older:
@@ -157,7 +157,7 @@ def _end_of(walk: _Walk, *, has_more: bool) -> End:
     return End.RETENTION if walk.floor else End.FEED
 
 
-# A walk in the opposite direction begins at the edge beyond which its page has not looked.
+# A walk in the opposite direction begins at the end of its page where the page's walk began.
 
 
 def _beyond_older(walk: _Walk, end: End) -> tuple[int | None, int]:
@@ -174,7 +174,8 @@ def _beyond_newer(walk: _Walk, end: End) -> tuple[int | None, int]:
     """Return where walks go on from a page of newer activities: to older and to newer ids."""
     start = walk.start.id or 0
     older = walk.items[-1][0] if walk.items else start + 1
-    if end is not End.NEWEST:  # the next page begins behind all that this walk has looked at
+    if end is not End.NEWEST:  # the next page begins beyond the last id that this walk looked at
         return older, walk.reached.id or 0
-    # A late activity may yet come in below a deleted one: go on from the last that exists.
+    # A late activity may still come in below a deleted activity: continue from the last activity
+    # that exists.
     return older, walk.items[0][0] if walk.items else start

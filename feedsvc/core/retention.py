@@ -1,4 +1,4 @@
-"""Retention: bodies that no outbox holds any more are deleted.
+"""Retention: deletes bodies that no outbox holds any more.
 
 An outbox that trims an activity whose body is in another shard leaves a trim note in its own shard.
 Any process that works on the store carries these notes, many at a time, to the activities' shards.
@@ -6,6 +6,7 @@ Any process that works on the store carries these notes, many at a time, to the 
 
 import asyncio
 import logging
+import math
 import random
 import secrets
 from collections import defaultdict
@@ -17,8 +18,8 @@ from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Notes that one call hands out, and that one call brings to the bodies: each takes the store a
-#: fraction of a millisecond.
+#: Most notes that one call hands out, and that one call carries to the bodies: each of these calls
+#: takes the store a fraction of a millisecond.
 NOTES_A_CALL = 200
 #: Shards that are looked at together.
 SHARDS_A_LOOK = 16
@@ -41,7 +42,7 @@ class Retention:
     async def run(self) -> None:
         """Carry trim notes until cancelled, without a pause while a shard has any."""
         quiet = 0
-        looks = -(-self._store.limits.shards // SHARDS_A_LOOK)
+        looks = math.ceil(self._store.limits.shards / SHARDS_A_LOOK)  # until each shard had one
         while True:
             pause = LOOK_SECONDS / looks
             try:
@@ -67,11 +68,12 @@ class Retention:
             return await self._carry_next()
 
     async def _carry_next(self) -> int:
-        """Carry some notes of the next few shards; return their number."""
+        """Carry notes of the next few shards, up to a bound; return the number of notes."""
         count = self._store.limits.shards
-        shards = [(self._next_shard + n) % count for n in range(min(SHARDS_A_LOOK, count))]
+        look_count = min(SHARDS_A_LOOK, count)
+        shards = [(self._next_shard + offset) % count for offset in range(look_count)]
         # Each look begins at another shard, so that no shard's notes wait for those of another.
-        self._next_shard = (self._next_shard + (len(shards) if count > len(shards) else 1)) % count
+        self._next_shard = (self._next_shard + (look_count if count > look_count else 1)) % count
         call_name = secrets.token_hex(8)
         notes_by_shard = await self._take(call_name, shards)
         await self._release(note for notes in notes_by_shard for note in notes)
@@ -81,7 +83,7 @@ class Retention:
         return sum(map(len, notes_by_shard))
 
     async def _take(self, call_name: str, shards: Sequence[int]) -> list[list[bytes]]:
-        """Take notes of shards, and drop those that were carried before."""
+        """Take notes of shards, and drop the notes that this process has carried."""
         carried = {shard: self._carried.pop(shard, ("", 0)) for shard in shards}
         if not self._store.cluster:
             dropped = [part for call_and_count in carried.values() for part in call_and_count]
@@ -101,7 +103,7 @@ class Retention:
         return [notes for (notes,) in answers]
 
     async def _release(self, notes: Iterable[bytes]) -> None:
-        """Note at the activities which outboxes let them go; repeating it changes nothing."""
+        """Take outboxes from the holders of the activities; repeating this changes nothing."""
         by_shard: dict[int, list[Arg]] = defaultdict(list)
         last = self._store.limits.shards - 1
         for note in notes:
@@ -110,8 +112,8 @@ class Retention:
         if not by_shard:
             return
         if not self._store.cluster:
-            flat = [part for pairs in by_shard.values() for part in (len(pairs) // 2, *pairs)]
-            await self._store.script("bodies_release", list(by_shard), *flat)
+            arguments = [part for pairs in by_shard.values() for part in (len(pairs) // 2, *pairs)]
+            await self._store.script("bodies_release", list(by_shard), *arguments)
             return
         await asyncio.gather(
             *(

@@ -1,8 +1,8 @@
-"""Loader of the Lua scripts: each script behind the key schema and the library parts that it uses.
+"""Loader of the Lua scripts: puts the key schema and the used library parts before each script.
 
 The store makes every function and every shared variable of a script anew at each call. So a script
-gets only those functions of a library that it uses, and names in capitals are replaced by what they
-stand for.
+gets only the functions of a library that it uses, and names in capitals are replaced by their
+values.
 
 The first line of a script or library may say ``-- include: <library> <library> ...``. A file names
 the libraries that it uses itself; their own includes come with them.
@@ -26,7 +26,8 @@ _INCLUDE = "-- include:"
 _CONSTANT = re.compile(
     r"^local ([A-Z_]+(?:, [A-Z_]+)*) = ((?:\d+|'[^']*')(?:, (?:\d+|'[^']*'))*)$", re.MULTILINE
 )
-#: The same where a script uses them. Comments and texts match too: no name inside them does then.
+#: The same names where a script uses them. Whole comments and texts match too, so that no name
+#: inside them does.
 _NAME = re.compile(r"--.*|'[^']*'|\b[A-Z_]+\b")
 
 
@@ -50,7 +51,7 @@ def includes(source: str) -> list[str]:
 
 
 def resolved(source: str, libraries: Mapping[str, str]) -> list[str]:
-    """Return the names of all libraries that a source needs, each once and behind its own includes.
+    """Return the names of all libraries that a source needs, each once and after its own includes.
 
     Raise IncludeError if a library does not exist or includes itself by way of others.
     """
@@ -75,10 +76,10 @@ def resolved(source: str, libraries: Mapping[str, str]) -> list[str]:
 
 
 def assembled(source: str, library: str, names: Mapping[str, str]) -> str:
-    """Return a script behind those parts of a library that the script uses.
+    """Return a script with the parts of a library that the script uses before it.
 
     A part begins with ``local`` at the beginning of a line. It may use the parts before it.
-    ``names``, and the library's own constants in capitals, are replaced by what they stand for.
+    ``names``, and the library's own constants in capitals, are replaced by their values.
     """
     library = re.sub(r" *--.*", "", library)
     constants = {
@@ -114,7 +115,7 @@ def libraries() -> dict[str, str]:
 def load(limits: Limits, *, one_node: bool = True) -> dict[str, Script]:
     """Return all scripts by name, made for these limits.
 
-    ``one_node``: all shards are on one node, and a script may touch several shards.
+    ``one_node``: true if all shards are on one node, and a script may touch several shards.
     Raise IncludeError if a file names a library that cannot be included.
     """
     names = lua_names() | {name: str(value) for name, value in _constants(limits).items()}
@@ -155,9 +156,9 @@ def _constants(limits: Limits) -> dict[str, int]:
         # A reader renews a lease when a quarter of it is over: whenever the last reader leaves, at
         # least the time of the setting remains.
         "LOG_LEASE_MS": limits.log_lease * 2000,
-        # As many ids as a log and the feed before it can name: no delivery repeats an older id.
+        # As many ids as a log and its feed can name together: no delivery repeats an older id.
         "SEEN_CAP": limits.log_cap + limits.feed_cap + limits.feed_slack,
-        # An operator can see for as long what became of a delivery.
+        # For this time an operator can see how a delivery ended.
         "DELIVERY_TTL_MS": limits.delivery_ttl * 1000,
         # The tombstone that retention leaves outlives every feed that may still hold the id.
         "TOMBSTONE_MS": 2 * limits.feed_ttl * 1000,

@@ -1,4 +1,4 @@
-"""Sources: entities whose followers are addressed, where these are and how they are reached."""
+"""Sources: entities whose followers a job addresses, and how the followers get activities."""
 
 import asyncio
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ class Source:
 
     entity: str
     shards: list[int]
-    """The shards in which it has, or had, followers."""
+    """The shards in which the entity has, or had, followers."""
     mode: str
-    """How its followers get its activities, and the epoch of that: see ``keys.FIELDS``."""
+    """How followers get the entity's activities, and the epoch of the last flip: ``keys.MODES``."""
 
     @classmethod
     def of(cls, entity: str, bitmap: bytes | None, mode: bytes | None) -> Self:
@@ -26,22 +26,22 @@ class Source:
 
     @property
     def pulled(self) -> bool:
-        """True if its followers read its outbox for themselves."""
+        """True if followers read the entity's outbox themselves."""
         return self.mode[:1] == keys.MODE_PULL
 
     @property
     def pushed(self) -> bool:
-        """True if it is pushed to its followers, and no flip is under way."""
+        """True if activities are pushed to the followers, and no flip is under way."""
         return self.mode[:1] in ("", keys.MODE_PUSH)
 
     @property
     def becomes_pulled(self) -> bool:
-        """True if the last flip, under way or ended, is one to PULL."""
+        """True if the last flip, under way or ended, is a flip to PULL."""
         return self.mode.startswith((keys.MODE_TO_PULL, keys.MODE_PULL))
 
     @property
     def epoch(self) -> int:
-        """Number of the last flip; 0 if its followers were never flipped."""
+        """Number of the last flip; 0 if the entity was never flipped."""
         return int(self.mode[1:] or 0)
 
 
@@ -57,7 +57,7 @@ def shards_in(bitmap: bytes) -> list[int]:
 
 
 async def read(store: Store, entities: Iterable[str]) -> list[Source]:
-    """Read entities as they are now."""
+    """Read the sources of entities from the store."""
 
     async def read_source(entity: str) -> Source:
         key = keys.edges(store.tag_for(entity), entity)
@@ -67,7 +67,7 @@ async def read(store: Store, entities: Iterable[str]) -> list[Source]:
 
 
 async def count(store: Store, source: Source) -> int:
-    """Count the followers of an entity, where the edges are."""
+    """Count the followers of an entity in the shards that have the edges."""
     if not source.shards:
         return 0
     if not store.cluster:

@@ -272,7 +272,7 @@ BUGS = (
     Bug(
         "all-are-told-in-one-turn",
         "as many streams as were read for are told at once: nobody else is served meanwhile",
-        (("core/live.py", "if served >= self._a_turn:", "if served < 0:"),),
+        (("core/live.py", "if served >= self._streams_a_turn:", "if served < 0:"),),
         (f"{KNOWN}::test_one_turn_of_the_loop_serves_few_streams",),
     ),
 )
