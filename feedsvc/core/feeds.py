@@ -91,7 +91,7 @@ class Feeds:
         return await self._verification.verify(user)
 
     async def stats(self, user: str) -> Stats:
-        """Return what is stored of a feed; asking does not keep the feed warm."""
+        """Return the numbers of a stored feed. This does not keep the feed warm."""
         return await self._stored.stats(user, self._edges)
 
     async def _log_tail(self, log: Log) -> str:

@@ -84,13 +84,15 @@ class _Merging:
 
     def add(self, shard: int, slices: dict[str, list[int]], chunk: int) -> None:
         """Take slices of up to ``chunk`` ids of the outboxes of a shard."""
+        merged_ids, merged_floor, tally = self.ids, self.floor, self.tally
         for entity, (floor, count_above, *nearest) in slices.items():
-            self.floor = max(self.floor, floor)
-            self.ids.update(nearest)
-            if self.tally is not None:
-                self.tally.add(entity, floor, count_above, nearest, older=self.older)
+            merged_floor = max(merged_floor, floor)
+            merged_ids.update(nearest)
+            if tally is not None:
+                tally.add(entity, floor, count_above, nearest, older=self.older)
             if len(nearest) == chunk:
                 self.reached.setdefault(shard, {})[entity] = nearest[-1]
+        self.floor = merged_floor
         if len(self.ids) > 2 * self.count:
             self.keep_nearest()
 
@@ -103,7 +105,7 @@ class _Merging:
     def take_unread(self) -> dict[int, dict[str, int | None]]:
         """Return the last id read of each outbox that may hold a nearer id than a merged id.
 
-        All outboxes that may hold more ids are such outboxes until enough ids are merged.
+        Until enough ids are merged, these are all outboxes that may hold more ids.
         """
         sign = -1 if self.older else 1  # sorted by id * sign, the nearest id is first
         farthest = None

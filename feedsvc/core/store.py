@@ -1,7 +1,7 @@
-"""The store, as the core uses it: commands, scripts, and what all connections know of it.
+"""The store, as the core uses it: commands, scripts, and the life of its connections.
 
-All that the core asks of the store goes through ``Store.call``. ``batching.py`` makes batches of
-the commands, ``transport.py`` exchanges them, and ``greeting.py`` checks which store answers.
+Every command of the core goes through ``Store.call``. ``batching.py`` makes batches of the
+commands, ``transport.py`` exchanges them, and ``greeting.py`` checks which store answers.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from feedsvc.errors import StoreUnavailable, StoreUnfit
 
 __all__ = ["Arg", "Store"]
 
-#: What scripts cost the store beside what their callers say, in the units of ``batching.py``: those
-#: of many commands more than others.
+#: Cost of a script beside the cost that its caller gives, in the units of ``batching.py``; scripts
+#: of many commands cost more.
 _SCRIPT_COST = 10
 _SCRIPT_COSTS = {"publish": 20, "outbox_add": 30}
 
 
 @dataclass(slots=True)
 class _Family:
-    """The connections of this process to one store, and what they know of it."""
+    """The connections of this process to one store, and their common knowledge of the store."""
 
     known: KnownStore
     members: "list[Store]" = field(default_factory=list)
@@ -73,9 +73,9 @@ class Store:
 
     def sibling(self) -> Self:
         """Return another connection to the same store, which is closed with this one."""
-        other = type(self)(self.redis, self.limits, self._family)
-        self._siblings.append(other)
-        return other
+        sibling = type(self)(self.redis, self.limits, self._family)
+        self._siblings.append(sibling)
+        return sibling
 
     @property
     def secret(self) -> bytes:
@@ -108,7 +108,7 @@ class Store:
     # Life cycle.
 
     async def open(self) -> None:
-        """Check the store, and read its record or make it. Raise StoreUnfit."""
+        """Check the store, and read its record or make the record. Raise StoreUnfit."""
         with unfit():
             async with asyncio.timeout(transport.ANSWER_SECONDS):
                 info = await self.redis.info()
@@ -173,14 +173,14 @@ class Store:
             return await self.call("EVAL", script.source, len(tags), *tags, *arguments, cost=cost)
 
     async def each_shard(self, name: str, *arguments: Arg) -> list[Any]:
-        """Run a script that answers with a list in all shards; return the answers in order."""
+        """Run a script in all shards; return its answers for each shard, in order."""
         shards = range(self.limits.shards)
         if not self.cluster:
             return list(await self.script(name, shards, *arguments))
         parts = await asyncio.gather(*(self.script(name, shard, *arguments) for shard in shards))
         return [answer for part in parts for answer in part]
 
-    # Which store it is.
+    # The identity of the store.
 
     async def _greet(self, ask: Ask) -> None:
         identity = await greet(ask, self._known, self.tags)
@@ -192,7 +192,7 @@ class Store:
         self._transport.forget_greeting()
 
     async def greet_again(self) -> None:
-        """Greet the store at once: an answer said that it is not what it was.
+        """Greet the store at once: an answer said that the store has changed.
 
         Raise StoreUnavailable.
         """
@@ -210,10 +210,10 @@ class Store:
     async def examine(self) -> bool:
         """Check that the store is as all connections of this process know it.
 
-        Connections that know it otherwise greet it again before their next batch. Return whether
-        the store takes writes; a script that has nothing to write asks that, so it costs no sync.
-        Raise the connection's own errors, NotPrimary and ForeignStore. Not to be used beside
-        ``call``: only on a connection of one's own.
+        Connections that know the store otherwise greet it again before their next batch. Return
+        whether the store takes writes: a script that changes nothing finds that out without a sync.
+        Raise the connection's own errors, NotPrimary and ForeignStore. Do not use ``examine`` and
+        ``call`` on the same connection.
         """
         asked = time.monotonic()
         commands: list[Command] = [
@@ -240,7 +240,7 @@ class Store:
         return not isinstance(written, Exception)
 
     async def rediscover(self) -> None:
-        """Leave a node that the Sentinels, where there are any, call primary no more."""
+        """Leave a node that the Sentinels, if the store has them, do not call primary any more."""
         pool = self.redis.connection_pool
         if not isinstance(pool, SentinelConnectionPool):
             return

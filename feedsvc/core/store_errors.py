@@ -1,4 +1,4 @@
-"""Errors of the store: what they mean to the rest of the core, and to an operator."""
+"""Errors of the store, and the errors that the core and an operator see in their place."""
 
 import asyncio
 import contextlib
@@ -29,10 +29,10 @@ from feedsvc.errors import StoreUnavailable, StoreUnfit
 log = logging.getLogger(__name__)
 
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
-#: The store refuses writes until an operator acts.
+#: Codes of a store that refuses writes until an operator acts.
 _WRITES_REFUSED_CODES = ("OOM", "MISCONF", "NOREPLICAS")
-#: Out of memory, a slot on the move or on another node: an operator has to act, and then the
-#: command works again.
+#: Out of memory, or a slot that moves or is on another node: the command works again after an
+#: operator has acted.
 _NOT_NOW = (
     *(OutOfMemoryError, ClusterDownError, TryAgainError, MasterDownError),
     *(MovedError, AskError),
@@ -42,13 +42,13 @@ OF_REPLICA = (ReadOnlyError, MasterDownError)
 
 
 class NotPrimary(RedisConnectionError):
-    """The node is a replica: the connection is given up, and the primary is looked for again."""
+    """The node is a replica: close the connection and look for the primary again."""
 
 
 class ForeignStore(StoreUnavailable):
-    """The store is not the one that this process was started on; ``reason`` is for the operator.
+    """The store is not the store that this process started with; ``reason`` is for the operator.
 
-    This is no connection error: connecting again at once would not help.
+    This is no connection error: a new connection would not help.
     """
 
     def __init__(self, reason: str) -> None:
@@ -57,7 +57,7 @@ class ForeignStore(StoreUnavailable):
 
 
 def translated(error: BaseException) -> BaseException:
-    """Return the error that the rest of the core sees in place of a store's error."""
+    """Return the error that the core sees in place of a store's error."""
     if isinstance(error, NoScriptError):
         return error
     if isinstance(error, (*_UNAVAILABLE, ForeignStore, OSError, asyncio.CancelledError)):
@@ -88,7 +88,7 @@ def unfit() -> Iterator[None]:
             "and is --redis-url right?"
         ) from error
     except (*_UNAVAILABLE, OSError) as error:
-        # redis-py wraps it on some kinds of connection.
+        # redis-py wraps an AuthenticationError on some kinds of connection.
         if isinstance(error, AuthenticationError) or isinstance(
             error.__context__, AuthenticationError
         ):

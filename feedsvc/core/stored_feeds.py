@@ -10,36 +10,36 @@ from feedsvc.core.pages import Cursor
 from feedsvc.core.store import Store
 
 State = Literal["cold", "building", "warm"]
-"""Of a stored feed: not there; being built; complete above its floor."""
+"""State of a stored feed: not stored; being built; complete above its floor."""
 
 
 @dataclass(slots=True)
 class StoredSlice:
-    """Ids of a stored feed beyond a cursor, and what a reader needs to know beside them."""
+    """Ids of a stored feed beyond a cursor, and the state that a reader needs beside them."""
 
     state: State
     floor: int
-    """The id up to which the feed is not stored; 0: everything is."""
+    """The id up to which the feed is not stored; 0: all of the feed is stored."""
     log_tail: str
     """The end of the user's live log; empty if there is no log."""
     pulled: list[str]
     """Followees whose outboxes are to be merged with the slice: their edges are PULL."""
     unsettled: list[str]
-    """Those of them whose edges need not be PULL."""
+    """The followees in ``pulled`` whose edges need not be PULL."""
     ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What is stored of a feed."""
+    """Numbers of a stored feed."""
 
     state: State
     entries: int
     floor: int
     bytes: int
-    """Memory that the store says it takes."""
+    """Bytes of memory that the feed takes, as the store reports."""
     expires_ms: int
-    """Milliseconds until the feed expires, if nobody reads it."""
+    """Milliseconds until the feed expires unless a read renews it."""
     following: int
     pulled: int
     """Number of PULL edges."""
@@ -86,7 +86,7 @@ class StoredFeeds:
         return "warm", [int(element) for element in elements], {name.decode() for name in pulled}
 
     async def stats(self, user: str, edges: Edges) -> Stats:
-        """Return what is stored of a feed; asking does not keep the feed warm."""
+        """Return the numbers of a stored feed. This does not keep the feed warm."""
         feed, tag = self._key(user), self._store.tag_for(user)
         head, length, ttl, size, pulled, lease, (_, following) = await asyncio.gather(
             self._store.call("LINDEX", feed, 0),

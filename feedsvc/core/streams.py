@@ -1,9 +1,9 @@
-"""Streams: the logs that one call follows, and where the call is in each.
+"""Streams: the logs that a call follows, and the call's position in each log.
 
-A stream holds no timer, and no events but those that its task is about to take. While the task
-waits, a log that has grown is read for it at once, together with the logs that other streams want
-(``live.py``). While the task is busy, because its client is slow, the stream only notes which logs
-have more.
+A stream holds no timer, and only the events that its task is about to take. While the task waits,
+the hub (``live.py``) reads a log that has grown at once, together with the logs that other streams
+want. While the task is busy, because its client is slow, the stream only notes which logs have
+grown.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class StreamOver(Exception):
 
 
 class Hub(Protocol):
-    """What reads logs for streams, and wakes them."""
+    """The object that reads logs for streams, and wakes streams."""
 
     def add(self, cursor: "LogCursor") -> None:
         """Wake the cursor's stream from now on when its log grows."""
@@ -37,11 +37,11 @@ class Hub(Protocol):
         """Read the cursor's log soon, and hand the result to its stream."""
 
     def reschedule(self, timed: "LogCursor | Stream") -> None:
-        """Move the time at which a cursor is read, or a stream wakes, though nothing happens."""
+        """Move the time at which a quiet log is read, or a quiet stream wakes."""
 
 
 class LogCursor:
-    """Where a stream is in one log."""
+    """The position of a stream in one log, and the state of its next read."""
 
     __slots__ = (
         "closed",
@@ -59,37 +59,37 @@ class LogCursor:
         self.stream = stream
         self.log = log
         self.position = position
-        """How far the log has been read, which may be further than the client has been sent."""
+        """The last entry that was read. The client may not have been sent this entry yet."""
         self.tag = tag
-        """What the stream's task knows the log by."""
+        """The object by which the stream's task knows the log."""
         self.due = 0.0
-        """Monotonic time at which the log is read though nothing wakes the stream."""
+        """Monotonic time at which the log is read even if nothing wakes the stream."""
         self.is_wanted = False
         """True while a read of the log is requested or under way."""
         self.is_sent = False
-        """True once that read has left: it may not see what happens from now on."""
+        """True once that read was sent: it may not see entries that are written from now on."""
         self.grew = False
-        """True if the log grew after that read had left."""
+        """True if the log grew after that read was sent."""
         self.closed = False
 
     def fire(self) -> None:
-        """Have the log read: its time has come."""
+        """Have the log read: the cursor's deadline has passed."""
         self.stream.wake(self)
 
 
 class Stream:
-    """What one call follows. Only the task that creates a stream may use it."""
+    """The logs that a call follows. Only the task that creates a stream may use the stream."""
 
     __slots__ = (
-        *("_asked", "_held", "_hub", "_read", "_unread", "_waiter", "_woken", "closed", "cut"),
-        *("cursors", "due", "ends", "write_deadline", "task"),
+        *("_held", "_hub", "_read", "_reads_pending", "_unread", "_waiter", "_woken"),
+        *("closed", "cursors", "cut", "due", "ends", "task", "write_deadline"),
     )
 
     def __init__(self, hub: Hub, seconds: float) -> None:
         self._hub = hub
         self._unread: dict[LogCursor, None] = {}
         """Cursors whose logs may have grown, in the order in which they are read."""
-        self._asked = 0
+        self._reads_pending = 0
         """Number of cursors whose logs are being read."""
         self._read: list[tuple[LogCursor, ReadResult]] = []
         """Results that the task has not taken yet."""
@@ -99,7 +99,7 @@ class Stream:
         self._woken = False
         self.cursors: set[LogCursor] = set()
         self.due = 0.0
-        """Monotonic time at which the stream wakes though nothing happens."""
+        """Monotonic time at which the stream wakes even if nothing happens."""
         self.ends = time.monotonic() + seconds
         self.closed = False
         self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
@@ -107,7 +107,7 @@ class Stream:
         self.write_deadline = math.inf
         """Deadline of the write that the task waits for; the hub cancels a late task."""
         self.cut = False
-        """True if the task was cancelled for that."""
+        """True if the hub cancelled the task because of that deadline."""
 
     def follow(self, log: Log, position: str, tag: Any = None) -> LogCursor:
         """Follow a log from a position on."""
@@ -131,7 +131,7 @@ class Stream:
             self.leave(cursor)
 
     def fire(self) -> None:
-        """Wake the task: its time has come."""
+        """Wake the task: the stream's deadline has passed."""
         self.wake()
 
     def wake(self, cursor: LogCursor | None = None) -> None:
@@ -140,18 +140,18 @@ class Stream:
             self._woken = True
             self._rouse()
         elif cursor.is_wanted:
-            cursor.grew = cursor.is_sent  # a read yet to leave sees it
+            cursor.grew = cursor.is_sent  # a read that is not sent yet sees the growth
         elif not cursor.closed:
             self._unread[cursor] = None
             if self._waiter is not None:
                 self._request_reads()
 
     async def next(self) -> list[tuple[LogCursor, ReadResult]]:
-        """Wait until logs have been read, or the stream was woken; return what was read.
+        """Wait until logs have been read, or the stream was woken; return the results of the reads.
 
-        Each result begins where its cursor was. The cursor has moved on already, and moves further
-        while the caller works on the results: a resume token names the last entry that was sent,
-        never the cursor's position. Raise StreamOver when the stream has to end.
+        Each result begins at the old position of its cursor. The cursor has moved on already, and
+        moves further while the caller works on the results: a resume token names the last entry
+        that was sent, never the cursor's position. Raise StreamOver when the stream has to end.
         """
         self._request_reads()
         if not (self._read or self._woken or self.over):
@@ -167,8 +167,8 @@ class Stream:
         return [(cursor, result) for cursor, result in results if not cursor.closed]
 
     def take(self, cursor: LogCursor, result: ReadResult, *, has_more: bool = False) -> None:
-        """Take what a read of the cursor's log returned; ``has_more`` if the log goes on."""
-        self._asked -= 1
+        """Take the result of a read of the cursor's log; ``has_more`` if entries follow it."""
+        self._reads_pending -= 1
         if cursor.closed:
             return
         has_more = has_more or cursor.grew
@@ -193,14 +193,14 @@ class Stream:
     @property
     def all_read(self) -> bool:
         """True if all logs have been read since they last may have grown."""
-        return not (self._asked or self._unread)
+        return not (self._reads_pending or self._unread)
 
     def _request_reads(self) -> None:
-        while self._unread and self._asked < LOGS_A_TURN and self._held < HELD_BYTES:
+        while self._unread and self._reads_pending < LOGS_A_TURN and self._held < HELD_BYTES:
             cursor = next(iter(self._unread))
             del self._unread[cursor]
             cursor.is_wanted = True
-            self._asked += 1
+            self._reads_pending += 1
             self._hub.request_read(cursor)
 
     def _rouse(self) -> None:

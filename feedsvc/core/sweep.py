@@ -1,4 +1,4 @@
-"""Sweeping: the feeds of earlier incarnations of the store, which nobody reads, are deleted."""
+"""Sweeping: deletes the feeds of earlier incarnations of the store, which nobody reads."""
 
 import asyncio
 import re
@@ -14,19 +14,19 @@ _FEED = re.compile(rb"(\{\d+\})f(\d*):")
 
 
 async def sweep(store: Store) -> int:
-    """Look at every key once; return the number of feeds that were deleted."""
+    """Look at every key once; return the number of feeds that this deleted."""
     current = dict(zip((tag.encode() for tag in store.tags), store.incarnations, strict=True))
     cursor, swept = b"0", 0
     while True:
         cursor, names = await store.call("SCAN", cursor, "COUNT", KEYS_A_CALL, "TYPE", "list")
-        old = [
+        old_feeds = [
             name
             for name in names
             if (feed := _FEED.match(name)) and current.get(feed[1]) != feed[2].decode()
         ]
-        for name in old:
+        for name in old_feeds:
             await store.call("UNLINK", name)
-        swept += len(old)
+        swept += len(old_feeds)
         if cursor == b"0":
             return swept
         await asyncio.sleep(PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""A timer wheel: many deadlines that move often, looked at in ticks by one task."""
+"""A timer wheel: one task looks in ticks after many deadlines that move often."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Timed(Protocol):
-    """What has a deadline."""
+    """An entry of the wheel, which has a deadline."""
 
     due: float
     """The deadline, in seconds of the monotonic clock; it may be moved at any time."""
@@ -20,8 +20,8 @@ T = TypeVar("T", bound=Timed)
 class TimerWheel(Generic[T]):
     """Fires entries when they are due, up to a tick late, again and again until they are closed.
 
-    Moving a deadline costs nothing: an entry whose deadline was moved is put into its new tick when
-    its old one comes.
+    Moving a deadline costs nothing: when the old tick of an entry comes, the wheel puts the entry
+    into its new tick.
     """
 
     def __init__(self, tick_seconds: float, fire: Callable[[T], None]) -> None:
@@ -29,7 +29,7 @@ class TimerWheel(Generic[T]):
         self._tick_seconds = tick_seconds
         self._fire = fire
         self._entries: dict[int, list[T]] = {}
-        """By tick."""
+        """Entries by the tick in which the wheel looks at them."""
         self._next_tick = self._tick_of(time.monotonic())
 
     def add(self, entry: T) -> None:
@@ -38,10 +38,10 @@ class TimerWheel(Generic[T]):
         self._entries.setdefault(tick, []).append(entry)
 
     def fire_due(self) -> None:
-        """Fire what is due by now."""
+        """Fire the entries that are due."""
         now = self._tick_of(time.monotonic())
         while self._next_tick < now:
-            # Popped one by one: should firing an entry fail, the others fire all the same.
+            # Each entry leaves the list before it fires: if one entry fails, the others still fire.
             entries = self._entries.get(self._next_tick)
             while entries:
                 self._fire_if_due(entries.pop(), self._next_tick)

@@ -1,8 +1,7 @@
 """The transport: batches of commands and their answers, over one connection to a primary.
 
-A connection begins with a greeting, before anything else is asked of the store (``greeting.py``).
-The greeting, and a look at the node's role every tenth of a second, tell whether this still is the
-store to ask.
+A connection begins with a greeting, before any other command (``greeting.py``). The greeting, and a
+look at the node's role every tenth of a second, tell whether the node still is the store's primary.
 """
 
 import asyncio
@@ -22,8 +21,8 @@ from feedsvc.core.store_errors import OF_REPLICA, NotPrimary
 
 #: Seconds that the store may take to answer a batch.
 ANSWER_SECONDS = 5.0
-#: Seconds for which a node that said that it is a primary is believed to be one. A demoted primary
-#: goes on answering reads on its connections.
+#: Seconds for which a node counts as a primary after it said so. A demoted primary still answers
+#: reads on its connections.
 ROLE_SECONDS = 0.1
 
 Ask = Callable[[Sequence[Command]], Awaitable[list[Any]]]
@@ -31,12 +30,12 @@ Ask = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 
 
 def retry() -> Retry:
-    """Return the policy for connecting, and for batches: every script may run twice."""
+    """Return the policy for connections and batches. It may run a script twice: all allow that."""
     return Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)
 
 
 class Transport:
-    """One connection to the store, made when it is needed, and again after it broke."""
+    """A connection to the store, made when it is needed, and again after it broke."""
 
     def __init__(self, redis: "Redis", greet: Callable[[Ask], Awaitable[None]]) -> None:
         """``greet`` is called with each new connection before it is used."""
@@ -50,7 +49,7 @@ class Transport:
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         """Exchange commands for their answers, among them the errors of single commands.
 
-        Raise redis-py's errors of connections, NotPrimary, and what the greeting raises.
+        Raise redis-py's errors of connections, NotPrimary, and the errors of the greeting.
         """
         packed = _packed(commands)
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -63,7 +62,7 @@ class Transport:
         self._greeted = False
 
     async def disconnect(self) -> None:
-        """Cut the connection; the next commands make another."""
+        """Cut the connection; the next commands make another connection."""
         if self.connection is not None:
             await self.connection.disconnect(nowait=True)
 

@@ -1,4 +1,4 @@
-"""Turns: a few connections are lent to jobs so that authors take turns."""
+"""Turns: lends a few connections to jobs so that authors take turns."""
 
 import asyncio
 from collections import deque
@@ -16,7 +16,7 @@ class Turns:
     def __init__(self) -> None:
         self._free: deque[Store] = deque()
         self._waiting: dict[str, deque[asyncio.Future[Store]]] = {}
-        """By author; the first author is served next."""
+        """Jobs that wait, by author; the first author is served next."""
 
     def put(self, store: Store) -> None:
         """Add a connection, or give a taken connection back."""

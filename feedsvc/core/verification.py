@@ -1,4 +1,4 @@
-"""Verification: a warm feed is compared with the query that it is the answer to."""
+"""Verification: compares a warm feed with the query whose answer the feed stores."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from feedsvc.core.outbox import Merged, Outboxes
 from feedsvc.core.store import Store
 from feedsvc.core.stored_feeds import State, StoredFeeds
 
-#: Reads until a difference that persists is reported, and the seconds between them: the feed
-#: changes while it is compared.
+#: Reads that must all show a difference before it is reported, and the seconds between reads: the
+#: feed changes while it is compared.
 VERIFY_READS = 5
 VERIFY_SECONDS = 0.2
 #: Ids of the merged outboxes that are read at a time.
@@ -30,7 +30,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a comparison says."""
+    """The result of a comparison."""
 
     state: State
     """Only a warm feed can be compared."""
@@ -72,7 +72,7 @@ class Verification:
     async def _differences(
         self, user: str, floor: int, stored_ids: Sequence[int], pulled: set[str]
     ) -> set[Difference]:
-        """Return what is missing of pushed ids, what no source has, and what is out of order."""
+        """Return missing pushed ids, ids that no source has, and ids out of order."""
         lowest = max(floor, stored_ids[0] - 1 if stored_ids else floor)
         expected = await self._pushed_ids(user, pulled, floor, lowest)
         stored = set(stored_ids)
@@ -87,7 +87,7 @@ class Verification:
         }
 
     async def _pushed_ids(self, user: str, pulled: set[str], floor: int, lowest: int) -> set[int]:
-        """Return the ids above the floor, down to the lowest one, of sources that push."""
+        """Return the ids above the floor, down to the lowest id, of sources that are pushed."""
         pushed = {user, *await self.edges.followees(user)} - pulled
         merged: Merged | None = None
         activity_ids: set[int] = set()
@@ -100,7 +100,7 @@ class Verification:
         return activity_ids
 
     async def _without_source(self, unknown: set[int], pulled: set[str]) -> set[int]:
-        """Return those ids that no PULL source has pushed before its followers were flipped."""
+        """Return the unknown ids that no PULL source pushed before its followers were flipped."""
         for entity in pulled if unknown else ():
             outbox = await self.outboxes.merge(
                 [entity], older=True, cursor=None, count=self.store.limits.outbox_cap
@@ -112,7 +112,7 @@ class Verification:
         return unknown
 
     async def _existing(self, activity_ids: Sequence[int]) -> set[int]:
-        """Return those of the activities that are not deleted."""
+        """Return the ids of the activities that are not deleted."""
         frames = await self.activities.frames(activity_ids)
         return {
             activity_id

@@ -1,4 +1,4 @@
-"""Viewers: the entities on whose behalf a caller reads, and what each of them may see.
+"""Viewers: the entities on whose behalf a caller reads, and the items that each viewer may see.
 
 Every read on behalf of a viewer passes its answer through here, so that the rules about viewers
 have one place. No such rule exists yet: every viewer sees everything.

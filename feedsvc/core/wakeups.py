@@ -1,7 +1,7 @@
 """Wake-ups: a channel of the store says which live logs have grown.
 
-Wake-ups may be lost. So the listener wakes everybody whenever its channel is subscribed anew, and
-watches over the channel by an echo: what this process publishes, it must hear.
+Wake-ups may be lost. So the listener wakes all streams whenever it subscribes to the channel anew,
+and checks the channel by an echo: this process must hear the messages that it publishes.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds until the listener connects again.
 LISTEN_AGAIN_SECONDS = 0.2
-#: Seconds between echoes, and seconds after which a channel that does not bring them is given up.
+#: Seconds between echoes, and seconds after which the listener leaves a channel without echoes.
 ECHO_SECONDS, DEAF_SECONDS = 1.0, 2.0
 
 
@@ -42,8 +42,8 @@ class WakeUps:
     async def run(self) -> None:
         """Listen, and begin again when listening ends or the channel has gone deaf.
 
-        A connection that stalls without breaking, or that leads to a node which is no primary any
-        more, brings nothing and reports nothing.
+        A connection that stalls without breaking, or that leads to a demoted primary, delivers no
+        messages and reports no error.
         """
         while True:
             listening = asyncio.create_task(self._listen())
@@ -53,7 +53,7 @@ class WakeUps:
                 await background.end(listening)
             error = None if listening.cancelled() else listening.exception()
             if error is None:
-                log.warning("the channel for wake-ups brings nothing: connecting again")
+                log.warning("the channel for wake-ups delivers nothing: connecting again")
             elif isinstance(error, (RedisError, OSError)):
                 log.warning("not listening for wake-ups: %s", type(error).__name__)
             else:
@@ -86,13 +86,13 @@ class WakeUps:
             await pubsub.subscribe(self.echo_channel, *channels)
             echo = self.echo_channel.encode()
             async for message in pubsub.listen():
-                if message["channel"] == echo:  # it is subscribed to first
+                if message["channel"] == echo:  # the first channel of the subscription
                     self._subscribed = True
                     self._heard.set()
                 elif message["type"] == "message":
                     for name in message["data"].split(b"\0"):
                         self._wake(name)
                 elif message["type"] == "subscribe":
-                    # For the first time or anew: earlier wake-ups are lost.
+                    # A first or a new subscription: earlier wake-ups are lost.
                     self._wake_all()
                 await asyncio.sleep(0)  # redis-py does not yield while messages are waiting

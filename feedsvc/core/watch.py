@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 #: Seconds between looks at the jobs that callers wait for. A job that a worker of this process ends
 #: is looked at without delay.
 LOOK_SECONDS = 0.05
-#: Most jobs that one look covers (with more jobs, each is looked at less often), and that one call
-#: to the store covers.
+#: Most jobs that one look covers (with more jobs, each look takes the next of them), and most jobs
+#: that one call to the store covers.
 JOBS_A_LOOK, JOBS_A_CALL = 256, 64
 
 
@@ -39,7 +39,7 @@ class Watch:
         """``read`` returns how far deliveries have come."""
         self._read = read
         self._watched: dict[Job, _Watched] = {}
-        """In the order of the last looks, the job that was looked at longest ago first."""
+        """In the order of the last looks: the first job was looked at longest ago."""
         self._soon: dict[Job, None] = {}
         """Jobs that a worker of this process has ended."""
         self._woken = asyncio.Event()
@@ -47,7 +47,7 @@ class Watch:
         self._draining = False
 
     async def ended(self, job: Job, delivery: Delivery, seconds: float) -> Delivery:
-        """Wait for a delivery to end, at most so long; return how far it has come."""
+        """Wait up to ``seconds`` for a delivery to end; return how far it has come."""
         watched = self._watched.get(job)
         if watched is None:
             watched = self._watched[job] = _Watched(job, delivery)
@@ -90,7 +90,7 @@ class Watch:
             del self._watched[watched.job]
 
     async def _look(self) -> None:
-        CALLER.set(None)  # the task works for all callers, not for the one that started it
+        CALLER.set(None)  # the task works for all callers, not only for the caller that started it
         while self._watched:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -108,11 +108,11 @@ class Watch:
                 log.exception("looking at deliveries failed; trying again")
 
     def _next(self) -> list[Job]:
-        """Return the jobs to look at: those that have ended, and those looked at longest ago."""
+        """Return the jobs to look at: jobs that have ended, and jobs looked at longest ago."""
         jobs = [job for job in self._soon if job in self._watched]
         self._soon.clear()
         for job in list(islice(self._watched, JOBS_A_LOOK)):
-            self._watched[job] = self._watched.pop(job)  # to the end
+            self._watched[job] = self._watched.pop(job)  # moves to the end
             jobs.append(job)
         return list(dict.fromkeys(jobs))
 

@@ -1,8 +1,8 @@
 """Workers: they do the jobs that no caller waits for.
 
 A process takes a few dozen jobs at a time and works on all of them in turns, so that a large job
-does not hold up a small one. Its calls go over a few connections of their own, and take the store a
-fraction of a millisecond each while this process serves others.
+does not hold up a small job. The workers make their calls on a few connections of their own. While
+the process serves callers, each of these calls takes the store a fraction of a millisecond.
 """
 
 import asyncio
@@ -23,17 +23,16 @@ from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Jobs that one process has at a time, and how many of them may be of one author.
+#: Most jobs that one process holds at a time, and most of these jobs that may be of one author.
 JOBS_AT_ONCE, JOBS_OF_AN_AUTHOR = 64, 8
-#: Followers that one call works on: while this process serves others, when one call is made at a
-#: time, and while it serves nobody.
+#: Followers that one call works on while this process serves callers and the workers make one call at
+#: a time, and followers that one call works on while the process is calm.
 CHUNK, CALM_CHUNK = 90, 200
-#: Batches a second that this process sends for callers while it serves as good as nobody (a single
-#: caller may publish to very many followers, one activity after another); seconds over which the
-#: batches are counted.
+#: Batches a second for callers below which a process is calm (a single caller may publish to very
+#: many followers, one activity after another), and seconds over which the batches are counted.
 CALM_RATE, CALM_SECONDS = 300, 0.1
-#: Seconds between looks at the queues. Each look is at the next few shards in order, and at shards
-#: in which jobs are known to wait: at most so many of both.
+#: Seconds between looks at the queues; number of the shards in order that each look includes; and
+#: most shards of a look together with the shards in which jobs are known to wait.
 LOOK_SECONDS, LOOK_SHARDS, LOOK_SHARDS_AT_MOST = 0.05, 16, 32
 #: Seconds after which a store that did not answer is tried again.
 TRY_AGAIN_SECONDS = 0.5
@@ -56,17 +55,17 @@ class Workers:
         self._turns.put(store)
         self._alone = asyncio.Lock()
         self._calm = False
-        """True while this process serves as good as nobody."""
+        """True while this process serves almost no callers."""
         self._batches, self._counted_at = 0, 0.0
         self._next_shard = 0
         """The shard at which the next look in order begins."""
         self._first_shard = 0
         """The shard that is the first to give a job."""
         self._away_at = -math.inf
-        """When the store last did not answer, by the loop's clock."""
+        """The time by the loop's clock when the store last did not answer."""
 
     def start(self, workers: int) -> None:
-        """Begin to work, by so many calls at a time, each on a connection of its own."""
+        """Begin to work, by up to ``workers`` calls at a time, each on a connection of its own."""
         for _ in range(workers - 1):
             self._turns.put(self._store.sibling())
         self._looking = background.supervised("looking for jobs", self._look)
@@ -96,7 +95,7 @@ class Workers:
     async def take(
         self, shards: Sequence[int] | None = None, *, everything: bool = False
     ) -> list[TakenJob]:
-        """Take as many jobs as this process may have, from some or all shards in turn."""
+        """Take as many jobs as this process may hold, from the given or all shards in turn."""
         count = self._store.limits.shards
         if shards is None:
             shards = self._in_turn(range(count))
@@ -112,7 +111,7 @@ class Workers:
         return taken_jobs
 
     def next_shards(self) -> list[int]:
-        """Return the shards to look at next, in the order in which they have their turn."""
+        """Return the shards to look at next, in the order of their turns."""
         candidates, count = self._jobs.queued_in, self._store.limits.shards
         for _ in range(min(LOOK_SHARDS, count)):
             candidates.add(self._next_shard)
@@ -149,7 +148,7 @@ class Workers:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
-        if self._jobs.queued_in:  # a job may have waited for the end of this one
+        if self._jobs.queued_in:  # a waiting job may take the place of the ended job
             self._jobs.queued.set()
 
     def _note_away(self) -> None:
@@ -188,7 +187,7 @@ class Workers:
     async def _leave_in_time(self, taken: TakenJob, pause: float) -> None:
         """Leave a job to others after a pause, or when the store answers again.
 
-        A lease that runs out counts as a failure of the job; a store that is away does not.
+        A lease that runs out counts as a failed attempt of the job; a store that is away must not.
         """
         while True:
             try:
@@ -216,6 +215,7 @@ class Workers:
             raise
 
     async def _deliver(self, taken: TakenJob) -> None:
+        """Do the work of a job from its resume positions on, and finish the job."""
         job, progress = taken.job, taken.progress
         if job.kind is Kind.DELIVER and not await self._exists(job.subject):
             await self._jobs.finish(self._store, taken, "delivered")
@@ -234,10 +234,10 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def _turn(self, taken: TakenJob) -> AsyncIterator[Store]:
-        """Wait for a free connection, which leads to where the job was taken.
+        """Wait for a free connection to the store that the job was taken from.
 
-        In a failover the connection may still lead to the old primary: work done there is lost, and
-        would be taken for done. Raise StoreUnavailable.
+        In a failover the connection may still lead to the old primary: work done there is lost, but
+        would count as done. Raise StoreUnavailable.
         """
         store = await self._turns.take(taken.job.author)
         try:
@@ -266,7 +266,7 @@ class Workers:
         return bool(await self._store.call("STRLEN", key))
 
     async def _keep(self, taken: TakenJob) -> None:
-        """Renew a job's lease from time to time, and note how far it has come."""
+        """Renew a job's lease from time to time, and note how far the job has come."""
         while True:
             await asyncio.sleep(self._store.limits.job_lease / 4)
             try:

@@ -138,7 +138,8 @@ BUGS = (
         (
             (
                 "core/streams.py",
-                "            cursor.grew = cursor.is_sent  # a read yet to leave sees it\n",
+                "            cursor.grew = cursor.is_sent"
+                "  # a read that is not sent yet sees the growth\n",
                 "            pass\n",
             ),
         ),
