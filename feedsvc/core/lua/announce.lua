@@ -6,9 +6,9 @@
 -- Returns for each shard {position to continue after ('' when done), entities looked at}
 -- Repeat: a log announces an activity once, and the positions are the same.
 --
--- The script goes through the fewer of both: the author's followers ('w' and their position) or the
--- live entities ('v' and the end of their lease). Followers that come meanwhile have greater
--- positions. A lease that is renewed meanwhile only moves ahead.
+-- The script goes through the smaller set: the author's followers (a position is 'w' and a position
+-- of an edge) or the live entities (a position is 'v' and the end of a lease). Followers that come
+-- meanwhile have greater positions. A lease that is renewed meanwhile only moves ahead.
 local author, id, is_added, budget = ARGV[1], ARGV[2], ARGV[3] == 'added', tonumber(ARGV[4])
 local POSITIONS = 4
 local announce_to = is_added and announce_added or announce_removed
@@ -21,19 +21,19 @@ local function announce_if_live(entity)
 end
 
 local function announce_to_followers(position, count)
-  local followers, many = followers_after(author, position, count)
+  local followers, are_many = followers_after(author, position, count)
   if not followers[1] then return {'', 0} end
   local leases = redis.call('ZMSCORE', LIVE, unpack(followers))
   local last = #followers
   for i, follower in ipairs(followers) do
     spent = spent + 1
     if leases[i] then announce_if_live(follower) end
-    if many and spent >= budget then
+    if are_many and spent >= budget then
       last = i
       break
     end
   end
-  if not many or last < count and last == #followers then return {'', last} end
+  if not are_many or last < count and last == #followers then return {'', last} end
   return {'w' .. redis.call('ZSCORE', key(FOLLOWERS, author), followers[last]), last}
 end
 
@@ -42,7 +42,7 @@ local function announce_to_live(position, count)
   -- Entity, end of its lease, ...
   local live = redis.call('ZRANGEBYSCORE', LIVE, from, '+inf', 'WITHSCORES', 'LIMIT', 0, count)
   local reached = #live == 2 * count and live[#live] or ''
-  if reached ~= '' then -- all leases with this end: the position names no single lease
+  if reached ~= '' then -- read all leases with this end: the position cannot name one lease
     live = redis.call('ZRANGEBYSCORE', LIVE, from, reached, 'WITHSCORES')
   end
   for i = 1, #live, 2 do

@@ -4,8 +4,9 @@
 -- ARGV  user, 'older' or 'newer', cursor, top: the greatest id below the cursor, count, most edges
 --       with which a reader merges the outboxes itself
 -- Returns {'segment', floor, ceiling, floor of the outboxes in the segment, {sources that are not
---         in it}, {PULL followees}, {ids beyond the cursor, nearest to it first}}; {'few', fields
---         of the user's edges} if no reader needs a segment; or {'none'}
+--         in the segment}, {PULL followees}, {ids beyond the cursor, nearest to it first}}; {'few',
+--         fields of the user's edges} if no reader needs a segment; or {'none'} if no segment
+--         serves the cursor
 -- Repeat: only reads.
 local user, is_older, cursor, top = ARGV[1], ARGV[2] == 'older', ARGV[3], ARGV[4]
 local count, few_edges = tonumber(ARGV[5]), tonumber(ARGV[6])

@@ -11,9 +11,9 @@ local id, actor, digest, request, request_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[
 local is_own = ARGV[6] == '1'
 local RECIPIENTS = 7
 
-local known = request_result(request, digest)
-if known then return {'replayed', redis.call('ZSCORE', DUE, known) and known or ''} end
-if known == false then return {'reused', ''} end
+local earlier = request_result(request, digest)
+if earlier then return {'replayed', redis.call('ZSCORE', DUE, earlier) and earlier or ''} end
+if earlier == false then return {'reused', ''} end
 local frame = redis.call('GET', key(ACTIVITY, id))
 if not frame or frame == '' then return {'absent', ''} end
 local external = external_name(frame)

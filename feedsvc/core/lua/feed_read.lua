@@ -2,12 +2,11 @@
 -- Read a page's ids from a warm feed, and renew the feed's expiry if the store takes writes.
 -- KEYS  the tag of the user's shard
 -- ARGV  user, 'older' or 'newer', cursor ('' for the end that the page starts from), count
--- Returns {state: cold, building or warm, floor, position at the end of the live log or '', PULL
---         followees, those of them whose edges need not stay PULL, ids beyond the cursor, nearest
---         to it first}. Only a warm feed has ids
+-- Returns {state: cold, building or warm, floor, position at the end of the live log or '', {PULL
+--         followees}, {PULL followees whose edges need not stay PULL}, {ids beyond the cursor,
+--         nearest to it first}}. Only a warm feed has ids
 -- Repeat: reads, and sets the same expiry.
 local user, is_older, cursor, count = ARGV[1], ARGV[2] == 'older', ARGV[3], tonumber(ARGV[4])
-local CHUNK = 512 -- Lua's stack bounds unpack()
 local feed = cache_key(FEED, user)
 
 local head = redis.call('LINDEX', feed, 0)
@@ -34,8 +33,8 @@ if state == 'warm' then
   if redis.call('PTTL', feed) < FEED_TTL_MS * 0.9 then redis.pcall('PEXPIRE', feed, FEED_TTL_MS) end
 end
 local pulled, unsettled = redis.call('SMEMBERS', key(PULLED, user)), {}
-for first = 1, #pulled, CHUNK do
-  local followees = slice(pulled, first, math.min(first + CHUNK - 1, #pulled))
+for first = 1, #pulled, UNPACK_LIMIT do
+  local followees = slice(pulled, first, math.min(first + UNPACK_LIMIT - 1, #pulled))
   for i, mode in ipairs(redis.call('HMGET', CELEBRITIES, unpack(followees))) do
     if not mode or not is_pulled(mode) then unsettled[#unsettled + 1] = followees[i] end
   end

@@ -20,8 +20,8 @@ local function flip_to_pull(follower)
   end
 end
 
--- Flip an edge to PUSH if no warm feed lacks the outbox; return whether the caller has to settle
--- it.
+-- Flip an edge to PUSH if the feed is cold. Return whether the caller has to settle the edge: the
+-- warm feed lacks what the outbox holds.
 local function flip_to_push(follower)
   local pulled = key(PULLED, follower)
   if redis.call('SISMEMBER', pulled, entity) == 0 then return false end
@@ -38,7 +38,7 @@ local function flip_shard(position)
   if mode and mode_epoch(mode) > epoch then return {'', 0} end
   redis.call('HSET', CELEBRITIES, entity, mode_after)
   local count = budget - spent
-  local followers, many = followers_after(entity, position, count)
+  local followers, are_many = followers_after(entity, position, count)
   local result = {'', #followers}
   for _, follower in ipairs(followers) do
     spent = spent + 1
@@ -49,7 +49,9 @@ local function flip_shard(position)
       result[#result + 1] = edge_position(follower, entity)
     end
   end
-  if many and #followers == count then result[1] = edge_position(followers[#followers], entity) end
+  if are_many and #followers == count then
+    result[1] = edge_position(followers[#followers], entity)
+  end
   return result
 end
 

@@ -6,14 +6,15 @@
 --       request, mode of the followee when its bitmap was marked
 -- Returns for each edge {outcome, position, hint}. Outcomes: followed, already; refused: reused,
 --         too_many. Hints: 'unsettled' if the edge is PULL but need not stay so; 'crowd' if the
---         followee may have so many followers that the edge should be PULL; ''.
+--         followee may have become a celebrity; '' otherwise.
 --         Returns 'stale' alone if the store lost its last writes: the bitmaps may be gone with
 --         them
 -- Repeat: the request record returns the outcome of the first call; without a record the edge is
 --         'already' there, with the same position.
 --
--- The position is unique among the followee's followers here and among the follower's edges, only
--- grows, and begins with the time: it orders both lists, and it tells an edge from a later one.
+-- A position is the time in microseconds, or more if that makes it greater than all positions of
+-- the followee's followers here and of the follower's edges. So positions order both lists, and
+-- tell an edge from a later edge between the same entities.
 local era = ARGV[1]
 local EDGES_FROM, EDGE_FIELDS = 2, 6
 
@@ -46,12 +47,12 @@ end
 
 local function follow(follower, followee, digest, request, request_ttl, mode)
   local is_pull = is_pulled(celebrity_mode(followee, mode))
-  local known = request_result(request, digest)
+  local earlier = request_result(request, digest)
   local position = redis.call('HGET', key(EDGES, follower), followee)
   local outcome, count = 'followed', 0
-  if known then
-    outcome, position = known:match('^(%a+)(%d+)$')
-  elseif known == false then
+  if earlier then
+    outcome, position = earlier:match('^(%a+)(%d+)$')
+  elseif earlier == false then
     outcome, position = 'reused', ''
   elseif position then
     outcome = 'already'
@@ -60,11 +61,11 @@ local function follow(follower, followee, digest, request, request_ttl, mode)
   else
     position, count = make_edge(follower, followee, is_pull)
   end
-  if known == nil and outcome ~= 'too_many' then
+  if earlier == nil and outcome ~= 'too_many' then
     request_keep(request, digest, outcome .. position, request_ttl)
   end
   if is_pull then return {outcome, position, ''} end
-  -- Shards differ, but hardly by half: from there on the caller counts all followers.
+  -- Shards hardly differ by half: from half of the threshold on, the caller counts all followers.
   if CELEBRITY_THRESHOLD > 0 and 2 * count * SHARD_COUNT >= CELEBRITY_THRESHOLD then
     return {outcome, position, 'crowd'}
   end

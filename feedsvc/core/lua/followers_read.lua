@@ -13,24 +13,24 @@ local function read_few(bound)
   local names, greatest = follower_names(numbers or ''), math.huge
   if bound ~= '+inf' then greatest = tonumber((bound:gsub('%(', ''))) end
   if bound:sub(1, 1) == '(' then greatest = greatest - 1 end
-  local flat = {}
+  local page = {}
   for i = #names, 1, -1 do
-    if #flat >= 2 * count then break end
+    if #page >= 2 * count then break end
     local position = edge_position(names[i], followee)
     if tonumber(position) <= greatest then
-      flat[#flat + 1] = names[i]
-      flat[#flat + 1] = position
+      page[#page + 1] = names[i]
+      page[#page + 1] = position
     end
   end
-  return flat
+  return page
 end
 
 local results = {}
 for i, tag in ipairs(KEYS) do
   use(tag)
   local bound = ARGV[BOUNDS + i]
-  local flat = redis.call('ZREVRANGEBYSCORE', key(FOLLOWERS, followee), bound, '-inf',
+  local page = redis.call('ZREVRANGEBYSCORE', key(FOLLOWERS, followee), bound, '-inf',
     'WITHSCORES', 'LIMIT', 0, count)
-  results[i] = flat[1] and flat or read_few(bound)
+  results[i] = page[1] and page or read_few(bound)
 end
 return results

@@ -5,11 +5,11 @@
 -- Returns the incarnation of all shards, then the era of each
 -- Repeat: finds its own run id and returns the incarnation and the eras that the first call chose.
 --
--- Both change when writes may be lost. Then feeds are cold and logs gone, because the incarnation
--- is a part of their keys, and workers write again what was written to outboxes. The era fences off
--- the jobs that were begun before. The era is random, because a count comes again when the store
--- loses its data twice, or has lost all of it. Shards of a node have one incarnation: scripts that
--- work on several shards look it up once.
+-- The incarnation and the era change when writes may be lost. Then feeds are cold and logs gone,
+-- because the incarnation is a part of their keys, and workers repeat the jobs that wrote to
+-- outboxes. The era fences off the jobs that began before the loss. The era is random: a count
+-- could repeat itself when the store loses its data twice, or loses all data. Shards of a node have
+-- one incarnation: scripts that work on several shards look it up once.
 local run_id, may_lose_writes, new_era = ARGV[1], ARGV[2] == '1', ARGV[3]
 
 local shards, is_lost, first_incarnation, greatest = {}, false, nil, 0
@@ -35,7 +35,7 @@ for i, tag in ipairs(KEYS) do
   end
   if is_lost then
     redis.call('HSET', TALLIES, 'incarnation', next_incarnation)
-    -- By their set, not by a time: an operator may have set the clock back.
+    -- The set names the jobs to repeat, not a time: an operator may have set the clock back.
     redis.call('ZUNIONSTORE', REDO, 2, REDO, DONE, 'AGGREGATE', 'MAX')
     redis.call('DEL', DONE)
   end

@@ -2,9 +2,9 @@
 -- Read the progress of jobs.
 -- KEYS  the tag of each job's shard; of one shard where each shard has a slot of its own
 -- ARGV  the jobs
--- Returns for each job {state, feeds, cold, audience}. States: due; queued, failed; delivered,
---         pulled: the job has ended. {'', '1' if the followers pull, else '0'}: the store knows
---         nothing of the job, which ended long ago, or within the call that made it
+-- Returns for each job {state, feeds, cold, audience}. States: due; queued, failed; delivered or
+--         pulled if the job has ended. {'', '1' if the followers pull, else '0'} if the store has
+--         no record of the job, which ended long ago, or within the call that made it
 -- Repeat: only reads.
 local function read(job)
   if redis.call('ZSCORE', DUE, job) then return {'due'} end

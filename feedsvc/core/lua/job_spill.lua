@@ -8,7 +8,7 @@ local job, era, positions = ARGV[1], ARGV[2], ARGV[3]
 local feeds, cold, seen, audience, state = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
 if redis.call('ZREM', DUE, job) == 0 then return 0 end
--- A store that lost its last writes may have lost what was done of the job.
+-- A store that lost its last writes may have lost work that was done for the job.
 if not era_is(era) then positions = '' end
 job_queue(job, positions, feeds, cold, seen, audience)
 redis.call('HSET', key(JOB, job_name(job)), 'state', state)

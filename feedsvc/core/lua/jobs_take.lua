@@ -1,8 +1,8 @@
 -- include: clock queue
 -- Hand out waiting jobs, from the shards in turn and in a shard from its authors in turn. Before
--- that the script puts some jobs back into the queues, however long the queues are: jobs whose
--- lease ran out, jobs that a dead process left behind, and, after the store has lost its last
--- writes, ended jobs.
+-- that the script puts jobs back into the queues, however long the queues are: jobs whose lease ran
+-- out, jobs that a dead process left behind, and, after the store has lost its last writes, ended
+-- jobs.
 -- KEYS  the tags of shards in the order of their turns; one where each shard has a slot of its own
 -- ARGV  worker, most jobs to hand out, most jobs of an author that the worker may hold, '1' to
 --       count a lease that ran out as a failed attempt of its job, '1' to take over also the jobs
@@ -10,8 +10,8 @@
 --       worker holds
 -- Returns {{for each job: index of its tag, job, positions, feeds, cold, seen, audience, era of the
 --         shard}, {indexes of the tags of the shards in which more jobs wait}}
--- Repeat: hands out other jobs. The worker does not know of the jobs in the lost reply: they come
---         back when their lease ends.
+-- Repeat: hands out other jobs. The worker does not know the jobs of the lost reply: these jobs
+--         come back when their lease ends.
 local worker, max_jobs, max_of_author = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local is_blaming, takes_all = ARGV[4] == '1', ARGV[5] == '1'
 local AUTHORS_HELD, FIELDS = 6, 2
@@ -39,9 +39,9 @@ local function sweep(set, jobs)
   end
 end
 
--- Put a job whose lease ran out back into the queue. A worker that gave its job back did nothing
--- wrong; another worker has died, or was cut off. A worker that asks for jobs is alive, and says so
--- later if it was only cut off: see job_leave.lua.
+-- Put a job whose lease ran out back into the queue. A job without a holder was waiting for another
+-- attempt. A holder has died or was cut off, unless it is the worker that calls now. A worker that
+-- was only cut off says so later: see job_leave.lua.
 local function take_over(name)
   local record = key(JOB, name)
   local text, holder = unpack(redis.call('HMGET', record, 'job', 'worker'))
@@ -74,7 +74,8 @@ local function take_from(author, index)
   taken[#taken + 1] = {index, unpack(fields)}
 end
 
--- Hand out a job of the next author that may have another one; return whether there was a job.
+-- Hand out a job of the next author of whom the worker may hold another job; return false if no
+-- author has such a job.
 local function take(index)
   for _ = 1, redis.call('LLEN', AUTHORS) do
     local author = redis.call('LINDEX', AUTHORS, 0)

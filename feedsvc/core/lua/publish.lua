@@ -5,7 +5,7 @@
 -- KEYS  the tag of the actor's shard
 -- ARGV  actor
 --       proposed id
---       '1' if the activity's time is now: its id then goes above all ids of the outbox
+--       '1' if the activity's time is now: its id is then above all ids of the outbox
 --       frame
 --       digest of what was sent
 --       request name
@@ -17,7 +17,7 @@
 --       then the entities that the activity is published to
 -- Returns {outcome, id, bitmap of the shards with followers of the actor, the actor's mode, 1 if
 --         the caller is to do the job, then for each of these shards how far the step has delivered
---         the activity, as push.lua returns it; nothing if the step has not begun to}.
+--         the activity, as push.lua returns it; nothing if the step delivers nothing}.
 --         Outcomes: published; replayed: same request; duplicate: same external id; refused:
 --         reused, conflict, deleted, expired, before_retention, overloaded; busy: the script found
 --         no free id, and the caller calls again
@@ -32,7 +32,8 @@ local RECIPIENTS = 12
 local has_recipients = ARGV[RECIPIENTS] ~= nil
 local MAX_SHARDS = 16 -- most shards that the step itself delivers to
 local SKEW_MS = 2000 -- ids of now keep their order by running ahead of the clock, up to a second
--- The same for the ids of all actors. A store that has lost its last writes is not back so soon.
+-- The same limit for the order of all actors' ids. A store that has lost its last writes is not
+-- back so soon.
 local NEAR_MS = 20
 local MAX_PROBES = 65
 local outbox, overflow = key(OUTBOX, actor), nil
@@ -46,9 +47,9 @@ local function answer(outcome, id, is_due, pushed)
   return {outcome, id or '', bitmap, mode, is_due or 0, unpack(pushed or {})}
 end
 
--- Answer a repeated call. A process that died may have left the job behind: the caller goes on with
--- the job.
-local function again(outcome, id)
+-- Answer a repeated call. A process that died may have left the job behind: the caller then
+-- continues the job.
+local function answer_again(outcome, id)
   return answer(outcome, id, redis.call('ZSCORE', DUE, job(id)) and 1)
 end
 
@@ -80,11 +81,11 @@ local function push_all(id, shards, any_live, is_newest)
   return results, is_done and (CELEBRITY_THRESHOLD == 0 or seen < CELEBRITY_THRESHOLD)
 end
 
-local known = request_result(request, digest)
-if known then
-  return again(known:sub(20) == call and 'published' or 'replayed', known:sub(1, 19))
+local earlier = request_result(request, digest)
+if earlier then
+  return answer_again(earlier:sub(20) == call and 'published' or 'replayed', earlier:sub(1, 19))
 end
-if known == false then return answer('reused') end
+if earlier == false then return answer('reused') end
 
 if external ~= '' then
   local record = redis.call('GET', key(EXTERNAL, external))
@@ -97,17 +98,18 @@ if external ~= '' then
       return answer(is_deleted and 'deleted' or 'expired', id)
     end
     if record:sub(20) ~= digest then return answer('conflict', id) end
-    return again('duplicate', id)
+    return answer_again('duplicate', id)
   end
 end
 
 local needs_job = has_recipients or is_own and bitmap ~= ''
-local open = 0
+local unfinished = 0
 if needs_job and redis.call('EXISTS', DUE, JOBS) > 0 then
-  open = redis.call('ZCARD', DUE) + redis.call('ZCARD', JOBS)
+  unfinished = redis.call('ZCARD', DUE) + redis.call('ZCARD', JOBS)
 end
--- An author may have as many jobs waiting as there is room left for others.
-if 2 * open >= MAX_JOBS and redis.call('LLEN', key(WAITING, actor)) >= MAX_JOBS - open then
+-- An author may have as many jobs waiting as the queue has room for further jobs.
+if 2 * unfinished >= MAX_JOBS
+  and redis.call('LLEN', key(WAITING, actor)) >= MAX_JOBS - unfinished then
   return answer('overloaded')
 end
 
@@ -125,14 +127,14 @@ if is_now and latest and latest >= id and id_ms(latest) <= clock_ms() + NEAR_MS 
 end
 local is_newest = latest and latest < id
 if not is_own then
-  -- An activity may have used the id before, and its tombstone be gone.
+  -- An earlier activity may have had the id, and its tombstone may have expired.
   if id <= retired_of(actor)[2] then return answer('before_retention') end
 elseif is_now and not is_newest then
   local tail = redis.call('LINDEX', outbox, -1)
   if tail and tail >= id then id = id_above_by_time(tail, proposed) end
 elseif not is_newest then
-  -- By the proposed id, not by the id that the probes find: a trimmed activity cannot come in again
-  -- beside its tombstone then.
+  -- Compare the proposed id, not the id that the probes find: otherwise a trimmed activity could
+  -- come in again beside its tombstone.
   local floor = redis.call('LINDEX', outbox, 0)
   if floor and (id <= floor
     or (redis.call('LLEN', outbox) > OUTBOX_CAP and id < redis.call('LINDEX', outbox, 1))) then
@@ -140,8 +142,8 @@ elseif not is_newest then
   end
 end
 
--- Probe upward for a free id. In a crowded neighbourhood (about 5 ms), go on from the last id
--- placed.
+-- Probe upward for a free id. In a crowded stretch of time (about 5 ms), continue from the last id
+-- placed there.
 for probe = 1, MAX_PROBES do
   if redis.call('SET', key(ACTIVITY, id), frame, 'NX') then break end
   if probe % 8 == 0 then
@@ -181,7 +183,7 @@ if any_live and leased(ALL_LOG) then announce_added(ALL_LOG, id) end
 request_keep(request, digest, id .. call, request_ttl)
 local pushed, is_delivered = {}, not needs_job
 if shards[1] then
-  -- If a feed is broken, the job delivers the activity to the others.
+  -- If one feed is broken, a job delivers the activity to the other feeds.
   local is_whole, results, is_done = pcall(push_all, id, shards, any_live, is_newest)
   if is_whole then pushed, is_delivered = results, is_done else wake_grown() end
   use(actor_tag)

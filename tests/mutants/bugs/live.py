@@ -163,8 +163,8 @@ BUGS = (
         (
             (
                 "core/lua/live_read.lua",
-                "if not found[1] or found[1][1] ~= after then return 'lost' end",
-                "if not found[1] then return 'lost' end",
+                "if not entries[1] or entries[1][1] ~= after then return 'lost' end",
+                "if not entries[1] then return 'lost' end",
             ),
         ),
         (f"{LIVE}::test_resume_token_older_than_the_log_is_refused_with_a_fresh_token",),
@@ -180,8 +180,8 @@ BUGS = (
             ),
             (
                 "core/lua/live_read.lua",
-                "found[1][1] ~= after then",
-                "found[1][1]:match('^%d+') ~= after:match('^%d+') then",
+                "entries[1][1] ~= after then",
+                "entries[1][1]:match('^%d+') ~= after:match('^%d+') then",
             ),
         ),
         (f"{LIVE}::test_resume_token_of_a_lost_log_tail_is_refused",),

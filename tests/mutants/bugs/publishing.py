@@ -21,8 +21,8 @@ BUGS = (
         (
             (
                 "core/lua/publish.lua",
-                "local known = request_result(request, digest)",
-                "local known = nil",
+                "local earlier = request_result(request, digest)",
+                "local earlier = nil",
             ),
         ),
         (MODEL,),
@@ -92,9 +92,9 @@ BUGS = (
         (
             (
                 "core/lua/publish.lua",
-                "if 2 * open >= MAX_JOBS and redis.call('LLEN', key(WAITING, actor)) "
-                ">= MAX_JOBS - open then",
-                "if redis.call('EXISTS', key(WAITING, actor)) and open >= MAX_JOBS then",
+                "if 2 * unfinished >= MAX_JOBS\n"
+                "  and redis.call('LLEN', key(WAITING, actor)) >= MAX_JOBS - unfinished then",
+                "if redis.call('EXISTS', key(WAITING, actor)) and unfinished >= MAX_JOBS then",
             ),
         ),
         (FAIRNESS,),
@@ -159,7 +159,7 @@ BUGS = (
     Bug(
         "published-already-by-itself",
         "a publish whose reply was lost says that somebody published it before",
-        (("core/lua/publish.lua", "known:sub(20) == call and 'published' or", "false or"),),
+        (("core/lua/publish.lua", "earlier:sub(20) == call and 'published' or", "false or"),),
         (LOST_REPLY,),
     ),
     Bug(

@@ -1,5 +1,5 @@
--- The store's clock, which all processes share. An operator may set the clock back. The clock
--- stands still while a script runs.
+-- The store's clock, which all processes share. An operator may set the clock back. A script sees
+-- the same time from its first look at the clock to its end.
 local script_us
 
 local function clock_us()

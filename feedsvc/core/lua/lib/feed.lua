@@ -1,15 +1,15 @@
 -- include: packed
--- Delivery to feeds, and to what lies beside a warm feed: its deep segment. A deep segment is a
--- part of the feed between a floor and a ceiling, kept for a while for readers below the stored
--- ids. It is a list [head, spent, id, id, ...], ascending. The head is '!nonce' while the segment
--- is being built; then 'floor ceiling outbox_floor allowance length', and after a NUL each the
--- sources that are not in the segment.
+-- Delivery to warm feeds and to their deep segments. A deep segment is a part of the feed between a
+-- floor and a ceiling, kept for a while for readers below the stored ids. It is a list [head,
+-- spent, id, id, ...], ascending. The head is '!nonce' while the segment is being built. Then the
+-- head is 'floor ceiling outbox_floor allowance length', and the sources that are not in the
+-- segment, with a NUL before each.
 --
 -- The list has the ids above its floor and up to its ceiling of all outboxes whose edges are PUSH,
--- but for those few outboxes that hold the most: readers merge these, and the outboxes of PULL
--- edges. No other outbox can have trimmed an id of the segment until more than `allowance` ids were
--- delivered: `spent` counts the ids that came below the warm feed or were trimmed from it since,
--- and the warm feed had `length` elements.
+-- without the few outboxes that hold the most ids: readers merge these few outboxes, and the
+-- outboxes of PULL edges. No other outbox can have trimmed an id of the segment until more than
+-- `allowance` ids were delivered. `spent` counts the ids that came below the warm feed, or were
+-- trimmed from it, since the build; `length` is the number of elements that the warm feed had.
 local MAX_LATE = 1000 -- ids that may come late while a segment is being built
 
 local function deep_spend(deep, head, count)

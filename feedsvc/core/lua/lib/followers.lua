@@ -1,10 +1,10 @@
 -- The followers of an entity in this shard. A few followers are a text of their numbers, three
--- bytes each, oldest edge first, in a bucket that many entities share: a key of its own takes more
--- memory than the text. Many followers are a sorted set of names by position. Followers that became
--- many stay so until the last one leaves.
+-- bytes each, oldest edge first, in a bucket that many entities share: a key for each entity would
+-- take more memory than the text. Many followers are a sorted set of names by position. The sorted
+-- set stays until the last follower leaves.
 local FEW = math.min(20, PUSH_CHUNK - 1)
--- The greatest number of a follower. A follower without a number, because so many have one, is
--- never among a few.
+-- The greatest number of a follower. When all numbers are taken, a new follower has no number and
+-- is never one of a few followers.
 local LAST_NUMBER = 2 ^ 24 - 1
 -- Lists in a bucket, on average: the store packs a hash with up to twice as many, and packs each
 -- list.
@@ -109,8 +109,8 @@ end
 
 -- Add a new follower with the greatest position. Return the number of followers.
 local function followers_add(followee, follower, position)
-  local many = key(FOLLOWERS, followee)
-  if redis.call('EXISTS', many) == 0 then
+  local index = key(FOLLOWERS, followee)
+  if redis.call('EXISTS', index) == 0 then
     local bucket, numbers = few_followers(followee)
     local number = #(numbers or '') < 3 * FEW and follower_number(follower)
     if number then
@@ -120,18 +120,18 @@ local function followers_add(followee, follower, position)
     end
     if numbers then
       for _, name in ipairs(follower_names(numbers)) do
-        redis.call('ZADD', many, edge_position(name, followee), name)
+        redis.call('ZADD', index, edge_position(name, followee), name)
       end
       bucket_list_remove(bucket, followee)
     end
   end
-  redis.call('ZADD', many, position, follower)
-  return redis.call('ZCARD', many)
+  redis.call('ZADD', index, position, follower)
+  return redis.call('ZCARD', index)
 end
 
 local function followers_count(followee)
-  local many = redis.call('ZCARD', key(FOLLOWERS, followee))
-  if many > 0 then return many end
+  local count = redis.call('ZCARD', key(FOLLOWERS, followee))
+  if count > 0 then return count end
   local _, numbers = few_followers(followee)
   return #(numbers or '') / 3
 end

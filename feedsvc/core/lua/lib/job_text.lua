@@ -1,4 +1,4 @@
--- The text of a job. The text says all about the job, and job.py reads and writes it too:
+-- The text of a job, which holds everything about the job. job.py reads and writes the text too:
 --
 --   <kind><19 digits> NUL [\1]<actor> NUL <outbox> NUL <outbox> ... NUL \2<external id>
 --
@@ -23,8 +23,8 @@ local function job_kind(text) return text:sub(1, 1) end
 -- Return the author of a job: authors take turns.
 local function job_author(text) return text:match('^[^%z]*%z' .. NOT_ADDRESSED .. '?([^%z]*)') end
 
--- Return the entity whose followers a job addresses. The result is no entity's name if the job
--- addresses only those of the outboxes.
+-- Return the actor whose followers a job addresses. The result is no entity's name if the job
+-- addresses only the followers of the outboxes.
 local function job_addressee(text) return text:match('^[^%z]*%z([^%z]*)') end
 
 -- Return the name of a job's record. A flip has the name of its entity: an entity is flipped in one

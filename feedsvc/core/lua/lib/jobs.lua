@@ -1,5 +1,5 @@
 -- include: clock job_text
--- Jobs that the process of a call does itself, and what the store remembers of ended jobs.
+-- Jobs that the process of a call does itself, and the store's memory of ended jobs.
 
 -- Give a job to the caller's process for as long as a lease.
 local function job_own(text)
@@ -13,8 +13,8 @@ local function job_remember_done(text, is_lossy)
   if is_lossy ~= '1' or not job_has_outboxes(text) then return end
   local now = clock_ms()
   redis.call('ZADD', DONE, string.format('%.0f', now), text)
-  -- Forget two at a time: a clock that is set right again must not take away at once the jobs that
-  -- have just ended.
+  -- Forget two jobs at a time: a clock that jumps ahead must not make the store forget all recent
+  -- jobs at once.
   local oldest = redis.call('ZRANGEBYSCORE', DONE, '-inf',
     string.format('%.0f', now - DELIVERY_TTL_MS), 'LIMIT', 0, 2)
   if oldest[1] then redis.call('ZREM', DONE, unpack(oldest)) end

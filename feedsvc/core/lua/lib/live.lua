@@ -13,8 +13,8 @@ local function log_close(entity)
   redis.call('ZREM', LIVE, entity)
 end
 
--- Return the end of a log's lease in Unix milliseconds; nil if the log has no lease. A lease that
--- ran out takes its log with it there and then: the log would miss what happens from now on.
+-- Return the end of a log's lease in Unix milliseconds; nil if the log has no lease. Close a log
+-- whose lease has run out: scripts do not write the log any more, so it would lack events.
 local function leased(entity)
   local deadline = tonumber(redis.call('ZSCORE', LIVE, entity) or nil)
   if not deadline then return nil end
@@ -37,7 +37,8 @@ local function log_tail(entity)
 end
 
 -- Append an entry to the log of an entity that has a lease. `route` is the entity whose outbox
--- brought an added activity. In the log of an outbox, `route` names a removed activity.
+-- brought an added activity. In the log of an outbox, the `route` of a removed activity is its
+-- actor, NUL and its external id.
 local function log_append(entity, kind, subject, route)
   local tail = log_tail(entity)
   if not tail then return log_close(entity) end -- the store took the log away: the lease is void

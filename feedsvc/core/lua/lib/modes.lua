@@ -1,7 +1,7 @@
 -- Modes: how the followers of an entity get its activities. A mode is a letter and the epoch of the
--- flip that set the letter. The entity's shard holds the mode in MODE of EDGES; each shard of its
--- followers holds P or U of the last flip there in CELEBRITIES. Source in sources.py has the same
--- predicates.
+-- flip that set the letter. The entity's shard holds the mode in the field MODE of EDGES. Each
+-- shard of its followers holds in CELEBRITIES the letter P or U and the epoch of the last flip
+-- there. Source in sources.py has the same predicates.
 
 local function is_pulled(mode) return mode:sub(1, 1) == MODE_PULL end
 

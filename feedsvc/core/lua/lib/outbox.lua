@@ -6,16 +6,16 @@
 -- the period before still has its tombstone.
 local PERIOD_MS = TOMBSTONE_MS / 2
 
--- Return what retention took of an actor's activities that were in no outbox of the actor: the
--- greatest ids by the time when the last outbox trimmed them. The result is {period, greatest id
--- from before the last two periods, of the period before, of this period}.
+-- Return the greatest ids that retention took of an actor's activities that never were in the
+-- actor's own outbox, by the time when the last outbox trimmed them. The result is {period,
+-- greatest id from before the last two periods, of the period before, of this period}.
 local function retired_of(actor)
   local period = math.floor(clock_ms() / PERIOD_MS)
   local retired = redis.call('HGET', RETIRED, actor)
   if not retired then return {period, '0', '0', '0'} end
-  local at, old, before, latest = retired:match('(%d+) (%d+) (%d+) (%d+)')
-  local passed = period - at
-  if passed <= 0 then return {at, old, before, latest} end
+  local last_period, old, before, latest = retired:match('(%d+) (%d+) (%d+) (%d+)')
+  local passed = period - last_period
+  if passed <= 0 then return {last_period, old, before, latest} end
   if before > old then old = before end
   if passed == 1 then return {period, old, latest, '0'} end
   return {period, latest > old and latest or old, '0', '0'}
@@ -34,14 +34,14 @@ local function external_name(frame)
 end
 
 -- Take an outbox from the holders of an activity whose body is in this shard. Without another
--- holder the body becomes a tombstone, which outlives whatever may still hold the id.
+-- holder the body becomes a tombstone, which outlives all lists that may still hold the id.
 local function release_body(id, outbox)
   local holders, author = key(HOLDERS, id), nil
   redis.call('SREM', holders, outbox)
   local remaining = redis.call('SCARD', holders)
   if remaining > 1 then return end
   if remaining == 1 then
-    -- The actor itself, if its own outbox never held the activity: the \1 before it says so.
+    -- The last holder is the actor, if \1 is before it: its own outbox never held the activity.
     author = redis.call('SRANDMEMBER', holders)
     if author:byte() ~= 1 then return end
   end

@@ -4,7 +4,7 @@
 -- which sorts below every id, so that the list takes every delivery meanwhile. Ids have 19 digits:
 -- their texts compare as their numbers do.
 local COLD, ADDED, PRESENT, BELOW = 0, 1, 2, 3
-local FAR = 40
+local FAR = 40 -- the cost of an insertion that is not near the end, in units of an append
 local MARKER = 33 -- the byte of '!'
 
 -- Return the state of the list that begins with `head`: cold, building or warm.
@@ -36,8 +36,8 @@ end
 
 -- Insert an id at its index, once. Trim the list to `cap` ids when it has more than `max`. Return
 -- the outcome; the cost in units of an append (FAR if the index is not near the end); the length of
--- the list if the id was added; and the number of trimmed ids, if any. Indexes are texts: the store
--- makes a text of each number that it is given, which takes Redis longer than the command.
+-- the list if the id was added; and the number of trimmed ids if the list was trimmed. Indexes are
+-- texts: Redis takes longer to make a text of a number than to run the command.
 local function packed_insert(list, id, cap, max)
   local tail = redis.call('LINDEX', list, '-1')
   if not tail then return COLD, 1 end

@@ -16,14 +16,14 @@ end
 -- Return {position to continue after ('' when done), warm feeds that have the activity now, cold
 -- feeds, followers}, and the remaining budget. `is_newest`: the id is greater than all others.
 --
--- A follower in the index has the edge: both change in one step. A PULL edge is delivered to as
--- well, so that it can be flipped to PUSH meanwhile. Pushing again changes nothing.
+-- A follower in the index has the edge: one step changes both. The push delivers over PULL edges
+-- too, so that they can be flipped to PUSH meanwhile. A repeated push changes nothing.
 local function push(author, id, position, budget, any_live, is_newest)
   if budget <= 0 then return {position, 0, 0, 0}, 0 end
-  local followers, many = followers_after(author, position, budget)
+  local followers, are_many = followers_after(author, position, budget)
   local delivered, cold, remaining = 0, 0, budget
   for i = 1, #followers do
-    if many and remaining <= 0 then
+    if are_many and remaining <= 0 then
       local reached = redis.call('ZSCORE', key(FOLLOWERS, author), followers[i - 1])
       return {reached, delivered, cold, i - 1}, 0
     end
@@ -38,7 +38,7 @@ local function push(author, id, position, budget, any_live, is_newest)
     remaining = remaining - cost
   end
   local reached = ''
-  if many and #followers == budget then
+  if are_many and #followers == budget then
     reached = redis.call('ZSCORE', key(FOLLOWERS, author), followers[budget])
     if tonumber(reached) >= tonumber(followers_last(author)) then reached = '' end
   end

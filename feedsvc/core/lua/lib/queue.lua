@@ -3,7 +3,7 @@
 -- author (WAITING), and a ring of the authors that have waiting jobs (AUTHORS). Authors take turns,
 -- so that the backlog of one author does not delay another author.
 
--- Let a job wait for a worker behind the author's other jobs, or in front of them.
+-- Let a job wait for a worker after the author's other jobs, or before them.
 local function job_wait(name, text, is_first)
   local author = job_author(text)
   if redis.call(is_first and 'LPUSH' or 'RPUSH', key(WAITING, author), name) == 1 then
@@ -24,13 +24,13 @@ local function job_queue(text, positions, feeds, cold, seen, audience)
 end
 
 -- Return the key of a job's record if the worker holds the job. Return false if the lease ran out,
--- or if the store has lost what was done of the job.
+-- or if the store has lost work that was done for the job.
 local function job_held(name, worker, era)
   local record = key(JOB, name)
   return era_is(era) and redis.call('HGET', record, 'worker') == worker and record
 end
 
--- Take a job from its worker and let it wait in front of the author's other jobs.
+-- Take a job from its worker and let the job wait before the author's other jobs.
 local function job_requeue(record, name)
   redis.call('HDEL', record, 'worker')
   redis.call('ZREM', RUNNING, name)
@@ -74,9 +74,9 @@ end
 
 -- Return a dead letter's fields by name; nil if there is no such entry.
 local function dead_letter(entry)
-  local found = redis.call('XRANGE', DEAD, entry, entry)[1]
-  if not found then return nil end
-  local letter = {}
-  for i = 1, #found[2], 2 do letter[found[2][i]] = found[2][i + 1] end
+  local stored = redis.call('XRANGE', DEAD, entry, entry)[1]
+  if not stored then return nil end
+  local fields, letter = stored[2], {}
+  for i = 1, #fields, 2 do letter[fields[i]] = fields[i + 1] end
   return letter
 end
