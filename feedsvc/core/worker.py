@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 #: Most jobs that one process holds at a time, and most of these jobs that may be of one author.
 JOBS_AT_ONCE, JOBS_OF_AN_AUTHOR = 64, 8
-#: Followers that one call works on while this process serves callers (then its workers make a single
+#: Followers that one call works on while this process serves callers (its workers then make one
 #: call at a time), and followers that one call works on while the process is calm.
 CHUNK, CALM_CHUNK = 90, 200
 #: Batches a second for callers below which a process is calm (a single caller may publish to very

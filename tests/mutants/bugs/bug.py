@@ -9,7 +9,7 @@ class Bug:
 
     name: str
     mistake: str
-    """What the service does wrong with the bug."""
+    """The mistake that the service makes with the bug: a sentence in the present tense."""
     changes: tuple[tuple[str, str, str], ...]
     """Files below ``feedsvc``, with the right text, which stands there once, and the wrong text."""
     tests: tuple[str, ...]

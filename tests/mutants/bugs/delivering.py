@@ -19,7 +19,7 @@ from tests.mutants.bugs.where import (
 BUGS = (
     Bug(
         "flip-without-epoch",
-        "an edge is flipped to PUSH by a merge that was read for an earlier edge",
+        "settling flips an edge to PUSH by an outbox that was read for an earlier edge",
         (
             (
                 "core/lua/settle.lua",
@@ -31,8 +31,8 @@ BUGS = (
         (OVERTAKEN,),
     ),
     Bug(
-        "told-only-when-new-in-the-feed",
-        "the live log is told only what the stored feed did not hold: a rebuild swallows events",
+        "announced-only-when-new-in-the-feed",
+        "a push announces only ids that the warm feed lacks: after a rebuild the log lacks events",
         (
             (
                 "core/lua/lib/push.lua",
@@ -44,7 +44,7 @@ BUGS = (
     ),
     Bug(
         "push-not-idempotent",
-        "a push appends, whether the feed holds the id or not",
+        "a push appends the id although the feed holds the id already",
         (
             (
                 "core/lua/lib/push.lua",
@@ -56,7 +56,7 @@ BUGS = (
     ),
     Bug(
         "checkpoint-before-push",
-        "a job's place is noted before its followers have been pushed to",
+        "a job notes its resume positions before it pushes to the followers",
         (
             (
                 "core/fanout.py",
@@ -72,8 +72,8 @@ BUGS = (
     ),
     Bug(
         "push-by-what-it-knew",
-        "a push goes by the incarnation that its process knows: it ends leases of users "
-        "who are live in a newer one",
+        "a push uses the incarnation that its process knows, and ends the leases of users who are "
+        "live in a newer incarnation",
         (
             (
                 "core/lua/push.lua",
@@ -108,7 +108,8 @@ BUGS = (
     ),
     Bug(
         "jobs-by-what-their-process-knew",
-        "a worker that has not heard of a loss takes a job again and again until it is set aside",
+        "a worker that does not know of a loss takes a job again and again until the job is set "
+        "aside",
         (
             (
                 "core/jobs.py",
@@ -120,7 +121,8 @@ BUGS = (
     ),
     Bug(
         "lost-job-waits-for-its-lease",
-        "what a server began before it heard of a loss waits until its lease has run out",
+        "a job that a server began before it knew of a loss waits until the job's lease has run "
+        "out",
         (
             (
                 "core/fanout.py",
@@ -132,7 +134,7 @@ BUGS = (
     ),
     Bug(
         "spilled-is-forgotten",
-        "what a publish did not reach itself is called done",
+        "a publish drops the work that it did not do itself, instead of handing it to the workers",
         (
             (
                 "core/lua/job_spill.lua",
@@ -144,7 +146,7 @@ BUGS = (
     ),
     Bug(
         "nobody-takes-over",
-        "the job of a dead worker stays its own",
+        "no worker takes over the jobs of a dead worker",
         (
             (
                 "core/lua/jobs_take.lua",
@@ -156,7 +158,7 @@ BUGS = (
     ),
     Bug(
         "low-shards-first",
-        "workers take jobs from the first shards until they have enough",
+        "workers take jobs from the first shards until they have enough, and the last shards wait",
         (
             (
                 "core/lua/jobs_take.lua",
@@ -173,7 +175,7 @@ BUGS = (
     ),
     Bug(
         "authors-wait-for-each-other",
-        "the jobs of a shard are taken author after author",
+        "workers take all jobs of one author before the jobs of the next author",
         (
             (
                 "core/lua/jobs_take.lua",
@@ -185,13 +187,13 @@ BUGS = (
     ),
     Bug(
         "author-holds-all-slots",
-        "all jobs that a process has at a time may be of one author",
+        "one author's jobs may fill all job slots of a process",
         (("core/worker.py", "JOBS_OF_AN_AUTHOR = 64, 8", "JOBS_OF_AN_AUTHOR = 64, 64"),),
         (FAIRNESS,),
     ),
     Bug(
         "calls-first-come-first-served",
-        "connections are lent in the order of arrival: many jobs of one author hold up the others",
+        "connections are lent in the order of arrival: one author's many jobs delay other authors",
         (
             (
                 "core/turns.py",
@@ -203,7 +205,7 @@ BUGS = (
     ),
     Bug(
         "backlog-starves-takeover",
-        "jobs of dead processes are looked for only while there is room for more jobs",
+        "workers look for the jobs of dead processes only while they have room for more jobs",
         (
             (
                 "core/lua/jobs_take.lua",
@@ -216,7 +218,8 @@ BUGS = (
     ),
     Bug(
         "waiting-is-failing",
-        "each time a job is taken counts as a failure, though the store was away",
+        "each time that a worker takes a job counts as a failed attempt, though only the store "
+        "was away",
         (
             (
                 "core/lua/jobs_take.lua",
@@ -229,7 +232,7 @@ BUGS = (
     ),
     Bug(
         "cut-off-is-dead",
-        "a worker that was cut off from the store counts as one that its job has killed",
+        "a worker that was cut off from the store counts as a worker that its job has killed",
         (
             (
                 "core/lua/job_leave.lua",
@@ -241,7 +244,7 @@ BUGS = (
     ),
     Bug(
         "deadline-in-the-future",
-        "after the clock was set back, what was begun before waits until it is that late again",
+        "after the clock was set back, old jobs wait until the clock reaches their deadlines again",
         (
             (
                 "core/lua/jobs_take.lua",
@@ -252,26 +255,26 @@ BUGS = (
         (JOBS,),
     ),
     Bug(
-        "places-mixed",
-        "how far pushing came is taken for how far telling came, when a flip comes between",
+        "push-and-announce-positions-mixed",
+        "when a flip comes between, the position of a push counts as the position of announcements",
         (("core/job.py", '"tell" if source.pulled else "push"', '"push"'),),
         (PUBLISH_AND_PULL,),
     ),
     Bug(
         "pull-before-the-edges",
-        "pushing to a new celebrity's followers ends before they read for themselves",
+        "pushes to a new celebrity's followers end before the followers read the outbox themselves",
         (("core/lua/flip_begin.lua", "is_pull and MODE_TO_PULL or", "is_pull and MODE_PULL or"),),
         (CELEBRITIES,),
     ),
     Bug(
         "always-a-celebrity",
-        "once a celebrity, always a celebrity",
+        "an entity stays a celebrity although it has lost most of its followers",
         (("core/flips.py", "followers < limits.celebrity_lower", "followers < 0"),),
         (CELEBRITIES,),
     ),
     Bug(
         "done-across-a-loss",
-        "a job is called done although the store has lost what was done of it",
+        "a job ends as done although the store has lost work that was done for the job",
         (
             (
                 "core/lua/lib/era.lua",
@@ -283,7 +286,7 @@ BUGS = (
     ),
     Bug(
         "audience-by-the-shards-of-a-call",
-        "a push to many followers in few shards is taken for a cheap one",
+        "a push to many followers in few shards has the cost of a push to few followers",
         (
             (
                 "core/fanout.py",
@@ -296,13 +299,13 @@ BUGS = (
     ),
     Bug(
         "each-waits-for-itself",
-        "each job that is waited for is looked at by a call of its own",
+        "each caller that waits for a delivery makes its own call to look at the job",
         (("core/watch.py", "256, 64", "256, 1"),),
         (f"{NEIGHBOURS}::test_publishes_that_wait_for_deliveries_share_reads_of_the_progress",),
     ),
     Bug(
         "waiting-fails-with-the-store",
-        "a store that does not answer for a while fails those who wait for deliveries",
+        "callers that wait for deliveries fail when the store does not answer for a while",
         (
             (
                 "core/watch.py",
@@ -316,13 +319,13 @@ BUGS = (
     ),
     Bug(
         "deep-segment-outlives-a-settled-edge",
-        "deep pages lack what somebody did who is followed since",
+        "deep pages lack the old activities of a new followee",
         (("core/lua/settle.lua", "redis.call('DEL', cache_key(DEEP, follower))\n", ""),),
         (f"{DEEP}::test_deep_page_shows_every_change_since_it_was_cached",),
     ),
     Bug(
         "deep-segment-outlives-a-flip",
-        "a deep segment keeps what the outbox of a celebrity has let go",
+        "a deep segment keeps activities that the outbox of a celebrity has trimmed",
         (
             (
                 "core/lua/flip.lua",

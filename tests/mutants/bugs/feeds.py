@@ -16,7 +16,7 @@ from tests.mutants.bugs.where import (
 BUGS = (
     Bug(
         "no-building-marker",
-        "a rebuild writes its list without a marker first: what is pushed meanwhile is lost",
+        "a build stores no marker first: it loses the activities that are pushed meanwhile",
         (
             (
                 "core/lua/build_begin.lua",
@@ -33,7 +33,7 @@ BUGS = (
     ),
     Bug(
         "rebuild-without-generation",
-        "a rebuild is committed although an edge has changed since it began",
+        "a build is committed although an edge has changed since the build began",
         (
             (
                 "core/lua/build_commit.lua",
@@ -45,7 +45,7 @@ BUGS = (
     ),
     Bug(
         "full-page-promises-more",
-        "a full page promises a next one that is empty",
+        "a full page promises another page, and that page is empty",
         (
             (
                 "core/pages.py",
@@ -57,13 +57,13 @@ BUGS = (
     ),
     Bug(
         "appended-not-inserted",
-        "what is published with an old time is appended, not put in its place",
+        "an activity with an old publish time is appended, not inserted in its order",
         (("core/lua/lib/packed.lua", "  if tail < id then\n", "  if tail ~= id then\n"),),
         (MODEL,),
     ),
     Bug(
         "no-floor",
-        "the oldest stored id is taken for the end: what was trimmed is lost for good",
+        "a read ends at the oldest stored id: it never shows what the warm feed has trimmed",
         (
             (
                 "core/feeds.py",
@@ -75,7 +75,8 @@ BUGS = (
     ),
     Bug(
         "trim-takes-the-marker",
-        "trimming a list that is being built takes its marker, and it passes for a whole feed",
+        "a trim of a list that is being built removes the marker, and the list counts as a warm "
+        "feed",
         (
             (
                 "core/lua/lib/packed.lua",
@@ -87,7 +88,7 @@ BUGS = (
     ),
     Bug(
         "built-by-an-old-merge",
-        "a rebuild settles an edge by an outbox that was read before the flip",
+        "a build settles an edge by an outbox that was read before the flip",
         (
             (
                 "core/lua/build_commit.lua",
@@ -99,7 +100,7 @@ BUGS = (
     ),
     Bug(
         "page-as-long-as-it-comes",
-        "a page holds as many items as were asked for, whatever their bytes",
+        "a page holds as many items as the caller asked for, however many bytes they have",
         (
             (
                 "core/pages.py",
@@ -111,7 +112,7 @@ BUGS = (
     ),
     Bug(
         "merge-all-at-once",
-        "a wide read has all its calls under way at once: others wait for hundreds of them",
+        "a wide merge sends all its calls at once: other calls wait for hundreds of them",
         (
             (
                 "core/outbox.py",
@@ -123,7 +124,7 @@ BUGS = (
     ),
     Bug(
         "wide-merges-without-bound",
-        "any number of wide reads run at a time",
+        "any number of wide merges run at a time",
         (
             (
                 "core/outbox.py",
@@ -135,13 +136,13 @@ BUGS = (
     ),
     Bug(
         "shards-in-one-go",
-        "the shards of ten thousand names are computed while everybody else waits",
+        "a merge computes the shards of ten thousand names in one turn of the event loop",
         (("core/outbox.py", "if number % NAMES_A_TURN == 0:", "if number < 0:"),),
         (MERGE,),
     ),
     Bug(
         "deep-pages-ask-everybody",
-        "each page below the warm feed reads the outboxes of all that is followed",
+        "each page below the warm feed reads the outboxes of all followees",
         (
             (
                 "core/feeds.py",
@@ -153,7 +154,7 @@ BUGS = (
     ),
     Bug(
         "late-below-the-feed-forgotten",
-        "what is delivered below the warm feed is not told to the deep segment",
+        "a deep segment lacks activities that are delivered below the warm feed",
         (
             (
                 "core/lua/lib/feed.lua",
@@ -166,19 +167,19 @@ BUGS = (
     ),
     Bug(
         "late-while-building-forgotten",
-        "what is delivered late while a deep segment is being built is not in it",
+        "a deep segment lacks activities that are delivered late while the segment is being built",
         (("core/lua/deep_commit.lua", "    late_ids[#late_ids + 1] = id\n", ""),),
         (DEEP_READS,),
     ),
     Bug(
         "deep-segment-outlives-a-cold-feed",
-        "what was delivered while the feed was cold is not in its deep segment",
+        "a deep segment lacks activities that were delivered while the feed was cold",
         (("core/lua/build_begin.lua", "  redis.call('DEL', cache_key(DEEP, user))\n", ""),),
         (f"{DEEP}::test_deep_page_shows_every_change_since_it_was_cached",),
     ),
     Bug(
-        "deep-segment-shows-what-was-let-go",
-        "a deep segment is relied on however much was delivered since it was built",
+        "deep-segment-shows-trimmed-ids",
+        "readers use a deep segment however many activities were delivered since its build",
         (
             (
                 "core/lua/lib/deep.lua",
@@ -198,7 +199,7 @@ BUGS = (
     ),
     Bug(
         "warm-read-closes-a-log",
-        "reading a warm feed takes away a log whose lease ran out, which is a write",
+        "a read of a warm feed closes a log whose lease has run out, which is a write",
         (
             (
                 "core/lua/feed_read.lua",
@@ -222,7 +223,7 @@ BUGS = (
     ),
     Bug(
         "outbox-log-read-after-the-outbox",
-        "a page of an outbox has a token behind what happened while it was read",
+        "the resume token of an outbox page skips activities that are published during the read",
         (
             (
                 "core/feeds.py",

@@ -6,7 +6,7 @@ from tests.mutants.bugs.where import CELEBRITIES, COSTS, LOST, MODEL, NO_MORE, P
 BUGS = (
     Bug(
         "rank-positions",
-        "a fan-out goes on by rank: an unfollow moves a follower over the edge of a chunk",
+        "a fan-out continues by rank: an unfollow moves a follower out of the next chunk",
         (
             (
                 "core/lua/lib/followers.lua",
@@ -28,13 +28,13 @@ BUGS = (
     ),
     Bug(
         "few-left-behind",
-        "when few followers become many, those that were few are not taken along",
+        "when few followers become many, the index loses the first few followers",
         (("core/lua/lib/followers.lua", "ipairs(follower_names(numbers)) do", "ipairs({}) do"),),
         (MODEL, "tests/unit/test_followers.py"),
     ),
     Bug(
         "follow-shows-nothing",
-        "following a warm feed writes PUSH at once: what the followee did before is missing",
+        "a follow makes a PUSH edge to a warm feed: the feed lacks the followee's old activities",
         (
             (
                 "core/lua/follow.lua",
@@ -46,7 +46,7 @@ BUGS = (
     ),
     Bug(
         "bitmap-after-edge",
-        "the followee's shard learns of the follower after the edge is there",
+        "a follow makes the edge before it marks the follower's shard at the followee",
         (
             (
                 "core/edges.py",
@@ -70,13 +70,13 @@ BUGS = (
     ),
     Bug(
         "ghost-after-unfollow",
-        "unfollowing leaves the stored feed as it is",
+        "an unfollow leaves the stored feed as it is",
         (("core/lua/unfollow.lua", "  redis.call('DEL', cache_key(FEED, follower))\n", ""),),
         (MODEL,),
     ),
     Bug(
         "unfollow-leaves-the-index",
-        "a post in flight comes back after an unfollow: the index still names the follower",
+        "an unfollow leaves the follower in the index: activities under way still reach the feed",
         (
             (
                 "core/lua/unfollow.lua",
@@ -88,7 +88,7 @@ BUGS = (
     ),
     Bug(
         "stale-for-good",
-        "an edge that is refused as stale does not make its server look at the store again",
+        "a server does not greet the store again after the store refused an edge as stale",
         (
             ("core/edges.py", "            await self._store.greet_again()\n", ""),
             ("core/store.py", "            if member.eras != eras:\n", "            if False:\n"),
@@ -97,7 +97,7 @@ BUGS = (
     ),
     Bug(
         "push-after-the-edges",
-        "a celebrity is one no more, and its followers are flipped before it is pushed again",
+        "a flip back turns the edges of an entity to PUSH before the entity is pushed again",
         (
             (
                 "core/sources.py",
@@ -109,7 +109,7 @@ BUGS = (
     ),
     Bug(
         "new-follower-of-a-celebrity",
-        "who follows a celebrity is given a PUSH edge",
+        "a new follower of a celebrity gets a PUSH edge",
         (
             (
                 "core/lua/follow.lua",
@@ -121,13 +121,13 @@ BUGS = (
     ),
     Bug(
         "late-shard",
-        "a shard whose first follower comes after the flip has never heard of it",
+        "a shard whose first follower comes after a flip does not learn of the flip",
         (("core/lua/follow.lua", "if is_pull_wanted(mode) and", "if mode == 'X' and"),),
         (CELEBRITIES,),
     ),
     Bug(
         "mark-lost",
-        "an edge is made although the store has lost the mark of its shard",
+        "a follow makes an edge although the store has lost the mark of the edge's shard",
         (
             (
                 "core/lua/follow.lua",
@@ -139,7 +139,7 @@ BUGS = (
     ),
     Bug(
         "bucket-guessed",
-        "the count of buckets of one shard is taken for that of another",
+        "a script uses the number of buckets of one shard for another shard",
         (
             (
                 "core/lua/lib/followers.lua",
@@ -154,7 +154,7 @@ BUGS = (
     ),
     Bug(
         "following-read-for-each-page",
-        "each page of what somebody follows reads all of it",
+        "each page of a list of followees reads all edges of the follower",
         (
             (
                 "core/following.py",
@@ -166,13 +166,13 @@ BUGS = (
     ),
     Bug(
         "following-kept-without-asking",
-        "a list of edges that is kept is shown though an edge has changed since",
+        "a list shows kept edges although an edge has changed since",
         (("core/following.py", "                    and kept.generation == generation\n", ""),),
         (COSTS,),
     ),
     Bug(
         "following-kept-over-a-loss",
-        "a list of edges that the store has lost is shown when its generation comes back",
+        "a list shows edges that the store has lost, when their generation comes back",
         (
             (
                 "core/following.py",
@@ -184,7 +184,7 @@ BUGS = (
     ),
     Bug(
         "followers-full-pages-of-each-shard",
-        "a page of followers reads a whole page in each shard",
+        "a page of followers reads a whole page from each shard",
         (
             (
                 "core/edges.py",

@@ -15,8 +15,8 @@ from tests.mutants.bugs.where import (
 
 BUGS = (
     Bug(
-        "told-twice",
-        "a repeated delivery is told to the live log again",
+        "announced-twice",
+        "a repeated delivery is announced in the live log again",
         (
             (
                 "core/lua/lib/live.lua",
@@ -29,7 +29,7 @@ BUGS = (
     ),
     Bug(
         "log-without-a-lease",
-        "a log that lost its lease locks its user out until it expires",
+        "a log that lost its lease stays, and its user cannot open a log until it expires",
         (
             (
                 "core/lua/live_open.lua",
@@ -41,13 +41,13 @@ BUGS = (
     ),
     Bug(
         "listener-stays",
-        "the listener stays with the demoted primary, which hears the same, but late",
+        "the listener stays with a demoted primary, which gets the same messages, but late",
         (("core/wakeups.py", "if subscribed and not receivers:", "if False:"),),
         (f"{FAILOVER}::test_server_follows_its_address_to_a_new_primary",),
     ),
     Bug(
         "deaf",
-        "a channel for wake-ups that stalls without breaking is not noticed",
+        "the listener does not notice a channel for wake-ups that stalls without breaking",
         (
             (
                 "core/wakeups.py",
@@ -62,7 +62,7 @@ BUGS = (
     ),
     Bug(
         "celebrities-are-never-live",
-        "those who follow a celebrity live hear nothing of it",
+        "live followers of a celebrity get no events of its activities",
         (
             (
                 "core/lua/announce.lua",
@@ -73,7 +73,7 @@ BUGS = (
         (CELEBRITIES,),
     ),
     Bug(
-        "telling-by-all-who-are-live",
+        "announcing-by-all-live-entities",
         "a delete looks at every live entity of a shard, however few follow the author",
         (
             (
@@ -85,8 +85,8 @@ BUGS = (
         (ANNOUNCING,),
     ),
     Bug(
-        "telling-by-all-followers",
-        "telling a celebrity's followers looks at every follower, however few are live",
+        "announcing-by-all-followers",
+        "an announcement to a celebrity's followers looks at all of them, however few are live",
         (
             (
                 "core/lua/announce.lua",
@@ -97,8 +97,8 @@ BUGS = (
         (ANNOUNCING,),
     ),
     Bug(
-        "telling-changes-sides",
-        "which side telling goes through is chosen anew for each chunk",
+        "announcing-changes-sides",
+        "each chunk of an announcement chooses anew between followers and live entities",
         (
             ("core/lua/announce.lua", "if side == '-' then", "if true then"),
             (
@@ -111,13 +111,13 @@ BUGS = (
     ),
     Bug(
         "lease-moves-back",
-        "a lease that is renewed after the clock was set back is passed over",
+        "an announcement skips a lease that was renewed after the clock was set back",
         (("core/lua/lib/live.lua", "'ZADD', LIVE, 'GT', string", "'ZADD', LIVE, string"),),
         (ANNOUNCING,),
     ),
     Bug(
         "heard-only-after-the-first-read",
-        "a stream reads its log and then registers for wake-ups: what happens between is not told",
+        "a stream registers for wake-ups after its first read, and misses events between the two",
         (
             (
                 "core/streams.py",
@@ -134,7 +134,7 @@ BUGS = (
     ),
     Bug(
         "woken-while-it-reads",
-        "a wake-up that comes while the log is being read is taken for answered",
+        "a stream ignores a wake-up that comes while its log is being read",
         (
             (
                 "core/streams.py",
@@ -147,7 +147,7 @@ BUGS = (
     ),
     Bug(
         "channel-is-the-truth",
-        "when the channel is there again, nobody reads what it did not say meanwhile",
+        "streams do not read their logs after the listener has subscribed to its channel again",
         (
             (
                 "core/wakeups.py",
@@ -159,7 +159,7 @@ BUGS = (
     ),
     Bug(
         "trimmed-log-resumed",
-        "a token older than the log goes on with the oldest event that is there",
+        "a resume token that is older than the log continues with the oldest entry that remains",
         (
             (
                 "core/lua/live_read.lua",
@@ -171,7 +171,7 @@ BUGS = (
     ),
     Bug(
         "log-made-anew-resumed",
-        "a place is only a number: a log that was made anew, or lost its tail, has it too",
+        "a log position is only a number: it also fits a new log, or a log that lost its tail",
         (
             (
                 "core/lua/live_read.lua",
@@ -188,7 +188,7 @@ BUGS = (
     ),
     Bug(
         "lease-run-out-log-kept",
-        "nobody wrote the log after its lease, and it is resumed all the same",
+        "a stream resumes a log that no script wrote after the log's lease had run out",
         (
             (
                 "core/lua/lib/live.lua",
@@ -211,7 +211,7 @@ BUGS = (
     ),
     Bug(
         "log-begins-blank",
-        "a new log does not know what the feed holds: a repeated delivery is told as new",
+        "a new log does not know what the feed holds: a repeated delivery is announced as new",
         (
             (
                 "core/lua/live_open.lua",
@@ -226,7 +226,8 @@ BUGS = (
     ),
     Bug(
         "body-kept",
-        "a server keeps what it has read: a deleted activity is told again to who resumes",
+        "a server keeps the bodies that it has read, and sends a deleted activity to a resumed "
+        "stream",
         (
             (
                 "core/live_logs.py",
@@ -242,8 +243,8 @@ BUGS = (
         (f"{KNOWN}::test_resumed_stream_does_not_add_a_deleted_activity",),
     ),
     Bug(
-        "unfollowed-source-told",
-        "what was logged before an unfollow is told after it",
+        "unfollowed-route-shown",
+        "a resumed stream shows an added activity with a route that the user has unfollowed since",
         (
             (
                 "core/lua/live_read.lua",
@@ -255,7 +256,7 @@ BUGS = (
     ),
     Bug(
         "one-answer-for-each-log",
-        "who asks for a log is given what another wanted of it, from another place on",
+        "a stream gets the entries that another stream requested, from another log position",
         (
             (
                 "core/live.py",
@@ -271,8 +272,9 @@ BUGS = (
         (f"{KNOWN}::test_streams_at_different_positions_receive_what_follows_theirs",),
     ),
     Bug(
-        "all-are-told-in-one-turn",
-        "as many streams as were read for are told at once: nobody else is served meanwhile",
+        "all-are-served-in-one-turn",
+        "all streams of a read get their entries in one turn of the event loop, and other calls "
+        "wait",
         (("core/live.py", "if served >= self._streams_a_turn:", "if served < 0:"),),
         (f"{KNOWN}::test_one_turn_of_the_loop_serves_few_streams",),
     ),

@@ -17,7 +17,7 @@ from tests.mutants.bugs.where import (
 BUGS = (
     Bug(
         "retry-publishes-again",
-        "a request id is not looked at: a retry publishes a second activity",
+        "a retry with the same request id publishes a second activity",
         (
             (
                 "core/lua/publish.lua",
@@ -29,7 +29,7 @@ BUGS = (
     ),
     Bug(
         "job-outside-the-step",
-        "a publish stores its job in a step of its own: a crash between them is never delivered",
+        "the step that publishes makes no job: after a crash the activity is never delivered",
         (
             (
                 "core/lua/publish.lua",
@@ -41,7 +41,7 @@ BUGS = (
     ),
     Bug(
         "delete-without-a-job",
-        "a crash after the tombstone: live feeds never hear of the delete",
+        "a delete makes no job: after a crash live feeds never get the removal",
         (("core/lua/delete.lua", "job_own(job)\n", ""),),
         (DIES, f"{PITFALLS}/test_follow_delete.py"),
     ),
@@ -64,7 +64,7 @@ BUGS = (
     ),
     Bug(
         "clock-is-believed",
-        "the store takes any time for now",
+        "the store accepts any time as the present time",
         (
             (
                 "core/lua/publish.lua",
@@ -76,7 +76,7 @@ BUGS = (
     ),
     Bug(
         "silent-drop",
-        "when too many jobs wait, an activity is published and not delivered",
+        "when too many jobs wait, an activity is published but not delivered",
         (
             (
                 "core/lua/publish.lua",
@@ -88,7 +88,7 @@ BUGS = (
     ),
     Bug(
         "author-fills-the-queue",
-        "the backlog of one author refuses the activities of all others of the shard",
+        "one author's backlog makes the shard refuse the activities of all authors",
         (
             (
                 "core/lua/publish.lua",
@@ -119,7 +119,7 @@ BUGS = (
     ),
     Bug(
         "notes-dropped-twice",
-        "a call that is repeated drops notes that nobody has carried",
+        "a repeated call drops notes that no process has carried",
         (
             (
                 "core/lua/trim_notes_take.lua",
@@ -131,7 +131,7 @@ BUGS = (
     ),
     Bug(
         "delivered-to-nobody",
-        "what no outbox can hold is published, and said to be delivered",
+        "an activity that no outbox can hold is published and reported as delivered",
         (
             ("core/activities.py", 'own_outbox = "-"', 'own_outbox = "0"'),
             ("core/activities.py", "if not delivery.held:", "if delivery is None:"),
@@ -140,13 +140,14 @@ BUGS = (
     ),
     Bug(
         "id-used-again",
-        "when its tombstone has expired, the id of an activity to others is given out again",
+        "an id that only other outboxes held is given to a new activity after its tombstone "
+        "expired",
         (("core/lua/publish.lua", "if id <= retired_of(actor)[2] then", "if id == '' then"),),
         (TO_ONLY,),
     ),
     Bug(
-        "deletion-told-to-strangers",
-        "the followers of an actor are told the ids of what was not for them",
+        "deletion-announced-to-strangers",
+        "an actor's followers learn the id of a deleted activity that was not addressed to them",
         (
             (
                 "core/lua/delete.lua",
@@ -158,13 +159,13 @@ BUGS = (
     ),
     Bug(
         "published-already-by-itself",
-        "a publish whose reply was lost says that somebody published it before",
+        "a publish whose reply was lost reports that an earlier call published the activity",
         (("core/lua/publish.lua", "earlier:sub(20) == call and 'published' or", "false or"),),
         (LOST_REPLY,),
     ),
     Bug(
         "edge-was-not-there",
-        "an unfollow whose reply was lost says that there was nothing to end",
+        "an unfollow whose reply was lost reports that the edge did not exist",
         (
             (
                 "core/requests.py",
@@ -182,13 +183,13 @@ BUGS = (
     ),
     Bug(
         "servers-without-one-order",
-        "activities of now are ordered by the clocks of their servers",
+        "the clocks of the servers, not the store, order present activities",
         (("core/lua/publish.lua", "  id = id_above(latest, proposed)\n", "  id = proposed\n"),),
         (f"{LATEST}::test_activities_of_several_servers_have_one_order",),
     ),
     Bug(
         "latest-pins-all",
-        "a store's clock that was set back pins all activities above the greatest id",
+        "after the store's clock was set back, all new ids follow the greatest id",
         (
             (
                 "core/lua/publish.lua",
@@ -200,8 +201,8 @@ BUGS = (
     ),
     *(
         Bug(
-            f"{script}-brings-what-is-not-known",
-            "an id of a lost history is in a list, and what is published next is put behind it",
+            f"{script}-does-not-raise-the-greatest-id",
+            "a list takes an id of a lost history, and later activities are appended out of order",
             ((f"core/lua/{script}.lua", call, ""),),
             (f"{LATEST}::test_ids_of_a_lost_history_raise_the_greatest_id",),
         )
@@ -213,7 +214,7 @@ BUGS = (
     ),
     Bug(
         "broken-feed-fails-the-step",
-        "a broken feed ends the step that publishes, with the activity half published",
+        "a broken feed ends the step that publishes, and the activity is half published",
         (
             (
                 "core/lua/publish.lua",
@@ -225,7 +226,7 @@ BUGS = (
     ),
     Bug(
         "step-counts-nobody",
-        "who has become a celebrity is not counted where the step that publishes is enough",
+        "a new celebrity is not counted when the step that publishes delivers everything",
         (
             (
                 "core/lua/publish.lua",
@@ -237,7 +238,7 @@ BUGS = (
     ),
     Bug(
         "external-id-for-good",
-        "the external id of a deleted activity is kept for ever",
+        "the record of a deleted activity's external id never expires",
         (
             (
                 "core/lua/delete.lua",
@@ -249,7 +250,7 @@ BUGS = (
     ),
     Bug(
         "removed-without-a-name",
-        "whoever keeps an index by external ids is told only the id of what was deleted",
+        "a removed event has only the activity id, not the actor and the external id",
         (
             (
                 "core/lua/retract.lua",

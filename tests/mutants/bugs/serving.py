@@ -118,7 +118,7 @@ BUGS = (
     ),
     Bug(
         "page-before-the-log",
-        "a stream that begins with a page follows the log from its end after the page was read",
+        "a stream that begins with a page misses events between the page and the end of the log",
         (
             (
                 "services/event_sources.py",
@@ -130,7 +130,7 @@ BUGS = (
     ),
     Bug(
         "all-goes-on-by-one-shard",
-        "when several shards are read at once, the position moves on in only one of them",
+        "when several shards are read together, the log position of only one shard moves on",
         (
             (
                 "services/event_sources.py",
@@ -155,12 +155,13 @@ BUGS = (
     ),
     Bug(
         "token-of-what-was-read",
-        "on SubscribeFeeds a message's token names what was read, not what the message holds",
+        "on SubscribeFeeds a message's token names the last entry read, not the message's last "
+        "entry",
         (
             (
                 "services/feed_multiplexer.py",
                 "        for message in source.messages([LogEvents(0, entries, events)]):\n",
-                "        source.log_positions = [reader.position]\n"
+                "        source.log_positions = [log_cursor.position]\n"
                 "        content = b''.join(events)\n"
                 "        for message in [source._message(source.layout.events, content)]:\n",
             ),
@@ -290,7 +291,7 @@ BUGS = (
     ),
     Bug(
         "metadata-sent-twice",
-        "a stream whose first message is cut sends its metadata twice and so never ends",
+        "a stream whose first message is cut off sends its metadata twice and so never ends",
         (
             (
                 "services/message_writer.py",
@@ -332,7 +333,7 @@ BUGS = (
     ),
     Bug(
         "batch-in-one-go",
-        "entries of batches are checked without a pause for other calls",
+        "the entries of a batch are checked without a pause for other calls",
         (("batch_requests.py", "            await asyncio.sleep(0)\n", "            pass\n"),),
         (f"{NEIGHBOURS}::test_event_loop_turns_between_any_two_checks_of_entries",),
     ),
@@ -386,7 +387,7 @@ BUGS = (
     ),
     Bug(
         "not-a-number",
-        "`extra` may have numbers that JSON cannot write",
+        "the field `extra` accepts numbers that JSON cannot write",
         (
             (
                 "validation/activity.py",
@@ -398,7 +399,7 @@ BUGS = (
     ),
     Bug(
         "time-makes-another-activity",
-        "a caller that publishes an answered activity again is refused with a conflict",
+        "a caller that publishes a returned activity again gets a conflict",
         (
             (
                 "wire.py",
@@ -434,7 +435,7 @@ BUGS = (
     ),
     Bug(
         "viewer-not-asked",
-        "a feed shows a viewer what the viewer may not see",
+        "a feed shows a viewer items that the viewer may not see",
         (
             (
                 "services/feed_pages.py",

@@ -6,7 +6,7 @@ from tests.mutants.bugs.where import BATCHING, FAILOVER, LOST, REPLACED
 BUGS = (
     Bug(
         "demoted-primary",
-        "a node that has become a replica is read on the connections that are open",
+        "open connections go on reading from a node that has become a replica",
         (
             (
                 "core/transport.py",
@@ -23,7 +23,7 @@ BUGS = (
     ),
     Bug(
         "greeting-without-role",
-        "neither greeting nor READONLY tells that the node is a replica",
+        "neither the greeting nor a READONLY error reveals that the node is a replica",
         (
             ("core/greeting.py", '    if info.get("role") != "master":\n', "    if False:\n"),
             (
@@ -37,7 +37,7 @@ BUGS = (
     ),
     Bug(
         "sentinels-are-asked-once",
-        "a hanging primary is waited for, though the Sentinels name another",
+        "connections wait for a hanging primary although the Sentinels name another node",
         (
             (
                 "core/store.py",
@@ -55,7 +55,7 @@ BUGS = (
     ),
     Bug(
         "unsupervised",
-        "a listener, clock or reader that dies stays dead",
+        "a background task that dies is not started again",
         (
             (
                 "core/background.py",
@@ -70,7 +70,7 @@ BUGS = (
     ),
     Bug(
         "record-is-read-once",
-        "a server goes on after another version has taken its store",
+        "a server goes on serving after another version has taken over its store",
         (
             (
                 "core/store.py",
@@ -82,7 +82,7 @@ BUGS = (
     ),
     Bug(
         "era-is-a-count",
-        "what tells one state of the store from another comes again after a second loss",
+        "the era is a count: after a second loss the store has the era of another history",
         (
             (
                 "core/lua/incarnate.lua",
@@ -94,7 +94,7 @@ BUGS = (
     ),
     Bug(
         "evicts-what-expires",
-        "a store is taken that evicts request ids and tombstones",
+        "a server accepts a store that evicts request ids and tombstones",
         (
             (
                 "core/fitness.py",
@@ -106,7 +106,7 @@ BUGS = (
     ),
     Bug(
         "cluster-of-several",
-        "a node of a cluster of several is taken",
+        "a server accepts a node of a cluster of several nodes",
         (
             (
                 "core/fitness.py",
@@ -118,7 +118,7 @@ BUGS = (
     ),
     Bug(
         "redo-by-the-clock",
-        "what is done again after a loss is told by the time, which may be set back",
+        "after a loss, the clock decides which jobs are repeated; an operator may have set it back",
         (
             (
                 "core/lua/incarnate.lua",
@@ -140,7 +140,7 @@ BUGS = (
     ),
     Bug(
         "name-in-a-text-replaced",
-        "a word in a text of a script is replaced by what the same word stands for elsewhere",
+        "the loader replaces a name in capitals inside a text of a script",
         (
             (
                 "core/scripts.py",
@@ -152,19 +152,19 @@ BUGS = (
     ),
     Bug(
         "first-come-first-served",
-        "commands wait in one queue: one caller's hundreds stand before another's single one",
+        "commands wait in one queue: one caller's hundreds delay another caller's single command",
         (("core/batching.py", "        caller = CALLER.get()\n", "        caller = None\n"),),
         (f"{BATCHING}::test_one_command_does_not_wait_for_hundreds_of_another_caller",),
     ),
     Bug(
         "long-batches-beside-others",
-        "who has much to send fills whole batches while others wait",
+        "a caller with much to send fills whole batches while other callers wait",
         (("core/batching.py", "BATCH_COST - SHARED_COST if is_shared else 0", "0"),),
         (f"{BATCHING}::test_batches_of_a_busy_caller_are_short_while_others_are_active",),
     ),
     Bug(
         "short-batches-for-all",
-        "many callers with little to send take turns as if each had much",
+        "many callers with few commands get short batches, as if each caller had many commands",
         (
             (
                 "core/batching.py",
@@ -176,7 +176,7 @@ BUGS = (
     ),
     Bug(
         "batch-waits-for-what-others-do",
-        "a batch is collected for some turns of the loop, however long they take",
+        "a batch is collected for several turns of the event loop, however long these turns take",
         (
             (
                 "core/batching.py",
@@ -188,13 +188,13 @@ BUGS = (
     ),
     Bug(
         "batches-without-a-cost",
-        "a batch holds any number of costly commands, and everybody else waits for their end",
+        "a batch holds any number of costly commands, and all callers wait for its end",
         (("core/batching.py", "                remaining -= cost\n", ""),),
         (f"{BATCHING}::test_batch_is_bounded_by_its_cost",),
     ),
     Bug(
         "cancelled-commands-leave",
-        "what nobody waits for any more is asked of the store all the same",
+        "a command is sent although its caller was cancelled",
         (("core/batching.py", "                if answer.done():", "                if False:"),),
         (f"{BATCHING}::test_cancelled_command_is_not_sent",),
     ),
