@@ -18,7 +18,7 @@ from redis.connection import parse_url
 
 SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
 """The schemes of Sentinel addresses; True if the store itself speaks TLS."""
-#: The port of a Sentinel that is named without one.
+#: The port of a Sentinel whose address has no port.
 SENTINEL_PORT = 26_379
 #: Seconds that a Sentinel may take to connect or to answer before the next Sentinel is asked.
 SENTINEL_SECONDS = 1.0

@@ -40,7 +40,7 @@ async def _supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it has ended, in whatever way.
+    """Cancel a task and wait until the task has ended, by the cancellation or otherwise.
 
     While redis-py connects, it may swallow a cancellation: then the task is cancelled again.
     """
@@ -74,7 +74,7 @@ class CommittedWork:
 
 
 class SharedBuilds(Generic[T]):
-    """Builds of cached data, at most one for each user at a time: later callers join it."""
+    """Builds of cached data, at most one build of a user at a time: later callers join it."""
 
     def __init__(self, work: CommittedWork, limit: int) -> None:
         """Begin at most ``limit`` builds at a time."""

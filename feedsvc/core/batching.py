@@ -1,4 +1,4 @@
-"""Batches: commands that are issued while a batch is in flight leave together as the next one.
+"""Batches: commands that callers issue while a batch is in flight leave together as the next batch.
 
 One system call and one pass of the event loop serve many commands. Callers take turns: a batch
 holds a few commands of each caller and takes the store at most a few milliseconds. If a caller with
@@ -19,9 +19,9 @@ Command = tuple[Arg, ...]
 
 #: Most commands that leave together.
 BATCH = 256
-#: Most cost of the commands that leave together, and of those that one caller sends in its turn;
-#: the last command may exceed it. A command costs one for each of its arguments, and what its
-#: caller adds; a cost of 100 takes the store about 0.4 ms.
+#: Most cost of a batch, and most cost of the commands that one caller sends in its turn; the last
+#: command may exceed both. The cost of a command is the number of its arguments plus the cost that
+#: its caller adds; a cost of 100 takes the store about 0.4 ms.
 BATCH_COST, TURN_COST = 800, 100
 #: The cost up to which callers with much to send may fill a batch while other callers are active.
 SHARED_COST = 250

@@ -24,7 +24,7 @@ FEW_EDGES = 40
 #: Most ids that a segment holds, and seconds for which it is kept.
 DEEP_IDS = 2_000
 DEEP_SECONDS = 300
-#: Number of outboxes, those that hold the most ids, that a segment leaves out and each page reads.
+#: Number of the largest outboxes, which a segment leaves out and each page reads.
 LEFT_OUT = 16
 #: Most builds of a segment that a read joins or begins before it reads the outboxes instead.
 BUILDS_A_READ = 2
@@ -37,7 +37,7 @@ class Segment:
     floor: int
     ceiling: int
     outbox_floor: int
-    """The id below which some outbox in the segment is trimmed; 0: none is."""
+    """The id below which an outbox of the segment is trimmed; 0: no outbox is trimmed."""
     unmerged: list[str]
     """The entities whose outboxes are to be merged with the slice."""
     ids: list[int]

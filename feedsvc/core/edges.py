@@ -254,7 +254,7 @@ class Edges:
         return [name for field in fields if (name := field.decode()) not in _OTHER_FIELDS]
 
     async def followed_among(self, follower: str, others: Sequence[str]) -> set[str]:
-        """Return those of ``others`` that an entity follows."""
+        """Return the entities among ``others`` that an entity follows."""
         if not others:
             return set()
         key = keys.edges(self._store.tag_for(follower), follower)
@@ -264,7 +264,7 @@ class Edges:
         }
 
     async def followers_among(self, followee: str, others: Iterable[str]) -> set[str]:
-        """Return those of ``others`` that follow an entity."""
+        """Return the entities among ``others`` that follow an entity."""
         names = list(others)
         positions = await asyncio.gather(
             *(

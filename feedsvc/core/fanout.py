@@ -1,4 +1,4 @@
-"""Fan-out: deliver published activities to the feeds of followers, and retract deleted ones.
+"""Fan-out: delivers published activities to followers' feeds, and retracts deleted activities.
 
 The process that publishes works on its job at once, up to a bound; workers do the remaining work.
 A job addresses *sources*: entities whose followers, shard by shard, get the activity.

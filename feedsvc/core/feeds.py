@@ -57,8 +57,8 @@ class Feeds:
     ) -> Page:
         """Read a page of an entity's outbox, of the activities that ``keep`` chooses.
 
-        ``log`` is the outbox's live log; its end is read before the outbox, so that a stream from
-        there misses nothing.
+        ``log`` is the outbox's live log; its end is read before the outbox, so that a stream that
+        begins at this end misses nothing.
         """
         log_tail = await self._log_tail(log)
 

@@ -32,7 +32,7 @@ class Condition(Enum):
     )
     LOADING = "the store is loading its data: nothing is served until it has"
     REPLICA = "the store is a replica: nothing is served until its primary is found"
-    FOREIGN = "the store is another one than at the start: nothing is served"
+    FOREIGN = "the store is not the store that the server started with: nothing is served"
     GONE = "the store does not answer: nothing is served until it does"
 
     @property

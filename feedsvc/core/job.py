@@ -21,7 +21,7 @@ BEGINNING = "-inf"
 ENDED = ""
 
 State = Literal["delivered", "queued", "pulled", "failed"]
-"""Of a delivery: ended; left to workers; ended but for followers who pull; set aside."""
+"""State of a delivery: ended; left to workers; ended except for followers who pull; set aside."""
 
 
 class Kind(Enum):
@@ -40,12 +40,12 @@ class Job:
     subject: int
     """The id of the activity, or the epoch of the flip."""
     actor: str
-    """The entity whose followers are addressed; empty if only those of ``to`` are."""
+    """The entity whose followers the job addresses; empty if it addresses only those of ``to``."""
     to: tuple[str, ...] = ()
     publisher: str = ""
     """The actor of the activity, if its own followers are not addressed."""
     external_id: str = ""
-    """Of a deleted activity: the logs of outboxes repeat it."""
+    """The external id of a deleted activity, which the logs of outboxes repeat."""
 
     @property
     def author(self) -> str:
@@ -137,8 +137,8 @@ class Progress:
 
     def of(self, source: Source) -> dict[int, str]:
         """Return the positions in the shards of a source; they may be changed."""
-        # Pushes and announcements have positions of their own: a flip may come between, and then
-        # the one says nothing about the other. "tell" is the stored name of the second.
+        # Pushes and announcements have separate positions: after a flip, the position of the pushes
+        # says nothing about the announcements. "tell" is the stored name for announcements.
         way = "tell" if source.pulled else "push"
         return self.positions.setdefault(f"{way} {source.entity}", {})
 

@@ -353,7 +353,7 @@ def tags(shards: int) -> tuple[str, ...]:
 def activities(tags: Sequence[str], activity_ids: Iterable[int]) -> list[str]:
     """Return the keys of activities, each in the shard that its id names.
 
-    An id may name a shard beyond the last one; its key has no value.
+    An id may name a shard beyond the last shard; its key has no value.
     """
     last_shard = len(tags) - 1
     return [f"{tags[activity_id & last_shard]}a:{activity_id}" for activity_id in activity_ids]

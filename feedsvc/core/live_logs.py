@@ -84,7 +84,7 @@ class _Answer:
         return {int(subject) for kind, subject in kinds_and_subjects if kind == b"a"}
 
     def entries(self, more_frames: dict[int, bytes | None]) -> tuple[ReadResult, bool]:
-        """Return the entries before the first one without its frame, and whether more may follow.
+        """Return the entries before the first that lacks its frame, and whether more may follow.
 
         ``more_frames`` are the frames that calls of their own have read.
         """
@@ -123,7 +123,7 @@ class LiveLogs:
         return Log(self._store.shard_for(entity), keys.OUTBOX_LOG + entity)
 
     def of_all(self) -> list[Log]:
-        """Return the logs of all that is published, one for each shard."""
+        """Return the logs of all published activities, one log for each shard."""
         return [Log(shard, keys.ALL_LOG) for shard in range(self._store.limits.shards)]
 
     async def open(self, log: Log) -> str:

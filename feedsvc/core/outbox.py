@@ -139,8 +139,8 @@ class _Fetch:
 class Outboxes:
     """Reads outboxes; a slice is read once for all readers that ask before the read is sent.
 
-    So the store has at most one read of a hot outbox at a time, and no reader gets anything that
-    was read before it asked.
+    So the store has at most one read of a hot outbox at a time, and no reader gets ids that were
+    read before the reader asked.
     """
 
     def __init__(self, store: Store) -> None:

@@ -42,9 +42,9 @@ class Page:
     items: list[tuple[int, bytes]]
     """Activity ids and frames, newest first."""
     older: int | None
-    """The id beyond which a walk to older ids goes on; None at the end."""
+    """The id beyond which a walk to older ids continues; None at the end."""
     newer: int
-    """The id beyond which a walk to newer ids goes on."""
+    """The id beyond which a walk to newer ids continues."""
     end: End
     incomplete_below: int | None = None
     """The id below which some outbox was trimmed, if the page reaches down to that id."""
@@ -161,7 +161,7 @@ def _end_of(walk: _Walk, *, has_more: bool) -> End:
 
 
 def _beyond_older(walk: _Walk, end: End) -> tuple[int | None, int]:
-    """Return where walks go on from a page of older activities: to older and to newer ids."""
+    """Return where walks continue from a page of older activities: to older and to newer ids."""
     older = walk.reached.id if end is End.MORE else None
     if walk.items:
         return older, walk.items[0][0]
@@ -171,7 +171,7 @@ def _beyond_older(walk: _Walk, end: End) -> tuple[int | None, int]:
 
 
 def _beyond_newer(walk: _Walk, end: End) -> tuple[int | None, int]:
-    """Return where walks go on from a page of newer activities: to older and to newer ids."""
+    """Return where walks continue from a page of newer activities: to older and to newer ids."""
     start = walk.start.id or 0
     older = walk.items[-1][0] if walk.items else start + 1
     if end is not End.NEWEST:  # the next page begins beyond the last id that this walk looked at

@@ -42,7 +42,7 @@ class Retention:
     async def run(self) -> None:
         """Carry trim notes until cancelled, without a pause while a shard has any."""
         quiet = 0
-        looks = math.ceil(self._store.limits.shards / SHARDS_A_LOOK)  # until each shard had one
+        looks = math.ceil(self._store.limits.shards / SHARDS_A_LOOK)  # that cover all shards
         while True:
             pause = LOOK_SECONDS / looks
             try:

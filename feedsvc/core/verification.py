@@ -105,7 +105,7 @@ class Verification:
             outbox = await self.outboxes.merge(
                 [entity], older=True, cursor=None, count=self.store.limits.outbox_cap
             )
-            # Reads do not rely on what is stored below the floor of a PULL outbox.
+            # Reads do not rely on stored ids below the floor of a PULL outbox.
             unknown = {
                 activity_id for activity_id in unknown if activity_id > outbox.floor
             }.difference(outbox.ids)

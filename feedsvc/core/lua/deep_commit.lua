@@ -7,7 +7,7 @@
 --       beginning, number of sources that are not in the segment, then these sources, then the ids,
 --       ascending
 -- Returns 1, or 0 if another build, an expiry or a changed edge came between
--- Repeat: finds no marker and returns 0. The segment is there already.
+-- Repeat: finds no marker and returns 0. The segment is stored already.
 local user, nonce, generation, ttl_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local floor, ceiling, outbox_floor, allowance, feed_length = unpack(ARGV, 5, 9)
 local SOURCES = 11

@@ -3,9 +3,9 @@
 -- KEYS  the tags of the followers' shards; one where each shard has a slot of its own
 -- ARGV  entity, epoch, 'pull' or 'push', work budget, then for each shard the position to continue
 --       after ('-inf' at first)
--- Returns for each shard {position to continue after ('' when done), number of followers, then of
---         those whose warm feed needs the outbox before the edge is PUSH: follower, position of the
---         edge, ...}
+-- Returns for each shard {position to continue after ('' when done), number of followers, then for
+--         each follower whose warm feed needs the outbox before the edge is PUSH: follower,
+--         position of the edge}
 -- Repeat: sets the same mode and the same edges again, and returns the same followers.
 local entity, epoch, is_pull = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'pull'
 local budget = tonumber(ARGV[4])

@@ -9,8 +9,8 @@
 --         followee may have become a celebrity; '' otherwise.
 --         Returns 'stale' alone if the store lost its last writes: the bitmaps may be gone with
 --         them
--- Repeat: the request record returns the outcome of the first call; without a record the edge is
---         'already' there, with the same position.
+-- Repeat: the request record returns the outcome of the first call; without a record the outcome is
+--         'already', with the same position.
 --
 -- A position is the time in microseconds, or more if that makes it greater than all positions of
 -- the followee's followers here and of the follower's edges. So positions order both lists, and

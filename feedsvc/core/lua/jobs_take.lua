@@ -55,7 +55,7 @@ local function take_over(name)
   job_requeue(record, name)
 end
 
--- Hand out the first job of an author, who is at the head of the ring.
+-- Hand out the first job of the author at the head of the ring.
 local function take_from(author, index)
   local list = key(WAITING, author)
   local name = redis.call('LINDEX', list, 0)

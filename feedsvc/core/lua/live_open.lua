@@ -14,7 +14,7 @@ local expired = redis.call('ZRANGEBYSCORE', LIVE, '-inf',
   '(' .. string.format('%.0f', clock_us() / 1000), 'LIMIT', 0, 10)
 for _, log in ipairs(expired) do log_close(log) end
 if not is_live(name) then
-  log_close(name) -- what a log that lost its lease may have left behind
+  log_close(name) -- remove the remains of a log that lost its lease
   redis.call('XADD', cache_key(LOG, name), string.format('1-%.0f', clock_us()), 'c', '')
   local list = cache_key(FEED, name)
   if name:sub(1, 1) == OUTBOX_LOG then list = key(OUTBOX, name:sub(2)) end

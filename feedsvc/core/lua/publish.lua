@@ -116,7 +116,7 @@ end
 if is_too_old then return answer('before_retention') end
 
 -- The store's clock is the reference: a caller whose clock is wrong neither pins later ids above
--- its own, nor puts a new activity below what readers have seen.
+-- its own, nor puts a new activity below activities that readers have seen.
 local ahead_ms = id_ms(proposed) - clock_ms()
 if ahead_ms > SKEW_MS or is_now and ahead_ms < -SKEW_MS then
   proposed = id_at(clock_ms(), proposed)

@@ -100,7 +100,7 @@ BUGS = (
             ),
             (
                 "core/lua/live_open.lua",
-                "  log_close(name) -- what a log that lost its lease may have left behind\n",
+                "  log_close(name) -- remove the remains of a log that lost its lease\n",
                 "",
             ),
         ),

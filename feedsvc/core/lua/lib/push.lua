@@ -2,7 +2,7 @@
 -- Pushes an activity to the warm feeds and the live logs of followers.
 
 -- Return whether any entity is live in the shards with these tags. The last shard becomes the
--- current one.
+-- current shard.
 local function is_any_live(tags)
   local leases = {}
   for i, tag in ipairs(tags) do
