@@ -100,7 +100,7 @@ async def test_cached_following_lists_are_bounded(
         names = await follow(store, f"f{number}", 12)
         assert (await lists.of(f"f{number}")).names == names
         assert (
-            lists._edges
+            lists._kept_edges
             == sum(len(following_list.names) for following_list in lists._kept.values())
             <= 50
         )
@@ -108,7 +108,7 @@ async def test_cached_following_lists_are_bounded(
     assert (await lists.of("f3")).names == names
     await follow(store, "fan", 60)
     assert len((await lists.of("fan")).names) == 60
-    assert lists._edges == 0
+    assert lists._kept_edges == 0
 
 
 async def test_cached_following_list_is_read_again_after_a_loss_of_the_store(
