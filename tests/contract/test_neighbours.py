@@ -53,20 +53,32 @@ async def test_batch_is_published_a_few_entries_at_a_time(
     """The entries are not all decoded at once, and commands of other callers go in between."""
     activities = service.server.engine.activities
     publish, running, most_running = activities.publish, 0, 0
+    no_more_begin = asyncio.Event()
 
     async def count_and_publish(*arguments: Any) -> Any:
         nonlocal running, most_running
         running += 1
         most_running = max(most_running, running)
+        await no_more_begin.wait()
         try:
             return await publish(*arguments)
         finally:
             running -= 1
 
+    async def wait_until_no_more_begin() -> None:
+        begun = -1
+        while begun < most_running or not most_running:
+            begun = most_running
+            for _ in range(500):  # turns of the loop, in which further entries would begin
+                await asyncio.sleep(0)
+        no_more_begin.set()
+
     monkeypatch.setattr(activities, "publish", count_and_publish)
-    answer = await service.activities.BatchPublishActivities(batch("alice", 500))
+    answer, _ = await asyncio.gather(
+        service.activities.BatchPublishActivities(batch("alice", 500)), wait_until_no_more_begin()
+    )
     assert all(result.HasField("response") for result in answer.results)
-    assert 1 < most_running <= ENTRIES_AT_ONCE
+    assert most_running == ENTRIES_AT_ONCE
     ids = [result.response.activity.id for result in answer.results]
     assert ids == sorted(set(ids))
     assert await service.outbox("alice") == ids[::-1]
