@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from feedsvc.paging import count_fitting
+from feedsvc.paging import cut_page
 
 
 class End(Enum):
@@ -104,12 +104,11 @@ class _Walk:
 
     def cut(self, size: int) -> bool:
         """Drop the items that do not fit into the page; return whether any item was dropped."""
-        kept = min(size, count_fitting(len(frame) for _, frame in self.items))
-        has_more = len(self.items) > kept
-        self.items = self.items[:kept]
-        if has_more:
+        page = cut_page(self.items, size, (len(frame) for _, frame in self.items))
+        self.items = list(page.entries)
+        if page.has_more:
             self.reached = Cursor(self.start.older, self.items[-1][0])
-        return has_more
+        return page.has_more
 
 
 async def read_page(  # noqa: PLR0913 (what is read, and how far)

@@ -48,9 +48,9 @@ BUGS = (
         "a full page promises another page, and that page is empty",
         (
             (
-                "core/pages.py",
-                "has_more = len(self.items) > kept",
-                "has_more = len(self.items) >= kept",
+                "paging.py",
+                "len(entries) > count)",
+                "len(entries) >= count)",
             ),
         ),
         (MODEL,),
@@ -104,8 +104,8 @@ BUGS = (
         (
             (
                 "core/pages.py",
-                "kept = min(size, count_fitting(len(frame) for _, frame in self.items))",
-                "kept = size",
+                "page = cut_page(self.items, size, (len(frame) for _, frame in self.items))",
+                "page = cut_page(self.items, size)",
             ),
         ),
         (BOUNDS,),
