@@ -47,7 +47,7 @@ soak: $(SETUP) ## Publish into full outboxes and check that nothing keeps growin
 bench: $(SETUP) $(CHART) ## Measure feedsvc and its alternatives; write benchmarks/results.json and a chart.
 	@$(BIN)/python -m benchmarks
 
-bench-quick: $(SETUP) $(CHART) ## Measure at smaller sizes, in three minutes; write to build/.
+bench-quick: $(SETUP) $(CHART) ## Measure at smaller sizes, in a few minutes; write to build/.
 	@$(BIN)/python -m benchmarks --quick
 
 lint: $(SETUP) ## Check the Python code (rules, format, types), the Lua scripts and the spelling of all files.

@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="Use smaller sizes and fewer rounds: three minutes.")
+@click.option("--quick", is_flag=True, help="Use smaller sizes and fewer rounds: a few minutes.")
 @click.option(
     "--only",
     "names",

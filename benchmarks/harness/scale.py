@@ -83,7 +83,7 @@ class Scale:
 
     @classmethod
     def quick(cls) -> Self:
-        """Return sizes that take about three minutes, and give coarse figures."""
+        """Return sizes that take a few minutes, and give coarse figures."""
         return cls(
             rounds=3,
             slow_rounds=1,
