@@ -64,7 +64,7 @@ buf-lint: $(GEN) $(NODE) ## Check the rules and the format of the contract (need
 breaking: $(GEN) $(NODE) ## Check that the contract does not break clients of the contract on main (needs Node).
 	@tools/buf-breaking
 
-gen: $(GEN) $(SETUP) ## Generate the Python stubs, the descriptor set, docs/keys.md and the tables of docs/performance.md.
+gen: $(GEN) $(SETUP) ## Generate the Python stubs, the descriptor set, docs/keys.md, docs/settings.md and the tables of docs/performance.md.
 	@tools/gen
 
 drift: $(GEN) $(SETUP) ## Check that the committed files match what `make gen` writes.

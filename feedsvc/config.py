@@ -1,20 +1,85 @@
-"""Configuration: frozen dataclasses, validated when they are made. No repr shows a secret."""
+"""Configuration: frozen dataclasses, validated when they are made. No repr shows a secret.
+
+The metadata of a field are what ``--help`` and docs/settings.md show: ``group``, ``help``, the
+bounds ``low`` and ``high``, and the ``unit`` of a number. If the flag of a field is not the field's
+name, ``flag`` is the flag's name, and ``former_flag`` its name in earlier versions.
+"""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Mention(NamedTuple):
+    """A setting as a message mentions it. Its text is its name."""
+
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class ConfigError(ValueError):
     """A setting breaks its rule; the message names the setting and the rule."""
 
+    def __init__(self, rule: str, **values: Any) -> None:
+        """Say a rule, a format string that mentions settings: ``{port}`` or ``{port.value}``."""
+        self._rule, self._values = rule, values
+        super().__init__(self.worded(lambda name, value: Mention(name, str(value))))
 
-def _bounded(default: float, low: float, high: float, help_text: str) -> int:
-    """Return a number field from ``low`` to ``high``. ``--help`` shows ``help_text``."""
-    bounded: int = field(
-        default=int(default), metadata={"low": low, "high": high, "help": help_text}
-    )
-    return bounded
+    def worded(self, mention: Callable[[str, Any], Mention]) -> str:
+        """Return the message with other names of settings, which ``mention`` returns."""
+        return self._rule.format(
+            **{name: mention(name, value) for name, value in self._values.items()}
+        )
+
+
+class Group(StrEnum):
+    """A group of settings, in the order of ``--help``."""
+
+    EVERYDAY = "Everyday options"
+    FEEDS = "Feeds"
+    DELIVERIES = "Deliveries"
+    RESUMES = "Resumes and retries"
+    STREAMS = "Streams"
+    CALLERS = "Limits of callers and connections"
+    FOREVER = "Once and for ever"
+
+    @property
+    def is_shared(self) -> bool:
+        """True if all servers and workers of a store need the same values."""
+        return self in {Group.FEEDS, Group.DELIVERIES, Group.RESUMES, Group.FOREVER}
+
+
+class Unit(StrEnum):
+    """The unit of a number."""
+
+    NONE = ""
+    SECONDS = "seconds"
+    BYTES = "bytes"
+
+
+def _number(  # noqa: PLR0913 - a setting has these sides
+    default: float,
+    low: float,
+    high: float,
+    group: Group,
+    help_text: str,
+    *,
+    unit: Unit = Unit.NONE,
+    flag: str | None = None,
+    former_flag: str | None = None,
+) -> int:
+    """Return a number field from ``low`` to ``high``."""
+    metadata = {"low": low, "high": high, "group": group, "help": help_text, "unit": unit}
+    if flag:
+        metadata |= {"flag": flag, "former_flag": former_flag}
+    number: int = field(default=int(default), metadata=metadata)
+    return number
 
 
 class _Validated:
@@ -25,160 +90,218 @@ class _Validated:
             value = getattr(self, setting.name)
             low, high = setting.metadata["low"], setting.metadata["high"]
             if not low <= value <= high:
-                raise ConfigError(f"{setting.name} must be {low} to {high}, not {value}")
+                rule = f"{{{setting.name}}} must be {low} to {high}, not {value}"
+                raise ConfigError(rule, **{setting.name: value})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits(_Validated):
     """The limits of the core. All servers and workers of a store must use the same ones."""
 
-    shards: int = _bounded(
-        16,
-        1,
-        256,
-        "Groups into which the store divides entities; a power of two. Cannot be changed once the "
-        "store is created, so keep the default: a store is one node today, and more than 16 shards "
-        "only cost more calls for each delivery.",
-    )
-    feed_cap: int = _bounded(
+    feed_cap: int = _number(
         800,
         10,
         4_000,
-        "Newest activities of a feed that the store keeps ready to read (a warm feed). Readers can "
-        "go on to older activities, which take longer to read.",
+        Group.FEEDS,
+        "Newest activities that the store keeps ready for each feed (a warm feed); pages of these "
+        "are the fastest. More give more fast pages and take more memory for every feed. Readers "
+        "reach older activities in any case, only more slowly.",
     )
-    feed_slack: int = _bounded(
+    feed_slack: int = _number(
         50,
         0,
         1_000,
-        "Activities by which a warm feed may exceed --feed-cap before it is trimmed back to "
-        "--feed-cap.",
+        Group.FEEDS,
+        "Activities that a ready feed may hold beyond --feed-cap before the store cuts the feed "
+        "back to --feed-cap. More save cuts and take a little more memory. The default suits "
+        "almost every service.",
     )
-    outbox_cap: int = _bounded(
+    outbox_cap: int = _number(
         1_000,
         10,
         10_000,
-        "Newest activities that the outbox of an entity keeps; an activity that no outbox keeps is "
-        "deleted. At least --feed-cap plus --feed-slack.",
+        Group.FEEDS,
+        "Newest activities that each entity's outbox keeps; an activity that no outbox keeps any "
+        "more is deleted. More keep a longer history and take more memory. At least --feed-cap "
+        "plus --feed-slack.",
     )
-    feed_ttl: int = _bounded(
+    feed_ttl: int = _number(
         30 * 86_400,
         1,
         366 * 86_400,
-        "Seconds after its last read until a warm feed is dropped. The next read makes it again.",
+        Group.FEEDS,
+        "Time after its last read until a ready feed is dropped, which frees its memory. The next "
+        "read makes the feed ready again and takes longer. Choose less to save memory, more if "
+        "users come back rarely.",
+        unit=Unit.SECONDS,
     )
-    max_followees: int = _bounded(
-        10_000, 1, 100_000, "Entities that one entity may follow. Further follows are refused."
-    )
-    request_ttl: int = _bounded(
-        86_400,
-        1,
-        30 * 86_400,
-        "Seconds for which a repeated request_id gets the answer of the first request and changes "
-        "nothing.",
-    )
-    build_ttl: int = _bounded(
-        10,
-        1,
-        300,
-        "Seconds until an unfinished attempt to make a feed warm counts as abandoned, for example "
-        "because its process died. A later read then tries again.",
-    )
-    push_chunk: int = _bounded(
-        500,
-        1,
-        1_000,
-        "Followers that one call to the store delivers to at most. Smaller calls delay other "
-        "callers less.",
-    )
-    inline_audience: int = _bounded(
-        1_000,
-        1,
-        100_000,
-        "Followers that a publish delivers to before it returns. Workers deliver to the others.",
-    )
-    step_audience: int = _bounded(
-        500,
-        0,
-        1_000,
-        "Followers up to which an activity is delivered in the same step that stores it, which is "
-        "the fastest way. 0: never.",
-    )
-    max_jobs: int = _bounded(
+    max_followees: int = _number(
         10_000,
         1,
-        10_000_000,
-        "Unfinished deliveries of a shard from which a publish is refused with FANOUT_OVERLOADED. "
-        "One author alone may have half of them.",
-    )
-    job_lease: int = _bounded(
-        10, 1, 600, "Seconds until a worker takes over a delivery from a process that died."
-    )
-    job_tries: int = _bounded(
-        8,
-        1,
-        100,
-        "Failed attempts without any progress after which a delivery becomes a dead letter: see "
-        "`feedsvc dead-letters`.",
-    )
-    delivery_ttl: int = _bounded(
-        600,
-        1,
-        86_400,
-        "Seconds for which the service can say how a delivery by workers ended.",
-    )
-    celebrity_threshold: int = _bounded(
-        10_000,
-        0,
-        1_000_000_000,
-        "Follower count from which an entity is a celebrity: followers read its outbox instead of "
-        "being pushed to. 0: no entity is a celebrity.",
-    )
-    celebrity_lower_percent: int = _bounded(
-        80,
-        1,
-        99,
-        "Percent of --celebrity-threshold: a celebrity with fewer followers becomes an ordinary "
-        "entity again.",
-    )
-    max_builds: int = _bounded(
-        1_000,
-        1,
         100_000,
-        "Feeds that one process makes warm at a time. Reads of further feeds merge the outboxes "
-        "instead.",
+        Group.FEEDS,
+        "Entities that one entity may follow; the server refuses further follows. The feed of an "
+        "entity that follows more takes longer to make ready.",
     )
-    read_work: int = _bounded(
+    read_work: int = _number(
         2_000,
         100,
         100_000,
-        "Activity ids that the server looks at for one page, deleted ones included. A page that "
-        "needs more ends early, with a token for the next page.",
+        Group.FEEDS,
+        "Activities that the server looks at to fill one page, deleted activities included. A page "
+        "that needs more ends early, with a token for the next page. More fill pages better where "
+        "much was deleted, and such reads take longer.",
     )
-    log_cap: int = _bounded(
+    max_builds: int = _number(
+        1_000,
+        1,
+        100_000,
+        Group.FEEDS,
+        "Feeds that one process makes ready at a time, for example when many users come back at "
+        "once. Reads of further feeds are complete too, but slower. Choose less if such a rush "
+        "slows down the store.",
+    )
+    build_ttl: int = _number(
+        10,
+        1,
+        300,
+        Group.FEEDS,
+        "Time after which a read tries again to make a feed ready, if the first try did not end, "
+        "for example because its process died. Choose more only if the store is so slow that tries "
+        "take longer than this.",
+        unit=Unit.SECONDS,
+    )
+    inline_audience: int = _number(
+        1_000,
+        1,
+        100_000,
+        Group.DELIVERIES,
+        "Followers that a publish delivers to before it returns. Workers deliver to the others a "
+        "little later. With more, publishes of popular authors take longer.",
+    )
+    step_audience: int = _number(
+        500,
+        0,
+        1_000,
+        Group.DELIVERIES,
+        "Number of followers up to which the store delivers an activity in the same step that "
+        "stores it. This is the fastest way, but all other calls wait for the step: choose less if "
+        "publishes delay other calls. 0: never.",
+    )
+    push_chunk: int = _number(
+        500,
+        1,
+        1_000,
+        Group.DELIVERIES,
+        "Followers that one call to the store delivers to at most. With more, deliveries are "
+        "faster; with fewer, other callers wait less.",
+    )
+    celebrity_threshold: int = _number(
+        10_000,
+        0,
+        1_000_000_000,
+        Group.DELIVERIES,
+        "Number of followers from which an entity is a celebrity. A celebrity's activities are not "
+        "written to its followers' feeds; followers read them from the celebrity's outbox. Less "
+        "makes deliveries cheaper and reads dearer. 0: no celebrities.",
+    )
+    celebrity_lower_percent: int = _number(
+        80,
+        1,
+        99,
+        Group.DELIVERIES,
+        "Percent of --celebrity-threshold: a celebrity with fewer followers than this becomes an "
+        "ordinary entity again. Choose less if entities often change between the two.",
+    )
+    max_jobs: int = _number(
+        10_000,
+        1,
+        10_000_000,
+        Group.DELIVERIES,
+        "Unfinished deliveries in one of the --shards from which the server refuses publishes with "
+        "FANOUT_OVERLOADED. An author alone may have half of them. With more, longer bursts are "
+        "accepted, and feeds may be further behind.",
+    )
+    job_lease: int = _number(
+        10,
+        1,
+        600,
+        Group.DELIVERIES,
+        "Time after which a worker takes over a delivery from a process that died or hangs. "
+        "Shorter means a shorter delay after a crash. If it is too short, slow workers repeat each "
+        "other's work; nothing is lost.",
+        unit=Unit.SECONDS,
+    )
+    job_tries: int = _number(
+        8,
+        1,
+        100,
+        Group.DELIVERIES,
+        "Failed attempts after which a delivery is set aside as a dead letter, for you to replay "
+        "or discard with `feedsvc dead-letters`. An attempt that reaches further followers starts "
+        "the count again. With more, you hear of a lasting failure later.",
+    )
+    delivery_ttl: int = _number(
+        600,
+        1,
+        86_400,
+        Group.DELIVERIES,
+        "Time for which a publisher can ask how a finished delivery by workers ended. Longer takes "
+        "a little memory for each of these deliveries.",
+        unit=Unit.SECONDS,
+    )
+    log_cap: int = _number(
         1_000,
         10,
         100_000,
-        "Events that a live log, from which streams resume, keeps at least. A client that missed "
-        "more events has to read the feed again.",
+        Group.RESUMES,
+        "Newest events that the store keeps at least for each feed with live streams, so that a "
+        "client can resume a broken stream. A client that missed more events has to read the feed "
+        "again. More take more memory.",
     )
-    log_lease: int = _bounded(
+    log_lease: int = _number(
         900,
         1,
         86_400,
-        "Seconds for which a live log is kept at least after its last stream has ended. A client "
-        "that resumes later has to read the feed again.",
+        Group.RESUMES,
+        "Time for which the store keeps these events at least after the last stream of the feed "
+        "has ended. A client that comes back later has to read the feed again. Longer takes more "
+        "memory.",
+        unit=Unit.SECONDS,
+    )
+    request_ttl: int = _number(
+        86_400,
+        1,
+        30 * 86_400,
+        Group.RESUMES,
+        "Time for which a client can repeat a request: the same request_id gets the first answer "
+        "again and changes nothing. Longer takes more memory for each such request.",
+        unit=Unit.SECONDS,
+    )
+    shards: int = _number(
+        16,
+        1,
+        256,
+        Group.FOREVER,
+        "Parts into which the store divides its data; a power of two. Keep the default: more parts "
+        "only cost more calls for each delivery, because a store is one node today. A server or "
+        "worker with another number than the store's does not start.",
     )
 
     def __post_init__(self) -> None:
         _Validated.__post_init__(self)
         if self.shards & (self.shards - 1):
-            raise ConfigError(f"shards must be a power of two, not {self.shards}")
+            raise ConfigError(
+                "{shards} must be a power of two, not {shards.value}", shards=self.shards
+            )
         if self.outbox_cap < self.feed_cap + self.feed_slack:
             raise ConfigError(
-                f"outbox_cap ({self.outbox_cap}) must be at least feed_cap + feed_slack "
+                "{outbox_cap} ({outbox_cap.value}) must be at least {feed_cap} + {feed_slack} "
                 f"({self.feed_cap + self.feed_slack}): a warm feed must not keep an activity that "
-                "its outbox has dropped"
+                "its outbox has dropped",
+                outbox_cap=self.outbox_cap,
+                feed_cap=self.feed_cap,
+                feed_slack=self.feed_slack,
             )
 
     @property
@@ -191,78 +314,159 @@ class Limits(_Validated):
 class Config(_Validated):
     """The settings of ``feedsvc serve``."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on. Defaults to loopback: the service has no authentication of its own."""
-    port: int = _bounded(50051, 0, 65_535, "TCP port to listen on. 0: any free port.")
-    redis_url: str | None = field(default=None, repr=False)
-    """Address of the store; may hold a password. None: an embedded store in ``data_dir``."""
-    data_dir: Path = Path("data")
-    """Directory of the embedded store."""
-    checkpoint_seconds: float = _bounded(
-        15,
-        0.01,
-        3_600,
-        "Seconds between heartbeats on a stream without events; each heartbeat has a new resume "
-        "token. At most a third of --log-lease.",
+    host: str = field(
+        default="127.0.0.1",
+        metadata={
+            "group": Group.EVERYDAY,
+            "help": "Address to listen on. The service has no authentication: choose an address "
+            "that only trusted programs can reach.",
+        },
     )
-    stream_seconds: float = _bounded(
-        3_600,
-        1,
-        7 * 86_400,
-        "Seconds after which the server ends a stream so that its client reconnects; the server "
-        "varies them a little.",
+    port: int = _number(
+        50051,
+        0,
+        65_535,
+        Group.EVERYDAY,
+        "TCP port to listen on. 0: any free port, which the log names.",
     )
-    write_seconds: float = _bounded(
-        30, 0.1, 3_600, "Seconds after which the server ends a stream whose client does not read."
+    redis_url: str | None = field(
+        default=None,
+        repr=False,  # it may hold a password
+        metadata={
+            "group": Group.EVERYDAY,
+            "help": "Address of your store: redis://, rediss:// or unix://, or "
+            "redis+sentinel://host,host/service for the primary that Sentinels name. Put an "
+            "address with a password into the variable FEEDSVC_REDIS_URL: other users of the "
+            "machine can read command lines.",
+        },
     )
-    max_streams: int = _bounded(
-        20_000,
-        1,
-        1_000_000,
-        "Streams that the server serves at a time. It refuses others with TOO_MANY_STREAMS.",
+    """Address of the store. None: an embedded store in ``data_dir``."""
+    data_dir: Path = field(
+        default=Path("data"),
+        metadata={
+            "group": Group.EVERYDAY,
+            "help": "Directory of the embedded store, which the server starts if you give no "
+            "--redis-url. Created if it does not exist.",
+        },
     )
-    max_subscriptions: int = _bounded(
-        10_000, 1, 1_000_000, "Subscriptions that one SubscribeFeeds stream may have."
-    )
-    max_request_bytes: int = _bounded(
-        4 * 1024 * 1024, 65_536, 64 * 1024 * 1024, "Bytes that one request message may have."
-    )
-    max_calls: int = _bounded(
-        4_096,
-        8,
-        1_000_000,
-        "Calls, without streams, that the server has at a time; one connection may have half of "
-        "them. The server refuses others with SERVER_OVERLOADED.",
-    )
-    caller_work: int = _bounded(
-        32,
-        1,
-        10_000,
-        "Calls of one connection that the server works on at a time; a batch counts as 16. The "
-        "connection's other calls wait.",
-    )
-    max_held_bytes: int = _bounded(
-        128 * 1024 * 1024,
-        1024 * 1024,
-        1 << 40,
-        "Bytes of requests in memory from which the server refuses batches with SERVER_OVERLOADED.",
-    )
-    keepalive_seconds: float = _bounded(
-        60,
-        1,
-        7_200,
-        "Seconds of silence after which the server pings a connection. It closes a connection that "
-        "does not answer.",
-    )
-    workers: int = _bounded(
+    workers: int = _number(
         2,
         0,
         16,
-        "Calls to the store that the workers in this process make at a time; workers deliver to "
-        "large audiences. 0: no workers here, so start `feedsvc worker` as well.",
+        Group.EVERYDAY,
+        "Calls to the store that the background workers of this server make at a time. Workers "
+        "deliver to large audiences: more of them deliver sooner and load the store more. 0: no "
+        "workers here, so start `feedsvc worker` as well.",
     )
-    drain_seconds: int = _bounded(
-        10, 0, 600, "Seconds that a stopping server waits for the calls under way."
+    drain_seconds: int = _number(
+        10,
+        0,
+        600,
+        Group.EVERYDAY,
+        "Longest time that a stopping server waits for the calls under way. Choose less than the "
+        "time after which your supervisor kills the process.",
+        unit=Unit.SECONDS,
+        flag="drain_timeout",
+        former_flag="drain_seconds",
+    )
+    max_streams: int = _number(
+        20_000,
+        1,
+        1_000_000,
+        Group.STREAMS,
+        "Streams that this server has open at a time; it refuses further streams with "
+        "TOO_MANY_STREAMS. More take more memory of the server.",
+    )
+    max_subscriptions: int = _number(
+        10_000,
+        1,
+        1_000_000,
+        Group.STREAMS,
+        "Users whose feeds one SubscribeFeeds stream may follow. More let a gateway serve more "
+        "users with one stream and take more memory of the server.",
+    )
+    checkpoint_seconds: float = _number(
+        15,
+        0.01,
+        3_600,
+        Group.STREAMS,
+        "Time between two heartbeats on a stream without events; each heartbeat has a new resume "
+        "token. Choose less than the idle timeout of your load balancers. At most a third of "
+        "--log-lease.",
+        unit=Unit.SECONDS,
+        flag="heartbeat_interval",
+        former_flag="checkpoint_seconds",
+    )
+    stream_seconds: float = _number(
+        3_600,
+        1,
+        7 * 86_400,
+        Group.STREAMS,
+        "Age at which the server ends a stream, so that its client reconnects, perhaps to another "
+        "server; the server varies the age a little. Shorter spreads clients over new servers "
+        "sooner and costs more reconnections.",
+        unit=Unit.SECONDS,
+        flag="max_stream_age",
+        former_flag="stream_seconds",
+    )
+    write_seconds: float = _number(
+        30,
+        0.1,
+        3_600,
+        Group.STREAMS,
+        "Time after which the server ends a stream whose client does not read. Longer is kinder to "
+        "slow clients; each of them may take about 1 MB of the server's memory meanwhile.",
+        unit=Unit.SECONDS,
+        flag="write_timeout",
+        former_flag="write_seconds",
+    )
+    max_calls: int = _number(
+        4_096,
+        8,
+        1_000_000,
+        Group.CALLERS,
+        "Calls that the server accepts at a time, streams not counted; one connection may have "
+        "half of them. The server refuses others with SERVER_OVERLOADED. With more, the server "
+        "refuses later, and its callers wait longer.",
+    )
+    caller_work: int = _number(
+        32,
+        1,
+        10_000,
+        Group.CALLERS,
+        "Calls of one connection that the server works on at a time; a batch counts as 16. The "
+        "connection's other calls wait. More let one busy connection do more, and other "
+        "connections wait longer.",
+    )
+    max_request_bytes: int = _number(
+        4 * 1024 * 1024,
+        65_536,
+        64 * 1024 * 1024,
+        Group.CALLERS,
+        "Bytes of the largest request that the server accepts. More allow larger batches and take "
+        "more memory.",
+        unit=Unit.BYTES,
+    )
+    max_held_bytes: int = _number(
+        128 * 1024 * 1024,
+        1024 * 1024,
+        1 << 40,
+        Group.CALLERS,
+        "Bytes of requests in memory from which the server refuses batches with SERVER_OVERLOADED. "
+        "Choose less on a machine with little memory, more to import faster on a large machine.",
+        unit=Unit.BYTES,
+    )
+    keepalive_seconds: float = _number(
+        60,
+        1,
+        7_200,
+        Group.CALLERS,
+        "Time of silence after which the server pings a connection; it closes a connection that "
+        "does not answer. Choose less than the idle timeout of the firewalls between clients and "
+        "server.",
+        unit=Unit.SECONDS,
+        flag="keepalive_interval",
+        former_flag="keepalive_seconds",
     )
     limits: Limits = Limits()
 
@@ -270,7 +474,9 @@ class Config(_Validated):
         _Validated.__post_init__(self)
         if self.checkpoint_seconds * 3 > self.limits.log_lease:
             raise ConfigError(
-                f"checkpoint_seconds ({self.checkpoint_seconds}) must be at most a third of "
-                f"log_lease ({self.limits.log_lease}): a quiet stream keeps its log by reading it "
-                "at each checkpoint"
+                "{checkpoint_seconds} ({checkpoint_seconds.value}) must be at most a third of "
+                "{log_lease} ({log_lease.value}): a quiet stream keeps its log by reading it at "
+                "each heartbeat",
+                checkpoint_seconds=self.checkpoint_seconds,
+                log_lease=self.limits.log_lease,
             )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from feedsvc.cli.connection import INTERRUPTED, call_server, json_option, server_option
+from feedsvc.cli.durations import DURATION, Duration
 from feedsvc.cli.load_test.plan import BadPlan, Kind, Plan, mix_of
 
 #: Default number of calls in flight in a closed loop, and most calls in an open one.
@@ -42,7 +43,14 @@ def _number(
     return click.option(flag, type=values, default=default, show_default=True, help=help_text)
 
 
-#: Range of seconds above 0.
+def _duration(
+    flag: str, values: Duration, default: str, help_text: str
+) -> Callable[[_Command], _Command]:
+    """Return an option that takes a duration, and whose help shows the default."""
+    return click.option(flag, type=values, default=default, show_default=True, help=help_text)
+
+
+#: Range of numbers above 0.
 _POSITIVE = click.FloatRange(0, min_open=True)
 _CALLS = click.IntRange(1, 100_000)
 
@@ -85,9 +93,9 @@ _CALLS = click.IntRange(1, 100_000)
     0,
     "Number of streams to keep open. They are spread over the users, whose feeds they follow.",
 )
-@_number("--duration", _POSITIVE, 10.0, "Seconds that are measured.")
-@_number("--warm-up", click.FloatRange(0), 2.0, "Seconds of the same load before the measurement.")
-@_number("--timeout", _POSITIVE, 10.0, "Seconds until a call fails.")
+@_duration("--duration", Duration(0.001), "10s", "Time that is measured.")
+@_duration("--warm-up", DURATION, "2s", "Time of the same load before the measurement.")
+@_duration("--timeout", Duration(0.000_001), "10s", "Time after which a call fails.")
 @_number(
     "--processes",
     click.IntRange(1, 256),

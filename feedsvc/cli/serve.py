@@ -7,10 +7,11 @@ import click
 import uvloop
 
 from feedsvc import process
+from feedsvc.cli.option_groups import GroupedCommand
 from feedsvc.cli.settings import (
     CONFIG_SETTINGS,
     LIMITS_SETTINGS,
-    UNBOUNDED_HELP,
+    NumberRange,
     config_from_options,
     log_level_option,
     log_to_stderr,
@@ -20,20 +21,23 @@ from feedsvc.cli.settings import (
 
 log = logging.getLogger(__name__)
 
-#: Help text of ``feedsvc serve --redis-url``, which has a default that click cannot show.
-SERVE_REDIS_URL_HELP = f"{UNBOUNDED_HELP['redis_url']}  [default: an embedded store in --data-dir]"
 
-
-@click.command()
-@settings_options(*CONFIG_SETTINGS, *LIMITS_SETTINGS, redis_url={"help": SERVE_REDIS_URL_HELP})
+@click.command(cls=GroupedCommand)
+@settings_options(
+    *CONFIG_SETTINGS,
+    *LIMITS_SETTINGS,
+    redis_url={"show_default": "an embedded store in --data-dir"},
+)
 @log_level_option
 def serve(*, log_level: str, **options: Any) -> None:
     """Start the server. SIGTERM or Ctrl-C stops it after the calls under way.
 
     Without --redis-url the server starts a store of its own, which keeps all data in --data-dir.
 
-    The settings from --shards to --log-lease must be the same for all servers and workers of a
-    store.
+    The everyday options are enough to begin with. The options below them tune a busy service.
+
+    Each option has an environment variable: FEEDSVC_FEED_CAP is --feed-cap. A duration is a number
+    with a unit, such as 500ms, 10s, 5m, 12h or 30d; without a unit it is in seconds.
     """
     log_to_stderr(log_level)
     with start_errors_in_one_line():
@@ -45,13 +49,17 @@ def serve(*, log_level: str, **options: Any) -> None:
         uvloop.run(process.run_server(config, ready))
 
 
-@click.command(short_help="Start a process that only delivers.")
+@click.command(cls=GroupedCommand, short_help="Start a process that only delivers.")
 @settings_options(
     "redis_url",
     "workers",
     *LIMITS_SETTINGS,
     redis_url={"required": True},
-    workers={"help": "Calls to the store that this process makes at a time; at least 1."},
+    workers={
+        "type": NumberRange(1, 16),
+        "help": "Calls to the store that this process makes at a time. More deliver sooner and "
+        "load the store more.",
+    },
 )
 @log_level_option
 def worker(*, log_level: str, **options: Any) -> None:
@@ -61,15 +69,15 @@ def worker(*, log_level: str, **options: Any) -> None:
     workers, or to serve with `--workers 0`. Any number of worker processes may run; when one dies,
     another takes over its deliveries.
 
-    The settings from --shards to --log-lease must be the same for all servers and workers of a
-    store.
+    The options below the everyday options tune a busy service.
+
+    Each option has an environment variable: FEEDSVC_FEED_CAP is --feed-cap. A duration is a number
+    with a unit, such as 500ms, 10s, 5m, 12h or 30d; without a unit it is in seconds.
     """
     log_to_stderr(log_level)
     with start_errors_in_one_line():
         # A worker has no streams. The smallest checkpoint_seconds is valid with every log_lease.
         config = config_from_options(options, checkpoint_seconds=0.01)
-        if not config.workers:
-            raise click.UsageError("--workers must be at least 1: a worker process needs a worker")
 
         def ready() -> None:
             log.info("working, %d calls at a time", config.workers)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from feedsvc.config import Config, ConfigError, Limits
+from feedsvc.cli.durations import Duration, in_units
+from feedsvc.config import Config, ConfigError, Group, Limits, Mention, Unit
 from feedsvc.core import address
 from feedsvc.embedded import EmbeddedStoreError
 from feedsvc.errors import StoreUnfit
@@ -18,16 +20,10 @@ from feedsvc.server import PortBusy
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-#: Help texts of the settings without bounds. ``feedsvc.config`` has those of the other settings.
-UNBOUNDED_HELP = {
-    "host": "Address to listen on. The service has no authentication: choose an address that only "
-    "trusted programs can reach.",
-    "redis_url": "Address of the store: redis://, rediss:// or unix://, or "
-    "redis+sentinel://host,host/service for the primary that Sentinels name. Prefer the "
-    "environment variable for an address with a password: other users of the machine can read "
-    "command lines.",
-    "data_dir": "Directory of the embedded store. Created if it does not exist.",
-}
+#: Text that stands for a value in ``--help``, for settings that are not numbers.
+_METAVARS = {"host": "ADDRESS", "redis_url": "URL", "data_dir": "DIRECTORY"}
+#: Units of bytes, largest first.
+_BYTE_UNITS = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 
 CONFIG_SETTINGS = tuple(
     setting.name for setting in dataclasses.fields(Config) if setting.name != "limits"
@@ -36,6 +32,112 @@ LIMITS_SETTINGS = tuple(setting.name for setting in dataclasses.fields(Limits))
 _FIELDS = {
     setting.name: setting for kind in (Config, Limits) for setting in dataclasses.fields(kind)
 }
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a setting: ``--heartbeat-interval`` for ``checkpoint_seconds``."""
+    return _flag(_FIELDS[name].metadata.get("flag", name))
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return f"FEEDSVC_{name.upper()}"
+
+
+class NumberRange(click.IntRange):
+    """A whole number from ``min`` to ``max``."""
+
+    def __init__(self, low: int, high: int, *, in_bytes: bool = False) -> None:
+        super().__init__(low, high)
+        bounds = [_in_byte_units(bound) if in_bytes else str(bound) for bound in (low, high)]
+        self.range_text = " to ".join(bounds)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number. Fail if it is out of bounds."""
+        number = click.INT.convert(value, param, ctx)
+        if not self.min <= number <= self.max:
+            self.fail(f"must be {self.range_text}, not {number}", param, ctx)
+        return number
+
+
+class SettingOption(click.Option):
+    """The option of a setting. It also takes the flag and the variable of earlier versions.
+
+    ``--help`` does not show these, and no environment variable: the variable follows from the flag.
+    """
+
+    def __init__(self, *args: Any, setting: "dataclasses.Field[Any]", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.setting = setting
+
+    @property
+    def group(self) -> Group:
+        """The group of the setting in ``--help``."""
+        group: Group = self.setting.metadata["group"]
+        return group
+
+    @property
+    def former_flags(self) -> list[str]:
+        """The flags of earlier versions."""
+        former = self.setting.metadata.get("former_flag")
+        return [_flag(former)] if former else []
+
+    @property
+    def default_text(self) -> str | None:
+        """The default as a user writes it, or None."""
+        if self.required:
+            return None
+        if isinstance(self.show_default, str):
+            return self.show_default
+        return _value_text(self.setting, self.setting.default)
+
+    @property
+    def range_text(self) -> str | None:
+        """The range of a number with units."""
+        range_text: str | None = getattr(self.type, "range_text", None)
+        return range_text
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Make the parser know the flags of earlier versions too."""
+        super().add_to_parser(parser, ctx)
+        if self.former_flags:
+            parser.add_option(self, self.former_flags, self.name, action="store")
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the flag, and the help with the default and the range."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        facts = [f"default: {self.default_text}"] if self.default_text else []
+        facts += [self.range_text] if self.range_text else []
+        facts += ["required"] if self.required else []
+        return record[0], f"{self.help}  [{'; '.join(facts)}]"
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return the flag and the variable: the variable that is set, if any is."""
+        del ctx
+        variables = list(self.envvar or ())
+        variable = next((name for name in variables if os.environ.get(name)), variables[0])
+        return f"'{self.opts[0]}' (env var: '{variable}')"
+
+
+def _value_text(setting: "dataclasses.Field[Any]", value: Any) -> str:
+    """Return a value of a setting as a user writes it."""
+    unit = setting.metadata.get("unit")
+    if unit == Unit.SECONDS:
+        return in_units(value)
+    if unit == Unit.BYTES:
+        return f"{value} = {_in_byte_units(value)}"
+    return str(value)
+
+
+def _in_byte_units(size: int) -> str:
+    """Return ``64 MiB`` for 67108864."""
+    unit, unit_size = next((pair for pair in _BYTE_UNITS if size >= pair[1]), ("bytes", 1))
+    return f"{size / unit_size:g} {unit}"
 
 
 def settings_options(*names: str, **overrides: dict[str, Any]) -> Callable[[_Command], _Command]:
@@ -54,22 +156,38 @@ def settings_options(*names: str, **overrides: dict[str, Any]) -> Callable[[_Com
 
 def _option(setting: "dataclasses.Field[Any]", overrides: dict[str, Any]) -> Any:
     metadata = setting.metadata
-    if "low" in metadata:
-        range_type: Any = click.FloatRange if setting.type is float else click.IntRange
-        value_type = range_type(metadata["low"], metadata["high"])
-    else:
-        value_type = click.Path(path_type=Path) if setting.name == "data_dir" else click.STRING
+    flag_name = metadata.get("flag", setting.name)
+    variable_names = [flag_name, metadata.get("former_flag")]
     arguments = {
-        "type": value_type,
-        "help": metadata.get("help") or UNBOUNDED_HELP[setting.name],
+        "cls": SettingOption,
+        "setting": setting,
+        "type": _type(setting),
+        "metavar": _metavar(setting),
+        "help": metadata["help"],
         "show_default": True,
-        "envvar": f"FEEDSVC_{setting.name.upper()}",
-        "show_envvar": True,
+        "envvar": [_variable(name) for name in variable_names if name],
         "callback": _check_store_url if setting.name == "redis_url" else None,
     }
     if setting.default is not None:
         arguments["default"] = setting.default
-    return click.option("--" + setting.name.replace("_", "-"), **(arguments | overrides))
+    return click.option(_flag(flag_name), setting.name, **(arguments | overrides))
+
+
+def _type(setting: "dataclasses.Field[Any]") -> Any:
+    metadata = setting.metadata
+    if metadata.get("unit") == Unit.SECONDS:
+        return Duration(metadata["low"], metadata["high"], whole=setting.type is int)
+    if "low" in metadata:
+        in_bytes = metadata["unit"] == Unit.BYTES
+        return NumberRange(metadata["low"], metadata["high"], in_bytes=in_bytes)
+    return click.Path(path_type=Path) if setting.name == "data_dir" else click.STRING
+
+
+def _metavar(setting: "dataclasses.Field[Any]") -> str | None:
+    unit = setting.metadata.get("unit")
+    if unit == Unit.SECONDS:
+        return None
+    return _METAVARS.get(setting.name, "BYTES" if unit == Unit.BYTES else "NUMBER")
 
 
 def _check_store_url(
@@ -96,8 +214,8 @@ log_level_option = click.option(
     default="info",
     show_default=True,
     envvar="FEEDSVC_LOG_LEVEL",
-    show_envvar=True,
-    help="Least severe messages that the log on stderr has.",
+    help="Least severe messages that the log on stderr has. `warning` logs only what needs your "
+    "attention; `debug` is for finding faults.",
 )
 
 
@@ -126,5 +244,11 @@ def start_errors_in_one_line() -> Iterator[None]:
     """Turn an error that keeps a server or a worker from starting into one line and status 1."""
     try:
         yield
-    except (ConfigError, EmbeddedStoreError, PortBusy, StoreUnfit) as error:
+    except ConfigError as error:
+        raise click.ClickException(error.worded(_mention)) from None
+    except (EmbeddedStoreError, PortBusy, StoreUnfit) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _mention(name: str, value: Any) -> Mention:
+    return Mention(flag_of(name), _value_text(_FIELDS[name], value))

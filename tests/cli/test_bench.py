@@ -94,7 +94,7 @@ async def test_a_distribution_of_each_kind_is_written(feedsvc: Feedsvc, tmp_path
 async def test_failed_calls_are_counted_and_fail_the_run(
     service: Service, feedsvc: Feedsvc
 ) -> None:
-    ran = await feedsvc("bench", *SMALL, "--timeout", 1e-6, "--json")
+    ran = await feedsvc("bench", *SMALL, "--timeout", "0.001ms", "--json")
     (report,) = ran.json
     assert (ran.code, report["ok"]) == (1, False)
     reads = report["kinds"]["reads"]

@@ -42,8 +42,8 @@ SETTINGS = {
     "delivery-ttl": 5,
     "log-lease": 3,
     "log-cap": 50,
-    "checkpoint-seconds": 1,
-    "stream-seconds": 10,
+    "heartbeat-interval": 1,
+    "max-stream-age": 10,
     "inline-audience": 40,
 }
 #: Gets the seconds that have passed, and a line about the state of the run.

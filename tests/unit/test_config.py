@@ -95,11 +95,61 @@ def test_configuration_cannot_be_changed() -> None:
         config.limits.shards = 1  # type: ignore[misc]
 
 
-def test_every_bounded_setting_has_a_help_text_and_a_default_within_bounds() -> None:
-    for kind in (Limits, Config):
-        for setting in dataclasses.fields(kind):
-            if "low" in setting.metadata:
-                assert setting.metadata["help"]
-                low, high = setting.metadata["low"], setting.metadata["high"]
-                assert low <= setting.default <= high
+SETTINGS = [
+    (kind, setting)
+    for kind in (Limits, Config)
+    for setting in dataclasses.fields(kind)
+    if setting.name != "limits"
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"), SETTINGS, ids=lambda value: getattr(value, "name", "")
+)
+def test_every_setting_has_a_help_of_whole_sentences(kind: Any, setting: Any) -> None:
+    text = setting.metadata["help"]
+    assert text[0].isupper()
+    assert text.endswith(".")
+    assert not text.endswith("..")
+    assert "  " not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"), SETTINGS, ids=lambda value: getattr(value, "name", "")
+)
+def test_limits_are_in_groups_of_settings_that_all_servers_share(kind: Any, setting: Any) -> None:
+    assert setting.metadata["group"].is_shared == (kind is Limits)
+
+
+def test_defaults_are_within_bounds() -> None:
+    for _, setting in SETTINGS:
+        if "low" in setting.metadata:
+            assert setting.metadata["low"] <= setting.default <= setting.metadata["high"]
     assert isinstance(Config().data_dir, Path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"port": -1}, "port must be 0 to 65535, not -1"),
+        ({"limits": {"shards": 3}}, "shards must be a power of two, not 3"),
+        (
+            {"limits": {"outbox_cap": 500}},
+            (
+                "outbox_cap (500) must be at least feed_cap + feed_slack (850): a warm feed "
+                "must not keep an activity that its outbox has dropped"
+            ),
+        ),
+        (
+            {"checkpoint_seconds": 600},
+            (
+                "checkpoint_seconds (600) must be at most a third of log_lease (900): a quiet "
+                "stream keeps its log by reading it at each heartbeat"
+            ),
+        ),
+    ],
+)
+def test_a_refusal_names_the_settings_and_the_rule(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        Config(**settings | {"limits": Limits(**settings.get("limits", {}))})
+    assert str(refusal.value) == message
