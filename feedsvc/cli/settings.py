@@ -48,17 +48,18 @@ def _variable(name: str) -> str:
 
 
 class NumberRange(click.IntRange):
-    """A whole number from ``min`` to ``max``."""
+    """A whole number from ``low`` to ``high``."""
 
     def __init__(self, low: int, high: int, *, in_bytes: bool = False) -> None:
         super().__init__(low, high)
+        self.low, self.high = low, high
         bounds = [_in_byte_units(bound) if in_bytes else str(bound) for bound in (low, high)]
         self.range_text = " to ".join(bounds)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number. Fail if it is out of bounds."""
         number = click.INT.convert(value, param, ctx)
-        if not self.min <= number <= self.max:
+        if not self.low <= number <= self.high:
             self.fail(f"must be {self.range_text}, not {number}", param, ctx)
         return number
 

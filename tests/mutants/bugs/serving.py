@@ -12,6 +12,7 @@ from tests.mutants.bugs.where import (
     MODEL,
     NEIGHBOURS,
     REPLACED,
+    SETTINGS,
     STATES,
     STREAM_ENDS,
     STREAMS,
@@ -459,5 +460,17 @@ BUGS = (
             ),
         ),
         (f"{SUBSCRIPTIONS}::test_stream_of_an_expired_token_begins_with_the_error",),
+    ),
+    Bug(
+        "former-variable-is-ignored",
+        "a server silently ignores a variable by which an earlier version was configured",
+        (
+            (
+                "cli/settings.py",
+                'variable_names = [flag_name, metadata.get("former_flag")]',
+                "variable_names = [flag_name]",
+            ),
+        ),
+        (f"{SETTINGS}::test_a_former_flag_and_variable_keep_working",),
     ),
 )
