@@ -103,36 +103,36 @@ class Limits(_Validated):
         10,
         4_000,
         Group.FEEDS,
-        "Newest activities that the store keeps ready for each feed (a warm feed); pages of these "
-        "are the fastest. More give more fast pages and take more memory for every feed. Readers "
-        "reach older activities in any case, only more slowly.",
+        "Newest activities that the store keeps ready for each feed (a warm feed); pages of "
+        "these are the fastest. Raise it if users often scroll further: every feed then takes "
+        "more memory. Older activities can be read in any case, only more slowly.",
     )
     feed_slack: int = _number(
         50,
         0,
         1_000,
         Group.FEEDS,
-        "Activities that a ready feed may hold beyond --feed-cap before the store cuts the feed "
-        "back to --feed-cap. More save cuts and take a little more memory. The default suits "
-        "almost every service.",
+        "Activities that a warm feed may hold beyond --feed-cap before the store cuts it back. A "
+        "larger number saves cuts and takes a little more memory. The default suits almost every "
+        "service.",
     )
     outbox_cap: int = _number(
         1_000,
         10,
         10_000,
         Group.FEEDS,
-        "Newest activities that each entity's outbox keeps; an activity that no outbox keeps any "
-        "more is deleted. More keep a longer history and take more memory. At least --feed-cap "
-        "plus --feed-slack.",
+        "Newest activities that the store keeps of each user, repository or topic (its outbox); "
+        "an activity that no outbox keeps any more is deleted. Raise it for a longer history, "
+        "which takes more memory. At least --feed-cap plus --feed-slack.",
     )
     feed_ttl: int = _number(
         30 * 86_400,
         1,
         366 * 86_400,
         Group.FEEDS,
-        "Time after its last read until a ready feed is dropped, which frees its memory. The next "
-        "read makes the feed ready again and takes longer. Choose less to save memory, more if "
-        "users come back rarely.",
+        "Time after its last read until the store drops a warm feed and frees its memory. The "
+        "next read makes the feed warm again, which takes longer. Lower it to save memory; raise "
+        "it if users come back rarely.",
         unit=Unit.SECONDS,
     )
     max_followees: int = _number(
@@ -140,25 +140,25 @@ class Limits(_Validated):
         1,
         100_000,
         Group.FEEDS,
-        "Entities that one entity may follow; the server refuses further follows. The feed of an "
-        "entity that follows more takes longer to make ready.",
+        "Users, repositories or topics that one user may follow; the server refuses further "
+        "follows. Raise it if your users need more: their feeds then take longer to make warm.",
     )
     read_work: int = _number(
         2_000,
         100,
         100_000,
         Group.FEEDS,
-        "Activities that the server looks at to fill one page, deleted activities included. A page "
-        "that needs more ends early, with a token for the next page. More fill pages better where "
-        "much was deleted, and such reads take longer.",
+        "Activities that the server looks at to fill one page, deleted activities included. A "
+        "page that needs more ends early, with a token for the next page. Raise it if clients "
+        "get short pages because much was deleted; such reads then take longer.",
     )
     max_builds: int = _number(
         1_000,
         1,
         100_000,
         Group.FEEDS,
-        "Feeds that one process makes ready at a time, for example when many users come back at "
-        "once. Reads of further feeds are complete too, but slower. Choose less if such a rush "
+        "Feeds that one process makes warm at a time, for example when many users come back at "
+        "once. Reads of further feeds are complete too, but slower. Lower it if such a rush "
         "slows down the store.",
     )
     build_ttl: int = _number(
@@ -166,9 +166,9 @@ class Limits(_Validated):
         1,
         300,
         Group.FEEDS,
-        "Time after which a read tries again to make a feed ready, if the first try did not end, "
-        "for example because its process died. Choose more only if the store is so slow that tries "
-        "take longer than this.",
+        "Time after which another read makes a feed warm, if the process that began to do so "
+        "died. Raise it only if the store is so slow that making a feed warm takes longer than "
+        "this.",
         unit=Unit.SECONDS,
     )
     inline_audience: int = _number(
@@ -176,8 +176,9 @@ class Limits(_Validated):
         1,
         100_000,
         Group.DELIVERIES,
-        "Followers that a publish delivers to before it returns. Workers deliver to the others a "
-        "little later. With more, publishes of popular authors take longer.",
+        "Followers that a publish delivers to before it returns; workers deliver to the others a "
+        "little later. Raise it to reach more followers at once; publishes of popular authors "
+        "then take longer.",
     )
     step_audience: int = _number(
         500,
@@ -185,7 +186,7 @@ class Limits(_Validated):
         1_000,
         Group.DELIVERIES,
         "Number of followers up to which the store delivers an activity in the same step that "
-        "stores it. This is the fastest way, but all other calls wait for the step: choose less if "
+        "stores it. This is the fastest way, but all other calls wait for the step: lower it if "
         "publishes delay other calls. 0: never.",
     )
     push_chunk: int = _number(
@@ -193,17 +194,17 @@ class Limits(_Validated):
         1,
         1_000,
         Group.DELIVERIES,
-        "Followers that one call to the store delivers to at most. With more, deliveries are "
-        "faster; with fewer, other callers wait less.",
+        "Most followers that one call to the store delivers to. A larger number makes deliveries "
+        "faster; with a smaller number, other callers wait less.",
     )
     celebrity_threshold: int = _number(
         10_000,
         0,
         1_000_000_000,
         Group.DELIVERIES,
-        "Number of followers from which an entity is a celebrity. A celebrity's activities are not "
-        "written to its followers' feeds; followers read them from the celebrity's outbox. Less "
-        "makes deliveries cheaper and reads dearer. 0: no celebrities.",
+        "Number of followers from which an author is a celebrity: its activities are not written "
+        "to its followers' feeds, and followers read them from its outbox. Lower it if popular "
+        "authors delay deliveries; reads then take longer. 0: no celebrities.",
     )
     celebrity_lower_percent: int = _number(
         80,
@@ -211,16 +212,16 @@ class Limits(_Validated):
         99,
         Group.DELIVERIES,
         "Percent of --celebrity-threshold: a celebrity with fewer followers than this becomes an "
-        "ordinary entity again. Choose less if entities often change between the two.",
+        "ordinary author again. Lower it if authors often change between the two.",
     )
     max_jobs: int = _number(
         10_000,
         1,
         10_000_000,
         Group.DELIVERIES,
-        "Unfinished deliveries in one of the --shards from which the server refuses publishes with "
-        "FANOUT_OVERLOADED. An author alone may have half of them. With more, longer bursts are "
-        "accepted, and feeds may be further behind.",
+        "Unfinished deliveries in one of the --shards from which the server refuses publishes "
+        "with FANOUT_OVERLOADED; one author may have half of them. Raise it to accept longer "
+        "bursts; feeds may then be further behind.",
     )
     job_lease: int = _number(
         10,
@@ -228,8 +229,8 @@ class Limits(_Validated):
         600,
         Group.DELIVERIES,
         "Time after which a worker takes over a delivery from a process that died or hangs. "
-        "Shorter means a shorter delay after a crash. If it is too short, slow workers repeat each "
-        "other's work; nothing is lost.",
+        "Lower it to repair sooner. If it is too short, workers take deliveries from slow "
+        "workers and repeat work; nothing is lost.",
         unit=Unit.SECONDS,
     )
     job_tries: int = _number(
@@ -238,16 +239,16 @@ class Limits(_Validated):
         100,
         Group.DELIVERIES,
         "Failed attempts after which a delivery is set aside as a dead letter, for you to replay "
-        "or discard with `feedsvc dead-letters`. An attempt that reaches further followers starts "
-        "the count again. With more, you hear of a lasting failure later.",
+        "or discard with `feedsvc dead-letters`. An attempt that makes progress starts the count "
+        "again. Raise it to retry for longer before you have to act.",
     )
     delivery_ttl: int = _number(
         600,
         1,
         86_400,
         Group.DELIVERIES,
-        "Time for which a publisher can ask how a finished delivery by workers ended. Longer takes "
-        "a little memory for each of these deliveries.",
+        "Time for which a publisher can ask how a delivery by workers ended. Raise it if "
+        "publishers ask later; each of these deliveries then takes memory for longer.",
         unit=Unit.SECONDS,
     )
     log_cap: int = _number(
@@ -255,18 +256,18 @@ class Limits(_Validated):
         10,
         100_000,
         Group.RESUMES,
-        "Newest events that the store keeps at least for each feed with live streams, so that a "
-        "client can resume a broken stream. A client that missed more events has to read the feed "
-        "again. More take more memory.",
+        "Newest events that the store keeps at least for each feed with live streams. A client "
+        "that misses more events while it is away has to read the feed again. Raise it if that "
+        "happens often; each such feed then takes more memory.",
     )
     log_lease: int = _number(
         900,
         1,
         86_400,
         Group.RESUMES,
-        "Time for which the store keeps these events at least after the last stream of the feed "
-        "has ended. A client that comes back later has to read the feed again. Longer takes more "
-        "memory.",
+        "Time for which the store keeps these events at least after the last stream of a feed "
+        "has ended. A client that comes back later has to read the feed again. Raise it if "
+        "clients are often away for longer; the events then take memory for longer.",
         unit=Unit.SECONDS,
     )
     request_ttl: int = _number(
@@ -275,7 +276,8 @@ class Limits(_Validated):
         30 * 86_400,
         Group.RESUMES,
         "Time for which a client can repeat a request: the same request_id gets the first answer "
-        "again and changes nothing. Longer takes more memory for each such request.",
+        "again and changes nothing. Raise it if clients retry for longer; each request_id then "
+        "takes memory for longer.",
         unit=Unit.SECONDS,
     )
     shards: int = _number(
@@ -283,9 +285,9 @@ class Limits(_Validated):
         1,
         256,
         Group.FOREVER,
-        "Parts into which the store divides its data; a power of two. Keep the default: more parts "
-        "only cost more calls for each delivery, because a store is one node today. A server or "
-        "worker with another number than the store's does not start.",
+        "Parts into which the store divides its data; a power of two. Keep the default: more "
+        "parts only cost more calls for each delivery, because a store is one node today. A "
+        "server or worker with another number than the store's does not start.",
     )
 
     def __post_init__(self) -> None:
@@ -354,16 +356,16 @@ class Config(_Validated):
         0,
         16,
         Group.EVERYDAY,
-        "Calls to the store that the background workers of this server make at a time. Workers "
-        "deliver to large audiences: more of them deliver sooner and load the store more. 0: no "
-        "workers here, so start `feedsvc worker` as well.",
+        "Calls to the store that the background workers of this server make at a time; workers "
+        "deliver to large audiences. Raise it if deliveries lag (see `feedsvc fanout`) and the "
+        "store is not busy. 0: no workers here, so start `feedsvc worker` as well.",
     )
     drain_seconds: int = _number(
         10,
         0,
         600,
         Group.EVERYDAY,
-        "Longest time that a stopping server waits for the calls under way. Choose less than the "
+        "Longest time that a stopping server waits for the calls under way. Keep it below the "
         "time after which your supervisor kills the process.",
         unit=Unit.SECONDS,
         flag="drain_timeout",
@@ -375,15 +377,16 @@ class Config(_Validated):
         1_000_000,
         Group.STREAMS,
         "Streams that this server has open at a time; it refuses further streams with "
-        "TOO_MANY_STREAMS. More take more memory of the server.",
+        "TOO_MANY_STREAMS. Raise it if the server has memory to spare; otherwise start another "
+        "server.",
     )
     max_subscriptions: int = _number(
         10_000,
         1,
         1_000_000,
         Group.STREAMS,
-        "Users whose feeds one SubscribeFeeds stream may follow. More let a gateway serve more "
-        "users with one stream and take more memory of the server.",
+        "Users whose feeds one SubscribeFeeds stream may follow. Raise it for a gateway that "
+        "serves more users over one stream; the stream then takes more memory of the server.",
     )
     checkpoint_seconds: float = _number(
         15,
@@ -391,7 +394,7 @@ class Config(_Validated):
         3_600,
         Group.STREAMS,
         "Time between two heartbeats on a stream without events; each heartbeat has a new resume "
-        "token. Choose less than the idle timeout of your load balancers. At most a third of "
+        "token. Keep it below the idle timeout of your load balancers. At most a third of "
         "--log-lease.",
         unit=Unit.SECONDS,
         flag="heartbeat_interval",
@@ -402,9 +405,9 @@ class Config(_Validated):
         1,
         7 * 86_400,
         Group.STREAMS,
-        "Age at which the server ends a stream, so that its client reconnects, perhaps to another "
-        "server; the server varies the age a little. Shorter spreads clients over new servers "
-        "sooner and costs more reconnections.",
+        "Age at which the server ends a stream, so that its client reconnects, perhaps to "
+        "another server; the server varies the age a little. Lower it to spread clients over new "
+        "servers sooner, at the cost of more reconnections.",
         unit=Unit.SECONDS,
         flag="max_stream_age",
         former_flag="stream_seconds",
@@ -414,8 +417,9 @@ class Config(_Validated):
         0.1,
         3_600,
         Group.STREAMS,
-        "Time after which the server ends a stream whose client does not read. Longer is kinder to "
-        "slow clients; each of them may take about 1 MB of the server's memory meanwhile.",
+        "Time after which the server ends a stream whose client does not read. Raise it for "
+        "clients that pause for longer; each may take about 1 MB of the server's memory "
+        "meanwhile.",
         unit=Unit.SECONDS,
         flag="write_timeout",
         former_flag="write_seconds",
@@ -426,8 +430,8 @@ class Config(_Validated):
         1_000_000,
         Group.CALLERS,
         "Calls that the server accepts at a time, streams not counted; one connection may have "
-        "half of them. The server refuses others with SERVER_OVERLOADED. With more, the server "
-        "refuses later, and its callers wait longer.",
+        "half of them. The server refuses others with SERVER_OVERLOADED. Raise it to let callers "
+        "wait longer instead.",
     )
     caller_work: int = _number(
         32,
@@ -435,16 +439,16 @@ class Config(_Validated):
         10_000,
         Group.CALLERS,
         "Calls of one connection that the server works on at a time; a batch counts as 16. The "
-        "connection's other calls wait. More let one busy connection do more, and other "
-        "connections wait longer.",
+        "connection's other calls wait. Raise it for a few callers that send much; the calls of "
+        "others then wait longer.",
     )
     max_request_bytes: int = _number(
         4 * 1024 * 1024,
         65_536,
         64 * 1024 * 1024,
         Group.CALLERS,
-        "Bytes of the largest request that the server accepts. More allow larger batches and take "
-        "more memory.",
+        "Bytes of the largest request that the server accepts. Raise it for larger batches, "
+        "which take more memory of the server.",
         unit=Unit.BYTES,
     )
     max_held_bytes: int = _number(
@@ -452,8 +456,9 @@ class Config(_Validated):
         1024 * 1024,
         1 << 40,
         Group.CALLERS,
-        "Bytes of requests in memory from which the server refuses batches with SERVER_OVERLOADED. "
-        "Choose less on a machine with little memory, more to import faster on a large machine.",
+        "Bytes of requests in memory from which the server refuses batches with "
+        "SERVER_OVERLOADED. Lower it on a machine with little memory; raise it if imports are "
+        "refused and memory is free.",
         unit=Unit.BYTES,
     )
     keepalive_seconds: float = _number(
@@ -462,7 +467,7 @@ class Config(_Validated):
         7_200,
         Group.CALLERS,
         "Time of silence after which the server pings a connection; it closes a connection that "
-        "does not answer. Choose less than the idle timeout of the firewalls between clients and "
+        "does not answer. Keep it below the idle timeout of the firewalls between clients and "
         "server.",
         unit=Unit.SECONDS,
         flag="keepalive_interval",

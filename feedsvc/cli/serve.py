@@ -57,8 +57,8 @@ def serve(*, log_level: str, **options: Any) -> None:
     redis_url={"required": True},
     workers={
         "type": NumberRange(1, 16),
-        "help": "Calls to the store that this process makes at a time. More deliver sooner and "
-        "load the store more.",
+        "help": "Calls to the store that this process makes at a time. Raise it if deliveries lag "
+        "(see `feedsvc fanout`) and the store is not busy.",
     },
 )
 @log_level_option

@@ -1,6 +1,7 @@
 """Settings: their bounds, the rules between them, and what a repr shows."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,8 @@ SETTINGS = [
     for setting in dataclasses.fields(kind)
     if setting.name != "limits"
 ]
+#: Names of the flags, with underscores.
+FLAGS = {setting.metadata.get("flag", setting.name) for _, setting in SETTINGS}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +115,9 @@ def test_every_setting_has_a_help_of_whole_sentences(kind: Any, setting: Any) ->
     assert text.endswith(".")
     assert not text.endswith("..")
     assert "  " not in text
+    assert "- " not in text, "a flag is broken"
+    for name in re.findall(r"--([a-z-]+)", text):
+        assert name.replace("-", "_") in FLAGS
 
 
 @pytest.mark.parametrize(
