@@ -6,12 +6,10 @@ from feedsvc.config import Group
 
 #: What the heading of a group adds to its name.
 NOTES = {
-    Group.FOREVER: "the store keeps the number that it was created with",
-    **dict.fromkeys(
-        (Group.FEEDS, Group.DELIVERIES, Group.RESUMES),
-        "the same values for all servers and workers of a store",
-    ),
-}
+    group: "the same values for all servers and workers of a store"
+    for group in Group
+    if group.is_shared
+} | {Group.FOREVER: "the store keeps the number that it was created with"}
 #: Group of each option that says none itself.
 DEFAULT_GROUP = Group.EVERYDAY
 #: Order of the first options of each group; further options follow in the order of the command.
