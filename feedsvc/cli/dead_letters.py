@@ -28,6 +28,8 @@ from feedsvc.cli.rendering import (
     console,
     job_summary,
     plain,
+    print_lines,
+    print_table,
 )
 
 #: Dead letters that one call lists, replays or discards.
@@ -113,7 +115,7 @@ async def _print_list(client: FeedClient, *, as_json: bool) -> None:
         if as_json:
             _echo_letter(letter)
         else:
-            out.print(_letter_line(letter))
+            print_lines(out, _letter_line(letter))
 
 
 async def _show(client: FeedClient, shown_id: str, *, as_json: bool) -> None:
@@ -126,7 +128,7 @@ async def _show(client: FeedClient, shown_id: str, *, as_json: bool) -> None:
             table = borderless_table()
             for name, value in _letter_fields(letter):
                 table.add_row(name, Text(plain(value)))
-            console().print(table)
+            print_table(console(), table)
         return
     raise click.ClickException(
         f"there is no dead letter {plain(shown_id)}: `feedsvc dead-letters` lists all"

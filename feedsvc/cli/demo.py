@@ -3,14 +3,16 @@
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
 import grpc
@@ -30,7 +32,7 @@ from rich.text import Text
 
 from feedsvc.cli.connection import INTERRUPTED, explain
 from feedsvc.cli.importing.formats import ActivityRow, canonical
-from feedsvc.cli.rendering import activity_line, console, entity, item_line
+from feedsvc.cli.rendering import activity_line, console, entity, item_line, print_lines
 from feedsvc.cli.tail import event_line
 from feedsvc.config import Config
 from feedsvc.embedded import EmbeddedStoreError
@@ -60,14 +62,14 @@ ARRIVAL_SECONDS = 10.0
 
 #: Commands to try next, and what they are for.
 NEXT_COMMANDS = (
-    ("feedsvc serve", "a server that stays, with its data in ./data"),
+    ("feedsvc serve", "a server that stays; data in ./data"),
     ("feedsvc follow me repo:kettle", ""),
     ("feedsvc tail me", "in another terminal"),
     ("feedsvc publish you push repo:kettle --to repo:kettle", ""),
-    ("feedsvc import --help", "bring your own follows and activities"),
+    ("feedsvc import --help", "your own follows and activities"),
 )
 #: Column in which the explanations of commands begin.
-EXPLANATION_COLUMN = 36
+EXPLANATION_COLUMN = 25
 
 
 @click.command(short_help="Show the service at work, in 20 seconds.")
@@ -78,7 +80,7 @@ def demo(*, fast: bool) -> None:
     The demo needs no network and leaves nothing behind.
     """
     try:
-        asyncio.run(_Demo(fast=fast).run())
+        asyncio.run(_until_signal(_Demo(fast=fast).run()))
     except EmbeddedStoreError as error:
         raise click.ClickException(str(error)) from None
     except grpc.aio.AioRpcError as error:
@@ -87,8 +89,25 @@ def demo(*, fast: bool) -> None:
         raise click.ClickException(
             f"nothing came through the stream for {ARRIVAL_SECONDS:g} s: is this machine very busy?"
         ) from None
-    except KeyboardInterrupt:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
+
+
+async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, and cancel it at the first SIGINT or SIGTERM.
+
+    Later signals change nothing: a second Ctrl-C must not leave the store or its folder behind.
+    Raise CancelledError if the work was cancelled.
+    """
+    task = asyncio.create_task(work)
+
+    def stop() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    await task
 
 
 class _Demo:
@@ -99,9 +118,10 @@ class _Demo:
         """Activities that the stream has brought, by id."""
 
     async def run(self) -> None:
-        self._out.print(
-            "An activity feed: the activities of all that you follow, newest first, and live.\n"
+        self._print_prose(
+            "An activity feed: the activities of all that you follow, newest first, and live."
         )
+        self._out.print()
         follows, activities = _sample()
         start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="feedsvc-demo-") as folder:
@@ -155,7 +175,7 @@ class _Demo:
                 published = (await client.activities.PublishActivity(request)).activity
                 if followees.isdisjoint({activity.actor, *activity.to}):
                     line = activity_line(published)
-                    self._out.print(Text(f"{line.plain}   (not for {USER})", style="dim"))
+                    print_lines(self._out, Text(f"{line.plain}   (not for {USER})", style="dim"))
                 else:
                     await self._show_events_until(messages, "added", published.id)
                     latencies.append(time.monotonic() - start)
@@ -166,8 +186,9 @@ class _Demo:
                     followees.add(FOLLOWED)
                     await client.follows.Follow(FollowRequest(follower=USER, followee=FOLLOWED))
                     await self._show_events_until(messages, "source_changed")
-        self._out.print(
-            f"\n{len(latencies)} activities; from publish to screen "
+        self._out.print()
+        self._print_prose(
+            f"{len(latencies)} activities; from publish to screen "
             f"{median(latencies) * 1000:.1f} ms (median)",
             style="dim",
         )
@@ -207,9 +228,9 @@ class _Demo:
         if event.HasField("removed"):
             deleted = self._shown.pop(event.removed.item_id)
             line = Text(" " * 14).append_text(entity(deleted.actor))
-            self._out.print(line.append(f" took back “{deleted.content}”"))
+            print_lines(self._out, line.append(f" took back “{deleted.content}”"))
         else:
-            self._out.print(event_line(USER, event))
+            print_lines(self._out, event_line(USER, event))
 
     async def _show_page(self, client: FeedClient) -> None:
         self._print_heading(f"{USER}'s feed, the page below", "GetFeed")
@@ -218,7 +239,7 @@ class _Demo:
         request = GetFeedRequest(user=USER, page_size=PAGE_SIZE, page_token=newest.next_page_token)
         page = (await client.feeds.GetFeed(request)).page
         for item in page.items:
-            self._out.print(item_line(item))
+            print_lines(self._out, item_line(item))
 
     def _print_next_commands(self) -> None:
         self._print_heading("Your turn", "")
@@ -227,18 +248,24 @@ class _Demo:
         if not shutil.which("feedsvc") and activate.exists():
             first_commands = ((f". {os.path.relpath(activate)}", "so that feedsvc is found"),)
         for command, explanation in (*first_commands, *NEXT_COMMANDS):
-            line = f"  {command:<{EXPLANATION_COLUMN}}" if explanation else f"  {command}"
-            self._out.print(Text(line).append(explanation, style="dim"))
-        self._out.print(
-            "\nThe README has the rest. What you saw is gone: it lived in a temporary directory.",
+            width = EXPLANATION_COLUMN - 2 if explanation else 0
+            line = Text(f"  {command:<{width}}").append(explanation, style="dim")
+            print_lines(self._out, line, indent=max(EXPLANATION_COLUMN, len(command) + 3))
+        self._out.print()
+        self._print_prose(
+            "The README has the rest. What you saw is gone: it lived in a temporary directory.",
             style="dim",
         )
 
+    def _print_prose(self, text: str, style: str = "") -> None:
+        print_lines(self._out, text, indent=0, style=style)
+
     def _print_step(self, name: str, result: str) -> None:
-        self._out.print(Text(f"{name:>12}  ", style="green").append(result, style="default"))
+        print_lines(self._out, Text(f"{name:>12}  ", style="green").append(result, style="default"))
 
     def _print_heading(self, title: str, rpc: str) -> None:
-        line = Text("\n").append(title, style="bold")
+        self._out.print()
+        line = Text(title, style="bold")
         self._out.print(line.append(f"  {rpc}", style="dim") if rpc else line)
 
     async def _pause(self, seconds: float) -> None:

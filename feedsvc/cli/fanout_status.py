@@ -12,7 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from feedsvc.cli.connection import call_server, echo_json, json_option, server_option
-from feedsvc.cli.rendering import JOB_KINDS, borderless_table, console, job_summary
+from feedsvc.cli.rendering import (
+    JOB_KINDS,
+    borderless_table,
+    console,
+    has_cursor,
+    job_summary,
+    print_table,
+)
 
 #: Seconds between two readings of `fanout --watch`.
 WATCH_SECONDS = 1.0
@@ -43,23 +50,26 @@ async def _print_status(client: FeedClient, *, watch: bool, as_json: bool) -> No
         if as_json:
             echo_json(status, with_defaults=True)  # a script should find each field
         else:
-            if watch:
-                out.clear()  # does nothing if stdout is not a terminal
-            out.print(_status_table(status))
+            if watch and has_cursor(out):
+                out.clear()
+            print_table(out, status_table(status))
+            if watch and not has_cursor(out):
+                out.print()
         if not watch:
             return
         await asyncio.sleep(WATCH_SECONDS)
 
 
-def _status_table(status: GetFanoutStatusResponse) -> Table:
+def status_table(status: GetFanoutStatusResponse) -> Table:
+    """Return the table of a status. It fits into 60 columns, except names of authors."""
     rows = [
         ("waiting", f"{status.waiting_count:,}", "jobs that no worker has begun"),
         ("running", f"{status.running_count:,}", "jobs that a worker has begun"),
-        ("inline", f"{status.inline_count:,}", "jobs that a publish does before it returns"),
+        ("inline", f"{status.inline_count:,}", "jobs that a publish does itself"),
         (
             "rate",
             f"{status.followers_per_second:,.0f}/s",
-            "followers that workers reached, over the last minute",
+            "followers reached, last minute",
         ),
         ("lag", f"{status.lag.ToMilliseconds() / 1000:,.1f} s", "age of the oldest job"),
         ("dead letters", f"{status.dead_letter_count:,}", "failed jobs: see feedsvc dead-letters"),

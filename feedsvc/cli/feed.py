@@ -3,10 +3,9 @@
 import click
 from activityfeed import FeedClient
 from activityfeed.v1.feed_pb2 import PAGE_END_RETENTION, FeedPage
-from rich.text import Text
 
 from feedsvc.cli.connection import call_server, echo_json, json_option, server_option
-from feedsvc.cli.rendering import console, item_line, plain
+from feedsvc.cli.rendering import console, item_line, plain, print_lines
 
 
 @click.command(short_help="Print the feed of USER.")
@@ -41,12 +40,12 @@ async def _print_feed(
             if as_json:
                 echo_json(item)
             else:
-                out.print(item_line(item))
+                print_lines(out, item_line(item))
         printed += len(page.items)
         if printed and not all_pages:  # a page may be empty and not be the last
             break
     if not as_json and (note := _note(page, user, printed)):
-        out.print(Text(note), style="dim")
+        print_lines(out, note, indent=0, style="dim")
 
 
 def _note(last_page: FeedPage, user: str, printed: int) -> str:

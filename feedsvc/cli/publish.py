@@ -19,7 +19,7 @@ from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.struct_pb2 import Struct
 
 from feedsvc.cli.connection import call_server, echo_json, json_option, server_option
-from feedsvc.cli.rendering import activity_line, console
+from feedsvc.cli.rendering import activity_line, console, print_lines
 
 #: Seconds that `publish --wait` waits.
 WAIT_SECONDS = 600.0
@@ -160,10 +160,10 @@ def publish(  # noqa: PLR0913 - an activity has that many parts
         echo_json(response)
         return
     out = console()
-    out.print(activity_line(response.activity))
+    print_lines(out, activity_line(response.activity))
     repeated = ", was there already" if response.already_published else ""
     summary = _delivery_summary(response.delivery)
-    out.print(f"id {response.activity.id}{repeated}; {summary}", style="dim")
+    print_lines(out, f"id {response.activity.id}{repeated}; {summary}", indent=0, style="dim")
 
 
 def _delivery_summary(delivery: Delivery) -> str:

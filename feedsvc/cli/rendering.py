@@ -1,5 +1,10 @@
-"""Output on a terminal: activities, feed items, delivery jobs and tables."""
+"""Output on a terminal: activities, feed items, delivery jobs and tables.
 
+A terminal gets lines that fit its width. A pipe or a file gets each line and each id whole,
+whatever their length, so that scripts can read them.
+"""
+
+import os
 import sys
 import time
 import zlib
@@ -15,6 +20,7 @@ from activityfeed.v1.activity_pb2 import Activity, Ref
 from activityfeed.v1.feed_pb2 import FeedItem
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -76,22 +82,102 @@ DATE_AGE = 30 * 86_400
 #: Names of the kinds of delivery jobs.
 JOB_KINDS = {JOB_KIND_DELIVER: "deliver", JOB_KIND_RETRACT: "retract", JOB_KIND_FLIP: "flip"}
 
-#: A space for each control character: a terminal would obey the characters.
-_SPACES_FOR_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
+#: Columns of a pipe or a file: so many that no line is wrapped.
+UNLIMITED_WIDTH = 1_000_000
+#: Columns before the text of an activity: its age, and two spaces.
+AGE_WIDTH = 14
+#: Fewest columns that lines and tables are made for. A narrower terminal wraps the lines itself.
+MIN_WIDTH = 40
+
+#: Characters that a terminal obeys: control characters, ends of lines and paragraphs, and the
+#: embeddings, overrides and isolates that change the order in which text is shown.
+_OBEYED_CHARACTERS = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+)
+_SPACES_FOR_CONTROLS = dict.fromkeys(_OBEYED_CHARACTERS, " ")
 
 
-def console() -> Console:
-    """Return a console for stdout. It never cuts or wraps lines, so that scripts can read them."""
-    return Console(file=sys.stdout, soft_wrap=True, highlight=False)
+def console(*, stderr: bool = False) -> Console:
+    """Return a console for stdout or stderr, which `print_lines` and `print_table` print on.
+
+    The console wraps lines to the width of a terminal, and has no limit for a pipe or a file, even
+    if COLUMNS is set. It prints no colours and no other styles if NO_COLOR is set.
+    """
+    file = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=file,
+        stderr=stderr,
+        width=None if file.isatty() else UNLIMITED_WIDTH,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
-def borderless_table() -> Table:
-    """Return an empty table without header and borders."""
-    return Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+def has_cursor(out: Console) -> bool:
+    """Return whether a console can print over its last lines: bars and refreshed tables can move.
+
+    FORCE_COLOR makes a pipe no terminal: a program that wants colours wants no moving cursor.
+    """
+    return out.file.isatty() and not out.is_dumb_terminal
+
+
+def print_lines(
+    out: Console, text: Text | str, *, indent: int = AGE_WIDTH, style: str = ""
+) -> None:
+    """Print a line, wrapped between words if the terminal is narrower than the line.
+
+    The second and further lines begin ``indent`` columns to the right.
+    """
+    line = Text(text) if isinstance(text, str) else text
+    if line.cell_len <= out.width or out.width < MIN_WIDTH or len(line) <= indent:
+        out.print(line, style=style or None)
+        return
+    head, body = line.divide([indent])
+    for number, part in enumerate(body.wrap(out, out.width - indent, overflow="fold")):
+        part.rstrip()
+        out.print((Text(" " * indent) if number else head) + part, style=style or None)
+
+
+def borderless_table(*headings: str) -> Table:
+    """Return an empty table without borders, with a column for each heading.
+
+    A column with a heading holds numbers. Without headings the table has no columns yet.
+    """
+    table = Table(show_header=bool(headings), box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading else "left")
+    return table
+
+
+def print_table(out: Console, table: Table) -> None:
+    """Print a table as wide as its cells need, at most as wide as the terminal.
+
+    Only the last column is wrapped, between words. No id is cut: a word that is longer than the
+    column goes on in the next line. No line ends in spaces.
+    """
+    for column in table.columns:
+        column.overflow = "fold"
+        column.no_wrap = column is not table.columns[-1]
+    options = out.options.update_width(max(out.width, MIN_WIDTH))
+    for segments in out.render_lines(table, options, pad=False):
+        while segments and not segments[-1].text.strip():
+            segments.pop()
+        if segments:
+            last = segments.pop()
+            segments.append(Segment(last.text.rstrip(), last.style))
+        out.print(Segments([*segments, Segment.line()]), end="")
 
 
 def plain(text: str) -> str:
-    """Return the text with a space for each control character and line end."""
+    """Return the text with a space for each control character and line end.
+
+    Characters that change the direction of text become spaces, too: they could make one id look
+    like another.
+    """
     return text.translate(_SPACES_FOR_CONTROLS)
 
 

@@ -15,7 +15,7 @@ from activityfeed.v1.subscription_service_pb2 import (
 from rich.text import Text
 
 from feedsvc.cli.connection import call_server, echo_json, explain, json_option, server_option
-from feedsvc.cli.rendering import console, entity, item_line
+from feedsvc.cli.rendering import console, entity, item_line, print_lines
 
 
 @click.command()
@@ -78,7 +78,7 @@ async def _print_events(  # noqa: PLR0913 - the arguments of the command
                 echo_json(message)
             else:
                 for line in message_lines(user, message, started_before=started):
-                    out.print(line)
+                    print_lines(out, line)
             started, disconnected = True, False
             printed_events += len(message.events.events)
             if max_events is not None and printed_events >= max_events:

@@ -1,0 +1,97 @@
+"""A terminal of a given size, on which a test runs a command."""
+
+import asyncio
+import os
+import signal
+import sys
+import termios
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from tests.serving import TIMEOUT_SECONDS
+
+#: Variables that change what a command prints; a test sets those that it is about.
+VARIABLES = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+
+class Terminal:
+    """A command in a process group of its own, and all that it has printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.printed = ""
+        self._has_grown = asyncio.Event()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.printed.replace("\r\n", "\n").splitlines()
+
+    def press(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group, as Ctrl-C does."""
+        os.killpg(self.process.pid, number)
+
+    async def shows(self, text: str) -> None:
+        """Wait until the command has printed a text. Raise TimeoutError if it does not."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while text not in self.printed:
+                self._has_grown.clear()
+                await self._has_grown.wait()
+
+    async def code(self) -> int:
+        """Wait for the end of the command and return its exit status."""
+        async with asyncio.timeout(2 * TIMEOUT_SECONDS):
+            return await self.process.wait()
+
+    def read(self, descriptor: int) -> None:
+        try:
+            self.printed += os.read(descriptor, 1 << 16).decode()
+        except OSError:  # no process has the terminal open any more
+            asyncio.get_running_loop().remove_reader(descriptor)
+        self._has_grown.set()
+
+
+@asynccontextmanager
+async def on_terminal(
+    *arguments: object,
+    server: str = "127.0.0.1:1",
+    columns: int = 60,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Terminal]:
+    """Run a command on a terminal. Kill it at the end of the context."""
+    near, far = os.openpty()
+    termios.tcsetwinsize(far, (24, columns))
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "feedsvc", *map(str, arguments)),
+        stdin=far,
+        stdout=far,
+        stderr=far,
+        start_new_session=True,
+        env=inherited | {"FEEDSVC_SERVER": server, "TERM": "xterm"} | dict(environment or {}),
+    )
+    os.close(far)
+    terminal = Terminal(process)
+    asyncio.get_running_loop().add_reader(near, terminal.read, near)
+    try:
+        yield terminal
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        asyncio.get_running_loop().remove_reader(near)
+        os.close(near)
+
+
+async def lines_on_terminal(
+    *arguments: object,
+    server: str = "127.0.0.1:1",
+    columns: int = 60,
+    environment: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Run a command that succeeds on a terminal, and return the lines that it printed."""
+    async with on_terminal(
+        *arguments, server=server, columns=columns, environment=environment
+    ) as terminal:
+        assert await terminal.code() == 0
+        await asyncio.sleep(0)  # the last output is there to be read
+        return terminal.lines
