@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable
@@ -19,6 +20,9 @@ CONCURRENCY, MAX_IN_FLIGHT = 8, 1_000
 #: Seconds until a call of the preparation fails.
 PREPARATION_TIMEOUT = 60.0
 
+#: The prefixes of runs.
+PREFIX = re.compile(r"bench-[0-9a-f]{8}")
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -33,6 +37,15 @@ def _writable(_: click.Context, __: click.Parameter, value: Path | None) -> Path
     """Refuse a file in a folder that is not writable: before the run, not after it."""
     if value is not None and not os.access(value.parent, os.W_OK):
         raise click.BadParameter(f"cannot write into {str(value.parent)!r}")
+    return value
+
+
+def _prefix(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Refuse a prefix that no run has: --remove must not touch other entities."""
+    if value is not None and not PREFIX.fullmatch(value):
+        raise click.BadParameter(
+            f"{value!r} is no prefix of a run, such as bench-0a1b2c3d: the run printed it"
+        )
     return value
 
 
@@ -133,6 +146,14 @@ _CALLS = click.IntRange(1, 100_000)
     help="Write the percentile distribution of each kind, in ms, for HdrHistogram's plotters: "
     "run.hgrm makes run.reads.hgrm and so on.",
 )
+@click.option(
+    "--remove",
+    "removed_prefix",
+    metavar="PREFIX",
+    callback=_prefix,
+    help="Measure nothing: remove what an earlier run left behind. Give the run's --users too; the "
+    "run printed the whole command.",
+)
 @json_option("Print the result as one JSON object, and no progress.")
 @server_option
 def bench(  # noqa: PLR0913 - a load has that many sides
@@ -143,6 +164,7 @@ def bench(  # noqa: PLR0913 - a load has that many sides
     seed: int | None,
     keep: bool,
     histogram: Path | None,
+    removed_prefix: str | None,
     as_json: bool,
     **choices: Any,
 ) -> None:
@@ -170,28 +192,22 @@ def bench(  # noqa: PLR0913 - a load has that many sides
 
     \b
     Exit status: 0; 1 if a call failed, an event was missed, a call was due but could not begin
-    before the end, or the clean-up failed; 130 after Ctrl-C, with the results until then.
+    before the end, or the clean-up failed; 130 after Ctrl-C or SIGTERM, with the results until
+    then. A second Ctrl-C ends the command at once, and the data stay.
 
     \b
     With --json: ok, seed, prefix, warnings, kinds with succeeded, failed, errors by reason, rate
     (answers a second) and ms (p50, p90, p99, p99.9, max), and generator with the cpu of each
     process as share of a core; in an open loop late_ms, held and not_started calls.
     """  # noqa: D301 (click's mark: keep these lines)
-    is_open = choices["rate"] is not None
-    if is_open and concurrency is not None:
-        raise click.UsageError("--rate and --concurrency exclude each other")
-    if not is_open and max_in_flight is not None:
-        raise click.UsageError("--max-in-flight is for an open loop: give a --rate")
-    try:
-        plan = Plan(
-            **choices,
-            prefix=f"bench-{secrets.token_hex(4)}",
-            seed=secrets.randbelow(1_000_000) if seed is None else seed,
-            poisson=arrivals == "poisson",
-            concurrency=max_in_flight or MAX_IN_FLIGHT if is_open else concurrency or CONCURRENCY,
-        )
-    except BadPlan as error:
-        raise click.UsageError(str(error)) from None
+    plan = _plan(
+        choices,
+        arrivals=arrivals,
+        concurrency=concurrency,
+        max_in_flight=max_in_flight,
+        seed=seed,
+        removed_prefix=removed_prefix,
+    )
     try:
         # Imported here: these modules need the extra `bench`, which takes time to import.
         from feedsvc.cli.load_test import report, run  # noqa: PLC0415
@@ -201,11 +217,24 @@ def bench(  # noqa: PLR0913 - a load has that many sides
         raise click.ClickException(
             "the load generator needs hdrhistogram: pip install 'feedsvc[bench]'"
         ) from None
-    try:
+    if removed_prefix is not None:
         with run.Progress(quiet=as_json) as progress:
+            call_server(
+                plan.server,
+                lambda client: run.remove(client, plan, progress),
+                timeout=PREPARATION_TIMEOUT,
+            )
+        removed = {"removed": plan.prefix}
+        click.echo(json.dumps(removed) if as_json else f"removed {plan.prefix}:*")
+        return
+    try:
+        with (
+            run.Progress(quiet=as_json) as progress,
+            run.Interruption(plan, progress, keep=keep) as interruption,
+        ):
             results = call_server(
                 plan.server,
-                lambda client: run.run(client, plan, progress, keep=keep),
+                lambda client: run.run(client, plan, progress, interruption, keep=keep),
                 timeout=PREPARATION_TIMEOUT,
             )
     except (run.GeneratorFailed, run.PreparationRefused) as error:
@@ -213,9 +242,40 @@ def bench(  # noqa: PLR0913 - a load has that many sides
     if as_json:
         click.echo(json.dumps(report.as_dict(results)))
     else:
+        if keep:
+            run.print_left_behind(plan, progress)
         report.show(results)
     if histogram is not None:
         report.write_distributions(results, histogram)
-    if results.interrupted:
+    if interruption.requested:
         sys.exit(INTERRUPTED)
     sys.exit(0 if results.succeeded else 1)
+
+
+def _plan(  # noqa: PLR0913 - a load has that many sides
+    choices: dict[str, Any],
+    *,
+    arrivals: str,
+    concurrency: int | None,
+    max_in_flight: int | None,
+    seed: int | None,
+    removed_prefix: str | None,
+) -> Plan:
+    """Return the plan of the options. Raise UsageError if they contradict each other."""
+    is_open = choices["rate"] is not None
+    if is_open and concurrency is not None:
+        raise click.UsageError("--rate and --concurrency exclude each other")
+    if not is_open and max_in_flight is not None:
+        raise click.UsageError("--max-in-flight is for an open loop: give a --rate")
+    if removed_prefix is not None:
+        choices |= {"follows": 0, "mix": {Kind.READS: 1}}  # removing needs only names
+    try:
+        return Plan(
+            **choices,
+            prefix=removed_prefix or f"bench-{secrets.token_hex(4)}",
+            seed=secrets.randbelow(1_000_000) if seed is None else seed,
+            poisson=arrivals == "poisson",
+            concurrency=max_in_flight or MAX_IN_FLIGHT if is_open else concurrency or CONCURRENCY,
+        )
+    except BadPlan as error:
+        raise click.UsageError(str(error)) from None

@@ -1,3 +1,4 @@
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import pytest
 from tests.serving import Service, wait_until
 
 from .conftest import Feedsvc, ended
+from .terminal import on_terminal
 
 #: A small load for a short time.
 SMALL = (
@@ -76,11 +78,14 @@ async def test_an_open_loop_of_several_processes_makes_exactly_the_planned_calls
 async def test_the_result_is_a_table_with_notes(feedsvc: Feedsvc) -> None:
     ran = await feedsvc("bench", *SMALL, "--seed", 4)
     assert (ran.code, ran.err) == (0, "")
-    title, head, reads, publishes, *notes = ran.out.splitlines()
+    title, *rows, note, _cpu, sentence = ran.out.splitlines()
     assert title == "Closed loop of 8 calls, 1 process, 0.5 s, seed 4"
-    assert head.split() == ["ok", "failed", "per", "s", "p50", "p90", "p99", "p99.9", "max"]
-    assert [row.split()[0] for row in (reads, publishes)] == ["reads", "publishes"]
-    assert notes[0].startswith("Latencies in ms: the service times of a closed loop")
+    assert rows[0].split() == ["reads", "publishes"]
+    assert [row.split()[0] for row in rows[1:9]] == [
+        "succeeded", "failed", "rate", "p50", "p90", "p99", "p99.9", "max",
+    ]  # fmt: skip
+    assert note.startswith("Latencies are the service times of a closed loop")
+    assert sentence.startswith("The server answered all ")
 
 
 async def test_a_distribution_of_each_kind_is_written(feedsvc: Feedsvc, tmp_path: Path) -> None:
@@ -104,6 +109,19 @@ async def test_failed_calls_are_counted_and_fail_the_run(
     assert await stored(service, report["prefix"]) == (0, 0)
 
 
+STOPPING = "stopping: removing the run's follows and activities (Ctrl-C again leaves them)"
+#: A load that takes long in each phase.
+LONG = ("--users=40", "--follows=8", "--activities=10", "--warm-up=1", "--duration=60")
+#: A terminal that shows the name of each phase in a line of its own.
+DUMB = {"TERM": "dumb"}
+
+
+async def prefixes(service: Service) -> set[str]:
+    """Return the prefixes of all runs that have stored anything."""
+    keys = [key.decode() async for key in service.store.scan_iter(match="*bench-*")]
+    return {match[0] for key in keys if (match := re.search("bench-[0-9a-f]{8}", key))}
+
+
 async def test_ctrl_c_reports_the_results_so_far_and_cleans_up(
     service: Service, feedsvc: Feedsvc
 ) -> None:
@@ -117,26 +135,108 @@ async def test_ctrl_c_reports_the_results_so_far_and_cleans_up(
     await wait_until(streaming)
     process.send_signal(signal.SIGINT)
     ran = await ended(process)
-    assert (ran.code, ran.err) == (130, "")
+    assert (ran.code, ran.err) == (130, f"{STOPPING}\n")
     (report,) = ran.json
     assert report["interrupted"]
     assert await stored(service, report["prefix"]) == (0, 0)
 
 
-async def test_ctrl_c_during_the_preparation_cleans_up(service: Service, feedsvc: Feedsvc) -> None:
-    process = await feedsvc.start("bench", "--users", 100, "--activities", 200)
-    followers: list[bytes] = []
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("follows", signal.SIGINT),
+        ("activities", signal.SIGINT),
+        ("reading", signal.SIGINT),
+        ("starting", signal.SIGINT),
+        ("warming up", signal.SIGINT),
+        ("running", signal.SIGINT),
+        ("running", signal.SIGTERM),
+    ],
+)
+async def test_a_signal_in_any_phase_is_answered_and_ends_the_run_cleanly(
+    service: Service, feedsvc: Feedsvc, phase: str, number: signal.Signals
+) -> None:
+    async with on_terminal(
+        "bench", *LONG, server=feedsvc.server, columns=100, environment=DUMB
+    ) as terminal:
+        await terminal.shows(f"{phase}\r\n")
+        terminal.press(number)
+        await terminal.shows(f"{STOPPING}\r\nunfollowing\r\n")
+        assert await terminal.code() == 130
+        await terminal.shows("nterrup")
+        assert "Traceback" not in terminal.printed
+    for prefix in await prefixes(service):
+        assert await stored(service, prefix) == (0, 0)
 
-    async def preparing() -> bool:
-        followers.extend([key async for key in service.store.scan_iter(match="*e:bench-*")])
-        return bool(followers)
 
-    await wait_until(preparing)
-    process.send_signal(signal.SIGINT)
-    ran = await ended(process)
-    assert (ran.code, ran.out, ran.err) == (130, "", "")
-    prefix = followers[0].decode().rpartition("e:")[2].partition(":")[0]
+@pytest.mark.parametrize("phase", ["unfollowing", "deleting"])
+async def test_a_signal_during_the_clean_up_lets_it_end(
+    service: Service, feedsvc: Feedsvc, phase: str
+) -> None:
+    options = (*LONG[:-2], "--warm-up=0", "--duration=0.5")
+    async with on_terminal(
+        "bench", *options, server=feedsvc.server, columns=100, environment=DUMB
+    ) as terminal:
+        await terminal.shows(f"{phase}\r\n")
+        terminal.press(signal.SIGINT)
+        await terminal.shows(STOPPING)
+        assert await terminal.code() == 130
+        await terminal.shows("The server answered all ")
+    for prefix in await prefixes(service):
+        assert await stored(service, prefix) == (0, 0)
+
+
+@pytest.mark.parametrize("phase", ["activities", "starting", "running"])
+async def test_a_second_ctrl_c_ends_at_once_and_says_how_to_remove_the_data(
+    service: Service, feedsvc: Feedsvc, phase: str
+) -> None:
+    async with on_terminal(
+        "bench", *LONG, server=feedsvc.server, columns=100, environment=DUMB
+    ) as terminal:
+        await terminal.shows(f"{phase}\r\n")
+        terminal.press(signal.SIGINT)
+        await terminal.shows(STOPPING)
+        terminal.press(signal.SIGINT)
+        assert await terminal.code() == 130
+        await terminal.shows(f"--server {feedsvc.server}\r\n")
+        *_, sentence, command = terminal.lines
+    (prefix,) = await prefixes(service)
+    assert sentence == f"The follows and activities of {prefix}:* stay. To remove them:"
+    assert command == (f"  feedsvc bench --remove {prefix} --users 40 --server {feedsvc.server}")
+    assert await stored(service, prefix) != (0, 0)
+    ran = await feedsvc(*command.split()[1:])
+    assert (ran.code, ran.out, ran.err) == (0, f"removed {prefix}:*\n", "")
     assert await stored(service, prefix) == (0, 0)
+
+
+async def test_kept_data_can_be_removed_later(service: Service, feedsvc: Feedsvc) -> None:
+    ran = await feedsvc("bench", *SMALL, "--keep")
+    assert ran.code == 0
+    (prefix,) = await prefixes(service)
+    assert ran.err == (
+        f"The follows and activities of {prefix}:* stay. To remove them:\n"
+        f"  feedsvc bench --remove {prefix} --users 12 --server {feedsvc.server}\n"
+    )
+    ran = await feedsvc("bench", "--remove", prefix, "--users", 12, "--json")
+    assert ran.json == [{"removed": prefix}]
+    assert await stored(service, prefix) == (0, 0)
+
+
+async def test_processes_end_with_a_killed_parent_and_print_nothing(
+    service: Service, feedsvc: Feedsvc
+) -> None:
+    process = await feedsvc.start(
+        "bench", *SMALL[:-1], "--duration", 60, "--processes", 2, "--subscriptions", 2
+    )
+
+    async def streaming() -> bool:
+        return len([key async for key in service.store.scan_iter(match="*l:bench-*")]) == 2
+
+    await wait_until(streaming)
+    process.kill()
+    # The output ends when the last process that could write it has ended.
+    ran = await ended(process)
+    assert (ran.code, ran.out, ran.err) == (-signal.SIGKILL, "", "")
 
 
 async def test_a_missing_server_fails_the_run_at_once(feedsvc: Feedsvc) -> None:
@@ -163,6 +263,7 @@ async def test_a_missing_server_fails_the_run_at_once(feedsvc: Feedsvc) -> None:
             "must be at most the calls in flight",
         ),
         (["--mix", "deeper=1", "--activities", 0], "deeper reads need more than one page"),
+        (["--remove", "alice"], "'alice' is no prefix of a run, such as bench-0a1b2c3d"),
         (["--histogram", "/no/where/run.hgrm"], "cannot write into '/no/where'"),
     ],
 )

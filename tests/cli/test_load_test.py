@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import io
 import random
 from itertools import chain, pairwise
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest, GetFeedResponse
+from rich.console import Console
 
 from feedsvc.cli.load_test.clock import clock
 from feedsvc.cli.load_test.deliveries import Deliveries
@@ -18,7 +20,7 @@ from feedsvc.cli.load_test.measurements import Measurements, Recorder
 from feedsvc.cli.load_test.pacing import OpenLoop, in_lanes
 from feedsvc.cli.load_test.plan import EVENTS, Kind, Orders, Plan
 from feedsvc.cli.load_test.population import Population, reached
-from feedsvc.cli.load_test.report import as_dict, warnings
+from feedsvc.cli.load_test.report import as_dict, conclusion, show, status_line, warnings
 from feedsvc.cli.load_test.results import Results
 from feedsvc.cli.load_test.traffic import Traffic, schedule
 from tests.serving import wait_until
@@ -386,3 +388,100 @@ def test_the_warning_about_late_calls_names_the_cause() -> None:
         "held": 10,
         "not_started": 5,
     }
+
+
+def measured_calls(**changes: Any) -> Measurements:
+    """Return the measurements of three kinds of calls."""
+    measured = Measurements(**changes)
+    measured.latencies[Kind.READS].extend([1_000, 2_500, 40_000, 1_234_567])
+    measured.latencies[Kind.DEEPER].extend([25_000_000])
+    measured.latencies[Kind.PUBLISHES].extend([123_456])
+    measured.answered.update({Kind.READS: 4, Kind.DEEPER: 1, Kind.PUBLISHES: 1})
+    measured.errors["publishes", "UNAVAILABLE"] = 2
+    return measured
+
+
+def counted(load: Plan, measured: Measurements) -> Results:
+    """Return the results of a run that began at the second 1 and counted all its seconds."""
+    results = Results(load, {1: frozenset({10})})
+    results.begin(1.0)
+    results.hear(measured)
+    results.end(1000.0, interrupted=False)
+    return results
+
+
+ALL_KINDS = plan(mix=dict.fromkeys(Kind, 1), activities=20, subscriptions=1, duration=2)
+
+
+def lines_of(results: Results, columns: int) -> list[str]:
+    out = Console(file=io.StringIO(), width=columns, soft_wrap=True, highlight=False)
+    show(results, out)
+    return out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def test_the_report_of_all_kinds_fits_into_60_columns() -> None:
+    assert lines_of(counted(ALL_KINDS, measured_calls(cpu=0.25)), 60) == [
+        "Closed loop of 4 calls, 1 process, 2.0 s, seed 7",
+        "              reads  deeper  publishes  events",
+        "succeeded         4       1          1       0",
+        "failed            0       0          2       0",
+        "rate          2.0/s   0.5/s      0.5/s   0.0/s",
+        "p50         2.50 ms  25.0 s   123.5 ms       -",
+        "p90        1,235 ms  25.0 s   123.5 ms       -",
+        "p99        1,235 ms  25.0 s   123.5 ms       -",
+        "p99.9      1,235 ms  25.0 s   123.5 ms       -",
+        "max        1,235 ms  25.0 s   123.5 ms       -",
+        "Failed publishes: 2 UNAVAILABLE",
+        "Latencies are the service times of a closed loop, which",
+        "  makes fewer calls when the server is slow. Use --rate to",
+        "  see what callers would wait.",
+        "Events: from when the publish was due; through 1 stream.",
+        "Client CPU: 25% of a core.",
+        "The server answered 6 of 8 calls in 2.0 s, 99 % of each kind",
+        "  within 25.0 s.",
+    ]
+
+
+def test_a_narrow_report_has_several_tables() -> None:
+    lines = lines_of(counted(ALL_KINDS, measured_calls()), 40)
+    assert max(map(len, lines)) <= 40
+    assert [line.split() for line in lines if "reads" in line or "events" in line] == [
+        ["reads", "deeper"],
+        ["publishes", "events"],
+    ]
+
+
+def test_the_report_ends_with_the_result_in_one_sentence() -> None:
+    reads = Measurements()
+    reads.latencies[Kind.READS].extend([1_500] * 10)
+    assert conclusion(counted(plan(), reads)) == (
+        "The server answered all 10 calls in 0.2 s, 99 % within 1.50 ms."
+    )
+    reads.errors[Kind.READS, "UNAVAILABLE"] = 1
+    reads.cpu = 0.97
+    assert conclusion(counted(plan(), reads)) == (
+        "The server answered 10 of 11 calls in 0.2 s, 99 % within 1.50 ms; read the warnings first."
+    )
+    load = plan(mix={Kind.PUBLISHES: 1}, subscriptions=1)
+    missed = Measurements()
+    missed.latencies[Kind.PUBLISHES].append(50)
+    missed.published.extend([500, 1, 2_000_000])
+    assert conclusion(counted(load, missed)) == (
+        "The server answered all 1 call in 0.2 s, 99 % within 0.05 ms, but 1 event never came."
+    )
+
+
+def test_an_interrupted_run_says_so() -> None:
+    results = Results(plan(warm_up=10), {})
+    results.end(1.0, interrupted=True)
+    sentence = "The run was interrupted before the first call that counts: it has no results."
+    assert lines_of(results, 100) == [sentence]
+    results.begin(0.0)
+    results.end(10.1, interrupted=True)
+    assert conclusion(results) == "Until the interruption, the server answered no calls."
+
+
+def test_the_status_shows_no_rate_before_calls_were_counted_for_a_while() -> None:
+    results = counted(ALL_KINDS, measured_calls())
+    assert status_line(results, 1.1) == ""
+    assert status_line(results, 3) == "3/s  p99 25.0 s  failed 2"

@@ -3,13 +3,17 @@
 import asyncio
 import signal
 from collections.abc import Callable
-from multiprocessing import get_context
+from contextlib import suppress
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
 
 #: Seconds that a process has to end by itself.
 LAST_SECONDS = 5.0
+
+#: Signals that ask a command to end.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _Sent = TypeVar("_Sent")
 _Heard = TypeVar("_Heard")
@@ -44,14 +48,17 @@ class Child(Generic[_Sent, _Heard]):
         )
 
     def start(self) -> None:
-        """Start the process, which ignores Ctrl-C: only its parent cleans up."""
-        # Ctrl-C reaches the whole group of processes, but only the parent cleans up. A process
-        # ignores the signals that were ignored when it started.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        """Start the process, which never sees Ctrl-C or SIGTERM: its parent ends it."""
+        # Both signals may reach the whole group of processes, but only the parent cleans up. A
+        # process blocks the signals that are blocked when it starts, and prints no traceback for
+        # them, not even while it imports modules. A signal for the parent waits meanwhile.
+        # The start of the resource tracker unblocks them, so it comes first.
+        resource_tracker.ensure_running()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self._process.start()
         finally:
-            signal.signal(signal.SIGINT, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._far_end.close()
         asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._read)
 
@@ -64,6 +71,20 @@ class Child(Generic[_Sent, _Heard]):
         if not self._pipe.closed:
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
             self._pipe.close()
+
+    def kill(self) -> None:
+        """End the process at once. Nothing of what it has not sent yet comes."""
+        self.hang_up()
+        if self._process.pid is not None:
+            self._process.kill()
+
+    async def send_large(self, message: _Sent) -> None:
+        """Send a message that may be larger than the pipe, without blocking the event loop.
+
+        A process that has ended does not get the message.
+        """
+        with suppress(OSError):  # `_read` notices the end, too
+            await asyncio.to_thread(self._pipe.send, message)
 
     async def join(self) -> None:
         """Wait for the end of the process, and kill it after LAST_SECONDS."""

@@ -1,9 +1,11 @@
 """A process that makes calls. `processes` starts it and controls it through a pipe."""
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import NoReturn, cast
 
 import grpc
 import grpc.aio
@@ -41,17 +43,30 @@ class Failed:
 Message = Ready | Finished | Failed | Measurements
 
 
-def generate(orders: Orders, pipe: "Connection[Message, float]") -> None:
-    """Send Ready, receive the time to begin, send measurements, and end when the pipe closes."""
+#: What the parent sends: orders, and later the time to begin.
+Command = Orders | float
+
+
+def generate(pipe: "Connection[Message, Command]") -> None:
+    """Receive orders, send Ready, receive the time to begin, and send measurements.
+
+    The process ends at once when the parent closes the pipe or dies, whatever is under way.
+    """
+    # The orders come through the pipe and are no argument of the process: the parent would have to
+    # wait until this process has imported its modules before the parent could hand them over.
+    try:
+        orders = cast(Orders, pipe.recv())
+    except (EOFError, OSError):
+        return
     run_with_fine_timers(_generate(orders, pipe))
 
 
-async def _generate(orders: Orders, pipe: "Connection[Message, float]") -> None:
+async def _generate(orders: Orders, pipe: "Connection[Message, Command]") -> None:
     await _Generator(orders, pipe).run()
 
 
 class _Generator:
-    def __init__(self, orders: Orders, pipe: "Connection[Message, float]") -> None:
+    def __init__(self, orders: Orders, pipe: "Connection[Message, Command]") -> None:
         """Prepare the process, within the event loop that runs it."""
         self._orders = orders
         self._pipe = pipe
@@ -60,18 +75,14 @@ class _Generator:
         self._begin: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        work = asyncio.create_task(self._work())
-        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._hear, work)
-        await asyncio.wait([work])
-        if not work.cancelled() and (error := work.exception()):
-            raise error
+        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._hear)
+        await self._work()
 
-    def _hear(self, work: "asyncio.Task[None]") -> None:
+    def _hear(self) -> None:
         try:
-            self._begin.set_result(self._pipe.recv())
+            self._begin.set_result(cast(float, self._pipe.recv()))
         except (EOFError, OSError):
-            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
-            work.cancel()
+            _end()
 
     async def _work(self) -> None:
         server = self._orders.plan.server
@@ -103,13 +114,25 @@ class _Generator:
     async def _send(self, message: Message) -> None:
         # In a thread: the calls must go on while the parent is too busy to read.
         async with self._sending:
-            await asyncio.to_thread(self._pipe.send, message)
+            try:
+                await asyncio.to_thread(self._pipe.send, message)
+            except OSError:
+                _end()
 
     async def _count_cpu(self, begin: float) -> None:
         await asyncio.sleep(begin + self._orders.plan.warm_up - clock())
         since, cpu_before = clock(), time.process_time()
         await asyncio.sleep(self._orders.plan.duration)
         self._recorder.current.cpu = (time.process_time() - cpu_before) / (clock() - since)
+
+
+def _end() -> NoReturn:
+    """End the process, because the parent needs it no more or has died.
+
+    Calls and streams end with the process. To cancel them first would take time, and print errors
+    of calls that nobody waits for.
+    """
+    os._exit(0)
 
 
 def _reason(error: TimeoutError | grpc.aio.AioRpcError, server: str) -> str:

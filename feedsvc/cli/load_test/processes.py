@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from feedsvc.cli.load_test.child import Child
-from feedsvc.cli.load_test.generator import Failed, Finished, Message, Ready, generate
+from feedsvc.cli.load_test.generator import Command, Failed, Finished, Message, Ready, generate
 from feedsvc.cli.load_test.measurements import Measurements
 from feedsvc.cli.load_test.plan import Orders
 
@@ -27,9 +27,9 @@ class Processes:
         try:
             for generator in self._generators:
                 generator.child.start()
-            await asyncio.gather(*(generator.ready for generator in self._generators))
-        except BaseException:
-            await self._end()
+            await asyncio.gather(*(generator.make_ready() for generator in self._generators))
+        except BaseException as error:
+            await self._end(error)
             raise
         return self
 
@@ -39,7 +39,7 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._end()
+        await self._end(error)
 
     def begin(self, begin: float) -> None:
         """Have all calls begin at a time of the run's clock."""
@@ -50,9 +50,12 @@ class Processes:
         """Return when all calls of all processes are answered. Raise GeneratorFailed."""
         await asyncio.gather(*(generator.finished for generator in self._generators))
 
-    async def _end(self) -> None:
+    async def _end(self, error: BaseException | None) -> None:
         for generator in self._generators:
-            generator.child.hang_up()
+            if isinstance(error, asyncio.CancelledError):
+                generator.child.kill()  # a process that still starts would notice late
+            else:
+                generator.child.hang_up()
         for generator in self._generators:
             await generator.child.join()
 
@@ -62,17 +65,21 @@ class _Generator:
 
     def __init__(self, orders: Orders, hear: Callable[[Measurements], None]) -> None:
         loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[None] = loop.create_future()
+        self._orders = orders
+        self._ready: asyncio.Future[None] = loop.create_future()
         self.finished: asyncio.Future[None] = loop.create_future()
         self._hear_measurements = hear
-        self.child: Child[float, Message] = Child(
-            generate, orders, hear=self._hear, died=self._died
-        )
+        self.child: Child[Command, Message] = Child(generate, hear=self._hear, died=self._died)
+
+    async def make_ready(self) -> None:
+        """Give the process its orders, and wait until it is ready. Raise GeneratorFailed."""
+        await self.child.send_large(self._orders)
+        await self._ready
 
     def _hear(self, message: Message) -> None:
         match message:
             case Ready():
-                _resolve(self.ready)
+                _resolve(self._ready)
             case Finished():
                 _resolve(self.finished)
             case Failed(why):
@@ -84,7 +91,7 @@ class _Generator:
         self._fail("a process of the load generator died: its error stands above")
 
     def _fail(self, why: str) -> None:
-        for future in (self.ready, self.finished):
+        for future in (self._ready, self.finished):
             if not future.done():
                 future.set_exception(GeneratorFailed(why))
                 future.exception()  # else asyncio may log that no task has read the error

@@ -1,15 +1,20 @@
-"""Bars on stderr that show the progress of a run, if stderr is a terminal."""
+"""Bars on stderr that show the progress of a run, if stderr is a terminal.
+
+A terminal that cannot move its cursor (TERM=dumb) gets the name of each step in a line.
+"""
 
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from feedsvc.cli.rendering import plain
+from feedsvc.cli.rendering import console, has_cursor, plain, print_lines
+
+#: Columns of a terminal from which it shows long bars and times, and columns of the bars.
+WIDE, BAR_WIDTH, SHORT_BAR_WIDTH = 60, 20, 6
 
 
 class Progress:
@@ -17,12 +22,11 @@ class Progress:
 
     def __init__(self, *, quiet: bool, columns: Sequence[ProgressColumn] = ()) -> None:
         """Make bars with the default columns, or ``columns``. ``quiet`` hides them, but no line."""
-        self._out = Console(stderr=True, soft_wrap=True, highlight=False)
-        self._bars = Bars(
-            *(columns or _columns()),
-            console=self._out,
-            disable=quiet or not self._out.is_terminal,
-        )
+        self._out = console(stderr=True)
+        has_bars = has_cursor(self._out) and not quiet
+        columns = columns or _columns(is_wide=self._out.width >= WIDE)
+        self._bars = Bars(*columns, console=self._out, disable=not has_bars)
+        self._has_lines = self._out.file.isatty() and not has_bars and not quiet
         self._step: TaskID | None = None
 
     def __enter__(self) -> Self:
@@ -40,21 +44,41 @@ class Progress:
     def begin(self, step: str, total: float) -> None:
         """Add the bar of a step that ends when ``total`` is reached."""
         self._step = self._bars.add_task(step, total=total, figures="")
+        if self._has_lines:
+            self.print_line(step)
 
     def advance(self, amount: float = 1, figures: str = "") -> None:
         """Move the bar of the step, and show ``figures`` beside it."""
         if self._step is not None:
             self._bars.update(self._step, advance=amount, figures=figures)
 
+    def finish(self, figures: str = "") -> None:
+        """Fill the bar of the step."""
+        for task in self._bars.tasks:
+            if task.id == self._step:
+                self._bars.update(task.id, completed=task.total, figures=figures)
+
     def print_line(self, text: str) -> None:
         """Print a line that stays when the bars have gone."""
-        self._out.print(Text(plain(text)))
+        print_lines(self._out, plain(text), indent=0)
+
+    def print_command(self, command: str) -> None:
+        """Print a command to copy, which is not wrapped, above the bars."""
+        self._out.print(Text(f"  {plain(command)}"))
+
+    def abandon(self) -> None:
+        """Leave the bars as they are, for a process that ends at once: show the cursor again."""
+        if not self._bars.disable:
+            self._out.show_cursor()
+            self._out.file.write("\n")
+            self._out.file.flush()
 
 
-def _columns() -> list[ProgressColumn]:
+def _columns(*, is_wide: bool) -> list[ProgressColumn]:
+    remaining = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
     return [
         TextColumn("{task.description:<12}"),
-        BarColumn(),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        BarColumn(BAR_WIDTH if is_wide else SHORT_BAR_WIDTH),
+        *([remaining] if is_wide else []),
         TextColumn("{task.fields[figures]}"),
     ]

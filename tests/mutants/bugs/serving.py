@@ -473,4 +473,16 @@ BUGS = (
         ),
         (f"{SETTINGS}::test_a_former_flag_and_variable_keep_working",),
     ),
+    Bug(
+        "generator-outlives-its-parent",
+        "a process of the load generator goes on after its parent was killed",
+        (("cli/load_test/generator.py", "    os._exit(0)\n", "    return  # type: ignore\n"),),
+        ("tests/cli/test_bench.py::test_processes_end_with_a_killed_parent_and_print_nothing",),
+    ),
+    Bug(
+        "long-ids-are-cut",
+        "a table on a narrow terminal cuts an id that is longer than its column",
+        (("cli/rendering.py", 'column.overflow = "fold"', 'column.overflow = "ellipsis"'),),
+        ("tests/cli/test_rendering.py::test_an_id_that_is_longer_than_its_column_is_not_cut",),
+    ),
 )
