@@ -1,22 +1,30 @@
 """``feedsvc`` and ``python -m feedsvc``."""
 
-import io
+# Not `signal`, which first imports `enum`: long enough for a Ctrl-C to come in between.
+import _signal
 import os
 import sys
 
 
 def main() -> None:
-    """Run the command line."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A character that the terminal's encoding lacks must not end the command.
-            stream.reconfigure(errors="replace")
+    """Run the command line and exit with its status."""
+    # Python's own handler would raise KeyboardInterrupt in the middle of an import, and show where.
+    # While modules are imported, and while the interpreter exits, Ctrl-C just ends the process.
+    _let_ctrl_c_end_the_process()
     # gRPC's own log would repeat on stderr the errors of commands. gRPC reads this variable at its
     # first import.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from feedsvc.cli import cli  # noqa: PLC0415 - imports gRPC, so after the line above
+    from feedsvc.cli.running import run  # noqa: PLC0415 - imports much, so after the lines above
 
-    cli(prog_name="feedsvc")
+    status = run(sys.argv[1:])
+    _let_ctrl_c_end_the_process()
+    sys.exit(status)
+
+
+def _let_ctrl_c_end_the_process() -> None:
+    # A shell starts background jobs with SIGINT ignored, which stays so.
+    if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -23,7 +23,10 @@ async def run_server(config: Config, on_ready: Callable[[int], None] | None = No
     PortBusy if the server cannot start, and EmbeddedStoreError if the embedded store ends.
     """
     stopping = _stopping_event()
-    async with Server(config) as server:
+    async with AsyncExitStack() as stack:
+        server = Server(config)
+        if not await _start(stack.enter_async_context(server), stopping):
+            return
         if on_ready is not None:
             on_ready(server.port)
         ends = {asyncio.create_task(stopping.wait()), asyncio.create_task(server.watch())}
@@ -47,11 +50,31 @@ async def run_workers(config: Config, on_ready: Callable[[], None] | None = None
         raise StoreUnfit("workers need the store that servers use: name it by --redis-url")
     stopping = _stopping_event()
     async with AsyncExitStack() as stack:
-        await start_engine(config.redis_url, config, stack)
+        if not await _start(start_engine(config.redis_url, config, stack), stopping):
+            return
         if on_ready is not None:
             on_ready()
         await stopping.wait()
         log.info("stopping")
+
+
+async def _start(starting: Coroutine[Any, Any, object], stopping: asyncio.Event) -> bool:
+    """Start something, and return True; cancel the start and return False once ``stopping`` is set.
+
+    A start may take long: a store loads its data.
+    """
+    start, stop = asyncio.create_task(starting), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _cancel(stop)
+        if not start.done():
+            await _cancel(start)
+    if start.cancelled():
+        log.info("stopped while starting")
+        return False
+    start.result()
+    return True
 
 
 def _stopping_event() -> asyncio.Event:

@@ -1,9 +1,13 @@
 """``feedsvc publish``."""
 
+import shlex
+import sys
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
+import grpc
 from activityfeed import FeedClient
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity, Ref
 from activityfeed.v1.activity_service_pb2 import (
@@ -15,14 +19,35 @@ from activityfeed.v1.activity_service_pb2 import (
     PublishActivityRequest,
     PublishActivityResponse,
 )
-from google.protobuf.json_format import Parse, ParseError
+from activityfeed.client import DEFAULT_SECONDS
+from google.protobuf.json_format import MessageToJson, Parse, ParseError, SerializeToJsonError
 from google.protobuf.struct_pb2 import Struct
 
-from feedsvc.cli.connection import call_server, echo_json, json_option, server_option
-from feedsvc.cli.rendering import activity_line, console, print_lines
+from feedsvc.cli.connection import (
+    CallFailed,
+    call_server,
+    check_connection,
+    echo_json,
+    json_option,
+    server_option,
+)
+from feedsvc.cli.rendering import activity_line, console, plain, print_lines
+from feedsvc.cli.standard_streams import OutputFailed
 
 #: Seconds that `publish --wait` waits.
 WAIT_SECONDS = 600.0
+#: Status codes of a call whose outcome is not known: the activity may have been published.
+UNKNOWN_OUTCOME = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
 #: The states of a delivery in words.
 DELIVERY_STATES = {
     DELIVERY_STATE_DELIVERED: "delivered",
@@ -45,10 +70,15 @@ def _parse_time(_: click.Context, __: click.Parameter, value: str | None) -> dat
 
 def _parse_struct(_: click.Context, __: click.Parameter, value: str | None) -> Struct | None:
     """Parse a JSON object."""
+    if value is None:
+        return None
     try:
-        return None if value is None else Parse(value, Struct())
-    except ParseError as error:
-        raise click.BadParameter(f'not a JSON object such as {{"score": 3}}: {error}') from None
+        extra = Parse(value, Struct())
+        MessageToJson(extra)  # the parser takes NaN and Infinity, which JSON cannot write
+    except (ParseError, SerializeToJsonError, ValueError) as error:
+        text = plain(str(error)).removeprefix("Failed to parse JSON: ")
+        raise click.BadParameter(f'not a JSON object such as {{"score": 3}}: {text}') from None
+    return extra
 
 
 @click.command()
@@ -149,24 +179,65 @@ def publish(  # noqa: PLR0913 - an activity has that many parts
     if publish_time is not None:
         activity.publish_time.FromDatetime(publish_time)
     request = PublishActivityRequest(
-        activity=activity, request_id=request_id or "", wait_for_delivery=wait
+        activity=activity, request_id=request_id or uuid.uuid4().hex, wait_for_delivery=wait
     )
+    response = _publish(request, server, WAIT_SECONDS if wait else DEFAULT_SECONDS)
+    try:
+        _print_response(response, as_json=as_json)
+    except (OutputFailed, click.ClickException) as error:
+        click.echo(f"The activity was published, with the id {response.activity.id}.", err=True)
+        raise error from None
+
+
+def _publish(
+    request: PublishActivityRequest, server: str, seconds: float
+) -> PublishActivityResponse:
+    """Publish an activity. Of a call without an answer, print how to repeat it safely."""
+    is_sent = False
 
     async def work(client: FeedClient) -> PublishActivityResponse:
+        nonlocal is_sent
+        await check_connection(server)
+        is_sent = True
         return await client.activities.PublishActivity(request)
 
-    response = call_server(server, work, **({"timeout": WAIT_SECONDS} if wait else {}))
+    try:
+        return call_server(server, work, timeout=seconds)
+    except CallFailed as error:
+        if error.error.code() in UNKNOWN_OUTCOME:
+            error.message += _how_to_repeat(request.request_id)
+        raise
+    except KeyboardInterrupt:
+        if is_sent:
+            click.echo(f"Interrupted{_how_to_repeat(request.request_id)}", err=True)
+        raise
+
+
+def _how_to_repeat(request_id: str) -> str:
+    program, *arguments = sys.argv
+    command = [sys.executable, "-m", "feedsvc"] if program.endswith("__main__.py") else [program]
+    if request_id not in " ".join(arguments):
+        start = arguments.index("publish") + 1
+        arguments[start:start] = ["--request-id", request_id]
+    return (
+        "\nThe activity may have been published. This command publishes it only if it was not, "
+        f"for 24 hours:\n{shlex.join([*command, *arguments])}"
+    )
+
+
+def _print_response(response: PublishActivityResponse, *, as_json: bool) -> None:
     if as_json:
         echo_json(response)
         return
     out = console()
     print_lines(out, activity_line(response.activity))
     repeated = ", was there already" if response.already_published else ""
-    summary = _delivery_summary(response.delivery)
+    summary = delivery_summary(response.delivery)
     print_lines(out, f"id {response.activity.id}{repeated}; {summary}", indent=0, style="dim")
 
 
-def _delivery_summary(delivery: Delivery) -> str:
+def delivery_summary(delivery: Delivery) -> str:
+    """Return the state of a delivery and its counts in words."""
     state = DELIVERY_STATES.get(delivery.state, "delivery unknown")
     # Without followers, or long after the publish, when the service has forgotten the counts.
     if not delivery.audience_count:
