@@ -74,10 +74,13 @@ def _parse_struct(_: click.Context, __: click.Parameter, value: str | None) -> S
         return None
     try:
         extra = Parse(value, Struct())
-        MessageToJson(extra)  # the parser takes NaN and Infinity, which JSON cannot write
-    except (ParseError, SerializeToJsonError, ValueError) as error:
-        text = plain(str(error)).removeprefix("Failed to parse JSON: ")
+    except ParseError as error:
+        text = plain(str(error))
         raise click.BadParameter(f'not a JSON object such as {{"score": 3}}: {text}') from None
+    try:
+        MessageToJson(extra)
+    except (SerializeToJsonError, ValueError):  # the parser takes what the answer could not show
+        raise click.BadParameter("JSON has no NaN and no Infinity: write null") from None
     return extra
 
 

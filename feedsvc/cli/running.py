@@ -120,4 +120,4 @@ def _decoded_argument(argument: str) -> str:
         if os.path.lexists(raw):
             return argument
         shown = raw.decode(errors="backslashreplace")
-        raise click.UsageError(f"the argument {shown!r} is not text in UTF-8") from None
+        raise click.UsageError(f"the argument '{shown}' is not text in UTF-8") from None

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,22 +34,29 @@ class Feedsvc:
     def __init__(self, server: str) -> None:
         self.server = server
 
-    async def start(self, *arguments: object) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: object, environment: Mapping[str, str] | None = None
+    ) -> asyncio.subprocess.Process:
         """Start a command."""
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "feedsvc",
-            *map(str, arguments),
+            *(argument if isinstance(argument, bytes) else str(argument) for argument in arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"FEEDSVC_SERVER": self.server},
+            env=os.environ | {"FEEDSVC_SERVER": self.server} | dict(environment or {}),
         )
 
-    async def __call__(self, *arguments: object, stdin: bytes = b"") -> Ran:
+    async def __call__(
+        self,
+        *arguments: object,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> Ran:
         """Run a command to its end."""
-        process = await self.start(*arguments)
+        process = await self.start(*arguments, environment=environment)
         return await ended(process, stdin)
 
 
