@@ -91,8 +91,9 @@ def _check_port(port: str) -> None:
 
 
 def _is_ipv6(text: str) -> bool:
+    address, _, zone = text.partition("%")
     try:
-        ipaddress.IPv6Address(text.partition("%")[0])
+        ipaddress.IPv6Address(address)
     except ValueError:
         return False
-    return True
+    return ":" not in zone

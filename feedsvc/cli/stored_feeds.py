@@ -161,15 +161,15 @@ def _difference_rows(answer: VerifyFeedResponse) -> Iterator[tuple[str, str, str
 
 def _stats_rows(answer: GetFeedStatsResponse) -> Iterator[tuple[str, str, str]]:
     yield "state", STATES.get(answer.state, "unknown"), ""
-    yield "entries", f"{answer.entry_count:,}", "stored ids, of deleted activities too"
-    yield "bytes", f"{answer.stored_bytes:,}", "that the entries take in the store"
+    yield "entries", f"{answer.entry_count:,}", "stored ids, deleted ones too"
+    yield "bytes", f"{answer.stored_bytes:,}", "that they take in the store"
     if answer.state == FEED_STATE_WARM:
         reaches = answer.floor if answer.HasField("floor") else "the whole feed"
         yield "complete", reaches, "and newer" if answer.HasField("floor") else ""
         yield "cold in", _duration(answer.expires_in.ToSeconds()), "unless the feed is read"
     yield "follows", f"{answer.following_count:,}", "entities"
-    yield "pulled", f"{answer.pulled_count:,}", "of them, whose outboxes each page reads"
-    yield "live", "yes" if answer.live else "no", "the feed has a live log" if answer.live else ""
+    yield "pulled", f"{answer.pulled_count:,}", "of them, read at each page"
+    yield "live", "yes" if answer.live else "no", "it has a live log" if answer.live else ""
 
 
 def _duration(seconds: int) -> str:

@@ -1,0 +1,233 @@
+"""The option ``--server``: addresses that are wrong, and addresses where something else listens."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import click
+import grpc
+import grpc.aio
+import pytest
+from activityfeed.client import DEFAULT_SECONDS
+
+from feedsvc.cli.connection import explain
+from feedsvc.cli.diagnosis import diagnose
+from feedsvc.cli.server_address import BadAddress, check
+from tests.serving import Service
+from tests.stores import Store
+
+from .conftest import Feedsvc
+
+NOT_FEEDSVC = (
+    "what answers at {server} is not feedsvc: it is {kind}; "
+    "name the address of feedsvc with --server"
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("", "is empty: write HOST:PORT, for example 127.0.0.1:50051"),
+        (" ", "is empty: write HOST:PORT, for example 127.0.0.1:50051"),
+        ("http://127.0.0.1:50051", "write HOST:PORT without http://: 127.0.0.1:50051"),
+        ("http://box:1/path", "write HOST:PORT without http://: box:1"),
+        ("http://box", "write HOST:PORT without http://: 127.0.0.1:50051"),
+        ("https://box:1", "write HOST:PORT without https://: box:1: commands do not use TLS"),
+        ("redis://box:6379", "write HOST:PORT without redis://: box:6379"),
+        ("localhost", "add the port, for example localhost:50051"),
+        ("dns:///localhost", "add the port, for example localhost:50051"),
+        ("50051", "add the host, for example 127.0.0.1:50051"),
+        (":50051", "add the host, for example 127.0.0.1:50051"),
+        ("localhost:", "add the port after the colon, for example 50051"),
+        ("localhost:http", "the port must be a number from 1 to 65535, not 'http'"),
+        ("localhost:0", "the port must be a number from 1 to 65535, not '0'"),
+        ("localhost:65536", "the port must be a number from 1 to 65535, not '65536'"),
+        ("localhost:" + "1" * 5_000, "the port must be a number from 1 to 65535, not '1"),
+        ("localhost:-1", "the port must be a number from 1 to 65535, not '-1'"),
+        ("localhost:5³", "the port must be a number from 1 to 65535, not '5³'"),
+        ("localhost:50051/", "write HOST:PORT without a path: localhost:50051"),
+        ("::1", "write an IPv6 address in brackets, with the port: [::1]:50051"),
+        ("::1:50051", "write an IPv6 address in brackets: [::1]:50051"),
+        ("fe80::1%eth0:1", "write an IPv6 address in brackets: [fe80::1%eth0]:1"),
+        ("[::1]", "add the port, for example [::1]:50051"),
+        ("[::1", "'[::1' is no IPv6 address in brackets such as [::1]:50051"),
+        ("[box]:1", "'[box]:1' is no IPv6 address in brackets such as [::1]:50051"),
+        ("a:1:2", "'a:1:2' is not HOST:PORT such as 127.0.0.1:50051"),
+        ("a b:1", "'a b:1' is not HOST:PORT such as 127.0.0.1:50051"),
+        ("user@box:1", "'user@box:1' is not HOST:PORT such as 127.0.0.1:50051"),
+        ("unix:", "names nothing after unix:"),
+        ("unix:///", "names nothing after unix:"),
+    ],
+)
+def test_a_wrong_address_is_refused_with_what_to_write(address: str, message: str) -> None:
+    with pytest.raises(BadAddress) as caught:
+        check(address)
+    assert str(caught.value).startswith(message)
+    assert len(str(caught.value)) == len(message) or len(address) > 100
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("localhost:50051", "127.0.0.1:1", "a-b_c.example:65535", "[::1]:50051"),
+        *("dns:///localhost:50051", "dns:localhost:50051", "dns://8.8.8.8/localhost:50051"),
+        *("unix:///run/feedsvc.sock", "unix:relative.sock", "unix-abstract:name"),
+        *("ipv4:127.0.0.1:50051", "ipv6:[::1]:50051", "dns:50051"),
+    ],
+)
+def test_addresses_that_grpc_takes_are_taken(address: str) -> None:
+    assert check(f" {address}\n") == address
+
+
+async def test_a_wrong_address_is_a_wrong_option(feedsvc: Feedsvc) -> None:
+    ran = await feedsvc("feed", "bob", "--server", "http://box:1")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1] == (
+        "Error: Invalid value for '--server' (env var: 'FEEDSVC_SERVER'): "
+        "write HOST:PORT without http://: box:1"
+    )
+
+
+@pytest.mark.parametrize("form", ["dns:///127.0.0.1:{port}", "ipv4:127.0.0.1:{port}"])
+async def test_a_command_calls_a_server_by_a_target_of_grpc(
+    service: Service, feedsvc: Feedsvc, form: str
+) -> None:
+    target = form.format(port=service.server.port)
+    ran = await feedsvc("publish", "alice", "post", "--server", target)
+    assert (ran.code, ran.err) == (0, "")
+
+
+async def test_an_unknown_host_is_named(feedsvc: Feedsvc) -> None:
+    ran = await feedsvc("feed", "bob", "--server", "nohost.invalid:50051")
+    assert (ran.code, ran.err) == (
+        1,
+        "Error: the host name nohost.invalid does not resolve: check --server\n",
+    )
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:1", "unix:/no/such/socket", "dns:///127.0.0.1:1"])
+async def test_an_address_without_a_server_says_how_to_start_one(
+    feedsvc: Feedsvc, target: str
+) -> None:
+    for command in (["feed", "bob"], ["publish", "alice", "post"]):
+        ran = await feedsvc(*command, "--server", target)
+        assert (ran.code, ran.err) == (
+            1,
+            f"Error: no server answers at {target}: start one with `feedsvc serve`, "
+            "or name another with --server\n",
+        )
+
+
+@asynccontextmanager
+async def http_server() -> AsyncIterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.RequestHandlerClass.log_message = lambda *_: None  # type: ignore[method-assign]
+        thread = Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@asynccontextmanager
+async def socket_server(greeting: bytes, context: ssl.SSLContext | None) -> AsyncIterator[int]:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def tls_server() -> AbstractAsyncContextManager[int]:
+    """Return a TLS server without a certificate: TLS 1.2 has ciphers that need none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ADH:@SECLEVEL=0")
+    return socket_server(b"", context)
+
+
+def ssh_server() -> AbstractAsyncContextManager[int]:
+    return socket_server(b"SSH-2.0-OpenSSH_9.9\r\n", None)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"), [(http_server, "an HTTP server"), (ssh_server, "something else")]
+)
+async def test_a_server_of_another_protocol_is_named(
+    feedsvc: Feedsvc, start: Callable[[], AbstractAsyncContextManager[int]], kind: str
+) -> None:
+    async with start() as port:
+        server = f"127.0.0.1:{port}"
+        for command in (["feed", "bob"], ["publish", "alice", "post"]):
+            ran = await feedsvc(*command, "--server", server)
+            expected = f"Error: {NOT_FEEDSVC.format(server=server, kind=kind)}\n"
+            assert (ran.code, ran.err) == (1, expected)
+
+
+async def test_a_tls_server_is_named(feedsvc: Feedsvc) -> None:
+    async with tls_server() as port:
+        ran = await feedsvc("feed", "bob", "--server", f"127.0.0.1:{port}")
+    assert (ran.code, ran.err) == (
+        1,
+        f"Error: what answers at 127.0.0.1:{port} is not feedsvc: it is a TLS server, "
+        "and commands do not use TLS; name the address of feedsvc with --server\n",
+    )
+
+
+async def test_a_store_is_named(feedsvc: Feedsvc, store: Store) -> None:
+    server = "unix:" + store.url.removeprefix("unix://")
+    ran = await feedsvc("feed", "bob", "--server", server)
+    assert ran.err == (
+        f"Error: {NOT_FEEDSVC.format(server=server, kind='a Redis or Valkey store')}\n"
+    )
+
+
+async def test_another_service_on_grpc_is_named(feedsvc: Feedsvc) -> None:
+    other = grpc.aio.server()
+    port = other.add_insecure_port("127.0.0.1:0")
+    await other.start()
+    try:
+        ran = await feedsvc("feed", "bob", "--server", f"127.0.0.1:{port}")
+    finally:
+        await other.stop(None)
+    assert (ran.code, ran.err) == (
+        1,
+        f"Error: what answers at 127.0.0.1:{port} is not feedsvc, or is an older feedsvc: "
+        "it is a gRPC server that does not know this call\n",
+    )
+
+
+async def test_a_server_that_never_answers_is_given_up_after_the_named_seconds(
+    feedsvc: Feedsvc,
+) -> None:
+    async with socket_server(b"", None) as port:
+        expected = (
+            f"Error: the server at 127.0.0.1:{port} did not answer within 10 seconds: try again\n"
+        )
+        ran, published = await asyncio.gather(
+            feedsvc("feed", "bob", "--server", f"127.0.0.1:{port}"),
+            feedsvc("publish", "alice", "post", "--server", f"127.0.0.1:{port}"),
+        )
+    assert DEFAULT_SECONDS == 10
+    assert (ran.code, ran.err) == (1, expected)
+    assert (published.code, published.err) == (1, expected)
+
+
+async def test_a_proxy_between_command_and_server_is_named(
+    service: Service, feedsvc: Feedsvc
+) -> None:
+    ran = await feedsvc(
+        "feed", "bob", environment={"http_proxy": "http://127.0.0.1:1", "no_proxy": ""}
+    )
+    assert (ran.code, ran.err) == (
+        1,
+        f"Error: no answer from {feedsvc.server} through the proxy of $http_proxy: "
+        "set no_proxy=127.0.0.1 if the server needs no proxy\n",
+    )
