@@ -33,6 +33,13 @@ STATES = {
     DELIVERY_STATE_FAILED: ("failed", "see feedsvc dead-letters"),
 }
 
+#: The counts of a delivery: a word, the field, and the meaning.
+COUNTS = (
+    ("followers", "audience_count", "that the activity is for"),
+    ("delivered", "delivered_count", "put into warm feeds"),
+    ("cold", "skipped_cold_count", "whose next read finds it"),
+)
+
 
 @click.command(short_help="Show the delivery of each activity.")
 @click.argument("activity_ids", metavar="ACTIVITY_ID...", nargs=-1, required=True)
@@ -44,8 +51,9 @@ STATES = {
 def delivery(*, activity_ids: Sequence[str], wait: bool, as_json: bool, server: str) -> None:
     """Show how far the delivery of each activity is.
 
-    The service knows the counts of a delivery until ten minutes after its end. ACTIVITY_ID - stands
-    for the lines of standard input.
+    The counts of a delivery by workers are known until ten minutes after its end. Later, and for a
+    delivery that the publish itself made, only the state is shown. ACTIVITY_ID - stands for the
+    lines of standard input.
 
     \b
     Exit status: 1 if a delivery failed, or an activity does not exist, or with --wait a delivery
@@ -98,10 +106,6 @@ def _is_good(shown: Delivery, *, wait: bool) -> bool:
 def _rows(shown: Delivery) -> Iterator[tuple[str, str, str]]:
     word, meaning = STATES.get(shown.state, ("unknown", ""))
     yield "state", word, meaning
-    yield "followers", _count(shown, "audience_count"), "that the activity is for"
-    yield "delivered", _count(shown, "delivered_count"), "put into warm feeds"
-    yield "cold", _count(shown, "skipped_cold_count"), "whose next read finds it"
-
-
-def _count(shown: Delivery, field: str) -> str:
-    return f"{getattr(shown, field):,}" if shown.HasField(field) else "not known"
+    for label, field, note in COUNTS:
+        if shown.HasField(field):
+            yield label, f"{getattr(shown, field):,}", note

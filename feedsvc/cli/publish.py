@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import click
 import grpc
 from activityfeed import FeedClient
+from activityfeed.client import DEFAULT_SECONDS
 from activityfeed.v1.activity_pb2 import AUDIENCE_TO_ONLY, Activity, Ref
 from activityfeed.v1.activity_service_pb2 import (
     DELIVERY_STATE_DELIVERED,
@@ -19,7 +20,6 @@ from activityfeed.v1.activity_service_pb2 import (
     PublishActivityRequest,
     PublishActivityResponse,
 )
-from activityfeed.client import DEFAULT_SECONDS
 from google.protobuf.json_format import MessageToJson, Parse, ParseError, SerializeToJsonError
 from google.protobuf.struct_pb2 import Struct
 

@@ -51,7 +51,9 @@ def test_completion_imports_no_slow_module(words: str) -> None:
         | {"_FEEDSVC_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "2"},
     )
     assert "plain,--" in process.stdout
-    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in process.stderr.splitlines()}
+    imported = {
+        line.rpartition("|")[2].strip().split(".")[0] for line in process.stderr.splitlines()
+    }
     assert "click" in imported
     assert not imported & {"grpc", "google", "activityfeed", "rich", "redis", "asyncio", "uvloop"}
 
@@ -91,6 +93,8 @@ async def test_the_help_lists_commands_in_three_parts(feedsvc: Feedsvc) -> None:
     ran = await feedsvc("--help")
     parts = [line.rstrip(":") for line in ran.out.splitlines() if line.endswith(":")]
     assert parts == ["Options", "Start", "Use", "Operate"]
-    listed = [line.split()[0] for line in ran.out.split("Start:")[1].splitlines() if line[:2] == "  "]
+    listed = [
+        line.split()[0] for line in ran.out.split("Start:")[1].splitlines() if line[:2] == "  "
+    ]
     assert listed == cli.list_commands(None)  # type: ignore[arg-type]
     assert set(listed) <= {name for commands in SECTIONS.values() for name in commands}

@@ -126,7 +126,7 @@ async def test_ctrl_c_during_a_publish_says_how_to_repeat_it(feedsvc: Feedsvc) -
 
     async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Begin an HTTP/2 connection with two frames, SETTINGS and its acknowledgement."""
-        writer.write(b"\0\0\0\4\0\0\0\0\0" b"\0\0\0\4\1\0\0\0\0")
+        writer.write(b"\0\0\0\4\0\0\0\0\0\0\0\0\4\1\0\0\0\0")
         received = b""
         while data := await reader.read(65_536):
             received += data

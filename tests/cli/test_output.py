@@ -42,8 +42,10 @@ async def test_a_publish_whose_answer_cannot_be_written_says_so_and_names_the_id
     (activity_id,) = await service.outbox("alice")
     assert (ran.code, ran.err) == (
         74,
-        f"The activity was published, with the id {activity_id}.\n"
-        "Error: cannot write to standard output: No space left on device\n",
+        (
+            f"The activity was published, with the id {activity_id}.\n"
+            "Error: cannot write to standard output: No space left on device\n"
+        ),
     )
 
 
@@ -53,8 +55,10 @@ async def test_a_closed_stdout_is_refused_before_any_call(
     ran = await shell(feedsvc, ">&-", "publish", "alice", "post")
     assert (ran.code, ran.err) == (
         74,
-        "Error: cannot write to standard output: it is closed; "
-        "redirect it to a file or to /dev/null\n",
+        (
+            "Error: cannot write to standard output: it is closed; "
+            "redirect it to a file or to /dev/null\n"
+        ),
     )
     assert await service.outbox("alice") == []
 

@@ -1,22 +1,17 @@
 """The option ``--server``: addresses that are wrong, and addresses where something else listens."""
 
 import asyncio
-import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 
-import click
 import grpc
 import grpc.aio
 import pytest
 from activityfeed.client import DEFAULT_SECONDS
 
-from feedsvc.cli.connection import explain
-from feedsvc.cli.diagnosis import diagnose
 from feedsvc.cli.server_address import BadAddress, check
 from tests.serving import Service
 from tests.stores import Store
@@ -118,8 +113,10 @@ async def test_an_address_without_a_server_says_how_to_start_one(
         ran = await feedsvc(*command, "--server", target)
         assert (ran.code, ran.err) == (
             1,
-            f"Error: no server answers at {target}: start one with `feedsvc serve`, "
-            "or name another with --server\n",
+            (
+                f"Error: no server answers at {target}: start one with `feedsvc serve`, "
+                "or name another with --server\n"
+            ),
         )
 
 
@@ -149,7 +146,7 @@ def tls_server() -> AbstractAsyncContextManager[int]:
     """Return a TLS server without a certificate: TLS 1.2 has ciphers that need none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("ADH:@SECLEVEL=0")
+    context.set_ciphers("AECDH:@SECLEVEL=0")
     return socket_server(b"", context)
 
 
@@ -176,8 +173,10 @@ async def test_a_tls_server_is_named(feedsvc: Feedsvc) -> None:
         ran = await feedsvc("feed", "bob", "--server", f"127.0.0.1:{port}")
     assert (ran.code, ran.err) == (
         1,
-        f"Error: what answers at 127.0.0.1:{port} is not feedsvc: it is a TLS server, "
-        "and commands do not use TLS; name the address of feedsvc with --server\n",
+        (
+            f"Error: what answers at 127.0.0.1:{port} is not feedsvc: it is a TLS server, "
+            "and commands do not use TLS; name the address of feedsvc with --server\n"
+        ),
     )
 
 
@@ -199,8 +198,10 @@ async def test_another_service_on_grpc_is_named(feedsvc: Feedsvc) -> None:
         await other.stop(None)
     assert (ran.code, ran.err) == (
         1,
-        f"Error: what answers at 127.0.0.1:{port} is not feedsvc, or is an older feedsvc: "
-        "it is a gRPC server that does not know this call\n",
+        (
+            f"Error: what answers at 127.0.0.1:{port} is not feedsvc, or is an older feedsvc: "
+            "it is a gRPC server that does not know this call\n"
+        ),
     )
 
 
@@ -228,6 +229,8 @@ async def test_a_proxy_between_command_and_server_is_named(
     )
     assert (ran.code, ran.err) == (
         1,
-        f"Error: no answer from {feedsvc.server} through the proxy of $http_proxy: "
-        "set no_proxy=127.0.0.1 if the server needs no proxy\n",
+        (
+            f"Error: no answer from {feedsvc.server} through the proxy of $http_proxy: "
+            "set no_proxy=127.0.0.1 if the server needs no proxy\n"
+        ),
     )

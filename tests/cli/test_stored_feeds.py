@@ -63,9 +63,7 @@ async def test_users_come_from_standard_input_in_order(
     service: Service, feedsvc: Feedsvc, posted: list[str]
 ) -> None:
     users = [f"user:{number}" for number in range(40)]
-    ran = await feedsvc(
-        "stats", "bob", "-", "--json", stdin="\n".join(["", *users, ""]).encode()
-    )
+    ran = await feedsvc("stats", "bob", "-", "--json", stdin="\n".join(["", *users, ""]).encode())
     assert (ran.code, ran.err) == (0, "")
     assert [line["user"] for line in ran.json] == ["bob", *users]
     ran = await feedsvc("verify", "-", stdin=b"")
