@@ -1,7 +1,7 @@
 """``feedsvc`` and ``python -m feedsvc``."""
 
 # Not `signal`, which first imports `enum`: long enough for a Ctrl-C to come in between.
-import _signal
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 

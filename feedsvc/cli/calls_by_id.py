@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -67,7 +67,7 @@ def read_ids(arguments: Sequence[str]) -> list[str]:
 
 async def outcomes(
     ids: Iterable[str], call: Callable[[str], Awaitable[_Response]]
-) -> AsyncIterator[Outcome[_Response]]:
+) -> AsyncGenerator[Outcome[_Response], None]:
     """Call the server for each id, MAX_CALLS_IN_FLIGHT at a time. Yield the outcomes in order.
 
     Raise AioRpcError if a call fails for another cause than its id.

@@ -59,7 +59,7 @@ def _describe(parameter: click.Parameter) -> dict[str, Any]:
 
 
 def _parameter(described: dict[str, Any]) -> click.Parameter:
-    value_type: click.ParamType | None = None
+    value_type: Any = None
     if "choices" in described:
         value_type = click.Choice(described["choices"], case_sensitive=False)
     if "path" in described:
@@ -79,5 +79,5 @@ def _parameter(described: dict[str, Any]) -> click.Parameter:
 
 def _first_sentence(text: str) -> str:
     """Return the first sentence, on one line, without its full stop if others follow."""
-    paragraph = " ".join(text.split("\n\n")[0].split())
-    return paragraph.split(". ")[0].rstrip(":")
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].rstrip(":")

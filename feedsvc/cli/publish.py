@@ -208,7 +208,8 @@ def _publish(
         return call_server(server, work, timeout=seconds)
     except CallFailed as error:
         if error.error.code() in UNKNOWN_OUTCOME:
-            error.message += _how_to_repeat(request.request_id)
+            text = error.message + _how_to_repeat(request.request_id)
+            raise CallFailed(text, error.error) from None
         raise
     except KeyboardInterrupt:
         if is_sent:

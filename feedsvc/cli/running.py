@@ -44,7 +44,9 @@ def run(arguments: Sequence[str]) -> int:
     return TERMINATED if is_terminated and status == INTERRUPTED else status
 
 
-def _run(arguments: Sequence[str], on_begin: Callable[[], None]) -> int:
+def _run(  # noqa: PLR0911 - a status for each end of a command
+    arguments: Sequence[str], on_begin: Callable[[], None]
+) -> int:
     try:
         status = cli.main(
             _decoded(arguments), prog_name="feedsvc", standalone_mode=False, obj=on_begin

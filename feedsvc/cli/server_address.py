@@ -55,23 +55,16 @@ def _url(scheme: str, rest: str) -> BadAddress:
 
 def _check_host_and_port(text: str) -> None:
     if "/" in text:
-        without = text.split("/")[0] or EXAMPLE
+        without = text.partition("/")[0] or EXAMPLE
         raise BadAddress(f"write HOST:PORT without a path: {without}")
     if text.startswith("["):
-        host, bracket, port = text[1:].partition("]")
-        if not bracket or not _is_ipv6(host):
-            raise BadAddress(f"{text!r} is no IPv6 address in brackets such as [::1]:50051")
-        if not port.startswith(":"):
-            raise BadAddress(f"add the port, for example [{host}]:50051")
-        _check_port(port[1:])
+        _check_bracketed(text)
         return
     host, colon, port = text.rpartition(":")
-    if text.count(":") > 1:
-        if _is_ipv6(text):
-            raise BadAddress(f"write an IPv6 address in brackets, with the port: [{text}]:50051")
-        if _is_ipv6(host):
-            raise BadAddress(f"write an IPv6 address in brackets: [{host}]:{port}")
-        raise BadAddress(f"{text!r} is not HOST:PORT such as {EXAMPLE}")
+    if _is_ipv6(text):
+        raise BadAddress(f"write an IPv6 address in brackets, with the port: [{text}]:50051")
+    if _is_ipv6(host):
+        raise BadAddress(f"write an IPv6 address in brackets: [{host}]:{port}")
     if not colon:
         if text.isdigit():
             raise BadAddress(f"add the host, for example 127.0.0.1:{text}")
@@ -81,6 +74,15 @@ def _check_host_and_port(text: str) -> None:
     if not _HOST.fullmatch(host) or not host.isprintable():
         raise BadAddress(f"{text!r} is not HOST:PORT such as {EXAMPLE}")
     _check_port(port)
+
+
+def _check_bracketed(text: str) -> None:
+    host, bracket, port = text[1:].partition("]")
+    if not bracket or not _is_ipv6(host):
+        raise BadAddress(f"{text!r} is no IPv6 address in brackets such as [::1]:50051")
+    if not port.startswith(":"):
+        raise BadAddress(f"add the port, for example [{host}]:50051")
+    _check_port(port[1:])
 
 
 def _check_port(port: str) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at any moment of a command: no traceback, the status of shells, no leftover."""
+"""Ctrl-C and SIGTERM at any moment: no traceback, the status that shells show, no leftover."""
 
 import asyncio
 import os
