@@ -260,4 +260,19 @@ BUGS = (
         ),
         (f"{AGAIN}::test_removed_events_name_the_actor_and_the_external_id",),
     ),
+    Bug(
+        "lost-reply-is-published-twice",
+        "`feedsvc publish` sends no request id that its message could name after a lost reply",
+        (("cli/publish.py", "request_id=request_id or uuid.uuid4().hex,", 'request_id="",'),),
+        (
+            "tests/cli/test_publish.py"
+            "::test_after_a_lost_reply_the_printed_command_publishes_nothing_twice",
+        ),
+    ),
+    Bug(
+        "published-into-a-closed-stdout",
+        "a command calls the server first, and notices a closed standard output afterwards",
+        (("cli/connection.py", "    check_stdout()\n", ""),),
+        ("tests/cli/test_output.py::test_a_closed_stdout_is_refused_before_any_call",),
+    ),
 )
