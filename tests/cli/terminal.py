@@ -1,6 +1,7 @@
 """A terminal of a given size, on which a test runs a command."""
 
 import asyncio
+import codecs
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ class Terminal:
         self.process = process
         self.printed = ""
         self._has_grown = asyncio.Event()
+        self._is_closed = asyncio.Event()
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     @property
     def lines(self) -> list[str]:
@@ -42,11 +45,18 @@ class Terminal:
         async with asyncio.timeout(2 * TIMEOUT_SECONDS):
             return await self.process.wait()
 
+    async def closes(self) -> None:
+        """Wait until no process has the terminal open and all output has been read."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await self._is_closed.wait()
+
     def read(self, descriptor: int) -> None:
         try:
-            self.printed += os.read(descriptor, 1 << 16).decode()
+            # A read may end within a character.
+            self.printed += self._decoder.decode(os.read(descriptor, 1 << 16))
         except OSError:  # no process has the terminal open any more
             asyncio.get_running_loop().remove_reader(descriptor)
+            self._is_closed.set()
         self._has_grown.set()
 
 
@@ -93,5 +103,5 @@ async def lines_on_terminal(
         *arguments, server=server, columns=columns, environment=environment
     ) as terminal:
         assert await terminal.code() == 0
-        await asyncio.sleep(0)  # the last output is there to be read
+        await terminal.closes()
         return terminal.lines
