@@ -8,6 +8,7 @@ from feedsvc.config import Config
 from feedsvc.core import background
 from feedsvc.core.engine import Engine
 from feedsvc.core.health import Heartbeat
+from feedsvc.core.log_limits import log_failure, reset_all
 from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
 from feedsvc.errors import StoreUnavailable
@@ -24,6 +25,7 @@ async def start_engine(url: str, config: Config, stack: AsyncExitStack) -> tuple
     ``stack`` stops the core, the workers and the heartbeat. Raise StoreUnfit if the core cannot use
     the store.
     """
+    stack.callback(reset_all)  # at the very end
     store = Store.at(url, config.limits)
     stack.push_async_callback(store.close)
     await store.open()
@@ -54,5 +56,5 @@ async def sweep_earlier_incarnations(engine: Engine) -> None:
                 log.info("removed %d feeds of earlier incarnations", await sweep(engine.store))
         except StoreUnavailable:
             swept_for = []
-        except Exception:
-            log.exception("removing feeds of earlier incarnations failed; trying again")
+        except Exception as error:  # noqa: BLE001 (the next sweep may succeed)
+            log_failure(log, "removing feeds of earlier incarnations failed; trying again", error)

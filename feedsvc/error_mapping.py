@@ -1,10 +1,8 @@
 """The mapping of the domain's errors to google.rpc.Status. No other module knows both.
 
-A caller sees the text of a FeedError. Any other exception is a defect: this module logs the defect,
-and the caller gets INTERNAL without its text.
+A caller sees the text of a FeedError. Any other exception is a defect: the caller gets INTERNAL
+without its text, and ``failed_calls.py`` logs the defect.
 """
-
-import logging
 
 import grpc
 from activityfeed.v1.error_reason_pb2 import ErrorReason
@@ -15,8 +13,6 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from feedsvc import errors
-
-log = logging.getLogger(__name__)
 
 #: The domain of every ErrorInfo.
 DOMAIN = "feedsvc"
@@ -117,6 +113,15 @@ CODES: dict[type[errors.FeedError], tuple[grpc.StatusCode, ErrorReason]] = {
 _CODES_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
+_INTERNAL = (grpc.StatusCode.INTERNAL, ErrorReason.ERROR_REASON_INTERNAL)
+
+
+def code_and_reason(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """Return the status code and the reason that the caller gets for an error."""
+    code, reason = CODES.get(type(error), _INTERNAL)  # type: ignore[call-overload]
+    return code, _reason_name(reason)
+
+
 def status_of(error: Exception, max_violations: int | None = None) -> Status:
     """Return the status that answers the caller.
 
@@ -124,7 +129,6 @@ def status_of(error: Exception, max_violations: int | None = None) -> Status:
     """
     code_and_reason = CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
     if code_and_reason is None:
-        log.error("a call failed by a defect: %s", type(error).__name__, exc_info=error)
         return internal_status()
     code, reason = code_and_reason
     metadata: dict[str, str] = {}
@@ -184,8 +188,11 @@ def code_of(status: Status) -> grpc.StatusCode:
 
 
 def _info(reason: ErrorReason, metadata: dict[str, str]) -> ErrorInfo:
-    name = ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
-    return ErrorInfo(reason=name, domain=DOMAIN, metadata=metadata)
+    return ErrorInfo(reason=_reason_name(reason), domain=DOMAIN, metadata=metadata)
+
+
+def _reason_name(reason: ErrorReason) -> str:
+    return ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
 
 
 def _retry(ms: int) -> RetryInfo:

@@ -1,9 +1,7 @@
 """Options of commands that work on a store, made from the fields of Config and Limits."""
 
 import dataclasses
-import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from feedsvc.cli import logging_setup
 from feedsvc.cli.durations import Duration, in_units
 from feedsvc.config import Config, ConfigError, Group, Limits, Mention, Unit
 from feedsvc.core import address
@@ -222,11 +221,7 @@ log_level_option = click.option(
 
 def log_to_stderr(level: str) -> None:
     """Send log messages of ``level`` and above to stderr."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logging_setup.log_to_stderr(level)
 
 
 def config_from_options(options: dict[str, Any], **settings: Any) -> Config:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from feedsvc.core.log_limits import log_failure
 from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ async def _supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await work()
-        except Exception:
-            log.exception("%s died and is started again", name)
+        except Exception as error:  # noqa: BLE001 (the work begins again after any error)
+            log_failure(log, f"{name} died and is started again", error)
         else:
             return
         await asyncio.sleep(RESTART_SECONDS)

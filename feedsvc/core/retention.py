@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from feedsvc.core import ids
+from feedsvc.core.log_limits import log_failure
 from feedsvc.core.store import Arg, Store
 from feedsvc.errors import StoreUnavailable
 
@@ -49,8 +50,8 @@ class Retention:
                 quiet = 0 if await self._carry_some() else quiet + 1
             except StoreUnavailable:
                 pause = TRY_AGAIN_SECONDS
-            except Exception:
-                log.exception("carrying trim notes failed; trying again")
+            except Exception as error:  # noqa: BLE001 (the next look may succeed)
+                log_failure(log, "carrying trim notes failed; trying again", error)
                 pause = TRY_AGAIN_SECONDS
             if quiet >= looks or pause == TRY_AGAIN_SECONDS:
                 await asyncio.sleep(pause)

@@ -8,6 +8,7 @@ from itertools import islice
 
 from feedsvc.core.batching import CALLER
 from feedsvc.core.job import Delivery, Job
+from feedsvc.core.log_limits import log_failure
 from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -104,8 +105,8 @@ class Watch:
                         self._note(job, delivery)
             except StoreUnavailable:
                 pass  # each caller has a deadline of its own
-            except Exception:
-                log.exception("looking at deliveries failed; trying again")
+            except Exception as error:  # noqa: BLE001 (the next look may succeed)
+                log_failure(log, "looking at deliveries failed; trying again", error)
 
     def _next(self) -> list[Job]:
         """Return the jobs to look at: jobs that have ended, and jobs looked at longest ago."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from feedsvc import validation
+from feedsvc.failed_calls import REQUEST_ID
 from feedsvc.interceptors.wrapping import Behaviour, WrappingInterceptor
 
 
@@ -16,7 +17,11 @@ class ValidationInterceptor(WrappingInterceptor):
         """Return a behaviour that checks the request first."""
 
         async def checked(request: Any, context: Any) -> Any:
-            validation.check(request)
-            return await behaviour(request, context)
+            try:
+                validation.check(request)
+                return await behaviour(request, context)
+            except Exception:
+                REQUEST_ID.set(getattr(request, "request_id", ""))  # for the log
+                raise
 
         return checked

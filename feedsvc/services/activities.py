@@ -16,8 +16,8 @@ from feedsvc.core import ids
 from feedsvc.core.activities import Audience, NewActivity, Published, digest
 from feedsvc.core.concurrency import run_concurrently
 from feedsvc.core.engine import Engine
-from feedsvc.error_mapping import status_of
 from feedsvc.errors import ActivityNotFound, FeedError, InvalidRequest, NotTheActor
+from feedsvc.failed_calls import Call, FailedEntries
 from feedsvc.services.feed_pages import outbox_resume_scope, view_name
 from feedsvc.tokens import Tokens
 
@@ -91,6 +91,7 @@ class ActivityService(ActivityServiceServicer):
         Commands leave for the store in the order in which they are issued, so that the activities
         of the batch keep their order.
         """
+        call, failed_entries = Call("BatchPublishActivities", context), FailedEntries()
         deadline = delivery_deadline(context)
         results = [b""] * len(batch.entries)
         open_deliveries: list[_OpenDelivery] = []
@@ -101,7 +102,7 @@ class ActivityService(ActivityServiceServicer):
                 try:
                     results[index] = await self._publish_entry(batch, index, open_deliveries)
                 except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
-                    status = status_of(error, BATCH_ENTRY_VIOLATIONS)
+                    status = failed_entries.status_of(error, BATCH_ENTRY_VIOLATIONS)
                     results[index] = _serialised_result(error=status)
 
         await run_concurrently(publish_next, ENTRIES_AT_ONCE)
@@ -113,6 +114,7 @@ class ActivityService(ActivityServiceServicer):
                     for open_delivery in open_deliveries
                 )
             )
+        call.log_failed_entries(failed_entries, len(results))
         return batch_requests.join_results(results)
 
     async def _publish_entry(
@@ -180,6 +182,7 @@ class ActivityService(ActivityServiceServicer):
     async def BatchGetActivities(
         self, request: pb.BatchGetActivitiesRequest, context: Any
     ) -> pb.BatchGetActivitiesResponse:
+        call, failed_entries = Call("BatchGetActivities", context), FailedEntries()
         parsed_ids = [ids.parse(id_text) for id_text in request.ids]
         valid_ids = [activity_id for activity_id in parsed_ids if activity_id is not None]
         frames = zip(valid_ids, await self._engine.activities.frames(valid_ids), strict=True)
@@ -196,7 +199,8 @@ class ActivityService(ActivityServiceServicer):
                 validation.check(pb.GetActivityRequest(id=id_text))
             except InvalidRequest as invalid:
                 error = invalid
-            results.append(pb.GetActivityResult(error=status_of(error)))
+            results.append(pb.GetActivityResult(error=failed_entries.status_of(error)))
+        call.log_failed_entries(failed_entries, len(results))
         return pb.BatchGetActivitiesResponse(results=results)
 
     async def DeleteActivity(

@@ -11,8 +11,8 @@ from google.rpc.status_pb2 import Status
 from feedsvc import convert, validation
 from feedsvc.contract_limits import DEFAULT_PAGE_DEAD_LETTERS, MAX_PAGE_DEAD_LETTERS
 from feedsvc.core.engine import Engine
-from feedsvc.error_mapping import status_of
 from feedsvc.errors import DeadLetterNotFound
+from feedsvc.failed_calls import Call, FailedEntries
 from feedsvc.paging import clamp_page_size, read_page
 from feedsvc.tokens import Tokens
 
@@ -111,7 +111,9 @@ class AdminService(AdminServiceServicer):
     async def ReplayDeadLetters(
         self, request: pb.ReplayDeadLettersRequest, context: Any
     ) -> pb.ReplayDeadLettersResponse:
-        statuses = await _for_each_letter(request.ids, self._engine.jobs.replay)
+        statuses = await _for_each_letter(
+            Call("ReplayDeadLetters", context), request.ids, self._engine.jobs.replay
+        )
         return pb.ReplayDeadLettersResponse(
             results=[pb.ReplayDeadLetterResult(status=status) for status in statuses]
         )
@@ -119,19 +121,22 @@ class AdminService(AdminServiceServicer):
     async def DiscardDeadLetters(
         self, request: pb.DiscardDeadLettersRequest, context: Any
     ) -> pb.DiscardDeadLettersResponse:
-        statuses = await _for_each_letter(request.ids, self._engine.jobs.discard)
+        statuses = await _for_each_letter(
+            Call("DiscardDeadLetters", context), request.ids, self._engine.jobs.discard
+        )
         return pb.DiscardDeadLettersResponse(
             results=[pb.DiscardDeadLetterResult(status=status) for status in statuses]
         )
 
 
 async def _for_each_letter(
-    letter_ids: Iterable[str], act: Callable[[str], Awaitable[bool]]
+    call: Call, letter_ids: Iterable[str], act: Callable[[str], Awaitable[bool]]
 ) -> list[Status]:
     """Act on each dead letter, and return what became of each.
 
     ``act`` returns False if no dead letter has the id.
     """
+    failed_entries = FailedEntries()
 
     async def act_on(letter_id: str) -> Status:
         try:
@@ -141,7 +146,9 @@ async def _for_each_letter(
                     "the dead letter was replayed or discarded, or never existed"
                 )
         except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
-            return status_of(error)
+            return failed_entries.status_of(error)
         return Status()
 
-    return await asyncio.gather(*map(act_on, letter_ids))
+    statuses = await asyncio.gather(*map(act_on, letter_ids))
+    call.log_failed_entries(failed_entries, len(statuses))
+    return statuses

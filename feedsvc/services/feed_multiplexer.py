@@ -15,6 +15,7 @@ from feedsvc.core.live_logs import Entry, LogLost, ReadResult
 from feedsvc.core.streams import LogCursor, Stream, StreamOver
 from feedsvc.error_mapping import status_of
 from feedsvc.errors import InvalidRequest, StoreUnavailable, TooManySubscriptions
+from feedsvc.failed_calls import Call
 from feedsvc.services.event_sources import LogEvents, MultiplexedFeedEvents
 from feedsvc.services.feed_pages import FeedQuery
 from feedsvc.services.message_writer import MessageWriter
@@ -54,19 +55,23 @@ class FeedMultiplexer:
     An error of one subscription ends that subscription, not the stream.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a call
         self,
         engine: Engine,
         tokens: Tokens,
         stream: Stream,
         writer: MessageWriter,
+        *,
         max_subscriptions: int,
+        call: Call,
     ) -> None:
+        """``call`` logs the subscriptions that fail."""
         self._engine = engine
         self._tokens = tokens
         self._stream = stream
         self._writer = writer
         self._max_subscriptions = max_subscriptions
+        self._call = call
         self._subscriptions: dict[str, _Subscription] = {}
         self._queued_messages = asyncio.Queue[bytes](CONCURRENT_ADDS)
         self._add_slots = asyncio.Semaphore(CONCURRENT_ADDS)
@@ -212,7 +217,7 @@ class FeedMultiplexer:
         """Remove a subscription that cannot go on, and write its error."""
         if self._is_current(subscription):
             self._remove(subscription.id)
-            await self._writer.write(_error_message(subscription.id, error))
+            await self._writer.write(self._error_message(subscription.id, error))
 
     def _follow_log(self, subscription: _Subscription) -> None:
         """Follow a subscription's log from its position, with a new cursor."""
@@ -241,7 +246,7 @@ class FeedMultiplexer:
             validation.check(request)
         except InvalidRequest as error:
             self._remove(subscription_id)
-            await self._queue_message(_error_message(subscription_id, error))
+            await self._queue_message(self._error_message(subscription_id, error))
             return
         self._remove(subscription_id)
         if request.WhichOneof("action") == "remove":
@@ -257,7 +262,7 @@ class FeedMultiplexer:
                 "remove one, or use another stream",
                 limit,
             )
-            await self._queue_message(_error_message(subscription_id, refusal))
+            await self._queue_message(self._error_message(subscription_id, refusal))
             return
         source = MultiplexedFeedEvents(
             self._engine,
@@ -291,7 +296,7 @@ class FeedMultiplexer:
             except Exception as error:  # noqa: BLE001 (the other subscriptions go on)
                 if self._is_current(subscription):
                     self._remove(subscription.id)
-                    await self._queue_message(_error_message(subscription.id, error))
+                    await self._queue_message(self._error_message(subscription.id, error))
                 return
             if not self._is_current(subscription):
                 return
@@ -322,13 +327,13 @@ class FeedMultiplexer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _error_message(self, subscription_id: str, error: Exception) -> bytes:
+        """Log an error, and return the message that answers a request or ends a subscription.
 
-def _error_message(subscription_id: str, error: Exception) -> bytes:
-    """Return the message that answers a failed request, or that ends a subscription.
-
-    The message leaves out an id that is longer than the contract allows.
-    """
-    too_long = len(subscription_id.encode()) > SUBSCRIPTION_ID_BYTES
-    return pb.SubscribeFeedsResponse(
-        subscription_id="" if too_long else subscription_id, error=status_of(error)
-    ).SerializeToString()
+        The message leaves out an id that is longer than the contract allows.
+        """
+        self._call.log_failed_subscription(error)
+        too_long = len(subscription_id.encode()) > SUBSCRIPTION_ID_BYTES
+        return pb.SubscribeFeedsResponse(
+            subscription_id="" if too_long else subscription_id, error=status_of(error)
+        ).SerializeToString()

@@ -13,8 +13,8 @@ from feedsvc.contract_limits import DEFAULT_PAGE_EDGES, MAX_PAGE_EDGES
 from feedsvc.core.activities import digest
 from feedsvc.core.edges import Edge, EdgeCursor, NewEdge
 from feedsvc.core.engine import Engine
-from feedsvc.error_mapping import status_of
 from feedsvc.errors import FeedError
+from feedsvc.failed_calls import Call, FailedEntries
 from feedsvc.paging import clamp_page_size, read_page
 from feedsvc.tokens import Tokens
 
@@ -57,6 +57,7 @@ class FollowService(FollowServiceServicer):
     async def BatchFollow(  # type: ignore[override]
         self, batch: Batch[pb.FollowRequest], context: Any
     ) -> bytes:
+        call, failed_entries = Call("BatchFollow", context), FailedEntries()
         results: list[pb.FollowResult] = []
         new_edges: dict[int, NewEdge] = {}
         for index in range(len(batch.entries)):
@@ -67,17 +68,18 @@ class FollowService(FollowServiceServicer):
                 entry = validation.decode(batch.entry.FromString, batch.entries[index])
                 validation.check(entry)
             except Exception as error:  # noqa: BLE001 (each entry has a status of its own)
-                results[index].error.CopyFrom(status_of(error))
+                results[index].error.CopyFrom(failed_entries.status_of(error))
             else:
                 new_edges[index] = _edge(entry)
         outcomes = await self._edges.follow(list(new_edges.values()))
         for index, outcome in zip(new_edges, outcomes, strict=True):
             if isinstance(outcome, FeedError):
-                results[index].error.CopyFrom(status_of(outcome))
+                results[index].error.CopyFrom(failed_entries.status_of(outcome))
             else:
                 response = results[index].response
                 response.edge.CopyFrom(convert.follow_edge(outcome))
                 response.already_following = outcome.already
+        call.log_failed_entries(failed_entries, len(results))
         return pb.BatchFollowResponse(results=results).SerializeToString()
 
     async def ListFollowers(

@@ -12,6 +12,7 @@ from feedsvc.core.engine import Engine
 from feedsvc.core.live_logs import LogLost, ReadResult
 from feedsvc.core.streams import LogCursor, Stream, StreamOver
 from feedsvc.errors import Draining, FeedError, StreamExpired, TooManyStreams
+from feedsvc.failed_calls import Call
 from feedsvc.services.event_sources import (
     AllEvents,
     EventSource,
@@ -74,7 +75,9 @@ class SubscriptionService(SubscriptionServiceServicer):
         with self._stream(context) as stream:
             writer = MessageWriter(stream, context, self._config)
             async with FeedMultiplexer(
-                self._engine, self._tokens, stream, writer, self._config.max_subscriptions
+                *(self._engine, self._tokens, stream, writer),
+                max_subscriptions=self._config.max_subscriptions,
+                call=Call("SubscribeFeeds", context),
             ) as multiplexer:
                 await multiplexer.run(requests)
 

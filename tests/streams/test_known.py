@@ -18,6 +18,7 @@ from activityfeed.v1.subscription_service_pb2 import (
 from feedsvc.core import keys
 from feedsvc.core import streams as streams_module
 from feedsvc.core.live import MOST_A_TURN, Live
+from feedsvc.failed_calls import Call
 from feedsvc.services.feed_multiplexer import FeedMultiplexer
 from feedsvc.services.feed_pages import FeedQuery
 from feedsvc.services.message_writer import MessageWriter
@@ -225,7 +226,9 @@ async def test_token_of_a_message_stands_for_its_last_event(serve: Serve) -> Non
     with engine.live.stream() as followed:
         config = service.server.config
         writer = MessageWriter(followed, client, config)
-        async with FeedMultiplexer(engine, tokens, followed, writer, 10) as multiplexer:
+        async with FeedMultiplexer(
+            engine, tokens, followed, writer, 10, Call("", None)
+        ) as multiplexer:
             hold_back_first_read(engine.live)
             running = asyncio.create_task(multiplexer.run(requests()))
             followed.task = running
