@@ -40,6 +40,6 @@ async def set_statuses(servicer: health.aio.HealthServicer, condition: Condition
 
 def status_of(service: str, condition: Condition) -> Any:
     """Return the status of a service. An empty name stands for the server as a whole."""
-    serves = condition is Condition.READY or (condition.reads and service not in WRITING_SERVICES)
+    serves = condition.writes or (condition.reads and service not in WRITING_SERVICES)
     statuses = health_pb2.HealthCheckResponse
     return statuses.SERVING if serves else statuses.NOT_SERVING

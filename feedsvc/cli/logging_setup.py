@@ -11,7 +11,8 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 class LineFormatter(logging.Formatter):
     """The format of a record: ISO time, level, short name of the logger, message.
 
-    No message can begin a second line, or send commands to a terminal.
+    No message can look like another record, or send commands to a terminal: control characters are
+    escaped, and the lines of a traceback begin with spaces.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -20,15 +21,18 @@ class LineFormatter(logging.Formatter):
         logger = record.name
         if logger.startswith("feedsvc."):
             logger = logger.rpartition(".")[2]
-        message = _CONTROL_CHARACTER.sub(_escaped, record.getMessage())
-        line = f"{time.replace('+00:00', 'Z')} {record.levelname} {logger}: {message}"
+        message = _one_line(record.getMessage())
+        lines = [f"{time.replace('+00:00', 'Z')} {record.levelname} {logger}: {message}"]
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+            traceback = self.formatException(record.exc_info)
+            lines += (f"  {_one_line(line)}" for line in traceback.split("\n"))
+        return "\n".join(lines)
 
 
-def _escaped(character: re.Match[str]) -> str:
-    return character.group().encode("unicode_escape").decode()
+def _one_line(text: str) -> str:
+    return _CONTROL_CHARACTER.sub(
+        lambda character: character.group().encode("unicode_escape").decode(), text
+    )
 
 
 def log_to_stderr(level: str) -> None:

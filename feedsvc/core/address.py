@@ -18,6 +18,8 @@ from redis.connection import parse_url
 
 SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
 """The schemes of Sentinel addresses; True if the store itself speaks TLS."""
+#: The port of a store whose address has no port.
+STORE_PORT = 6_379
 #: The port of a Sentinel whose address has no port.
 SENTINEL_PORT = 26_379
 #: Seconds that a Sentinel may take to connect or to answer before the next Sentinel is asked.
@@ -52,6 +54,23 @@ def client(url: str, **options: Any) -> "Redis":
     )
     pool = SentinelConnectionPool(watched.service, sentinel, **watched.store_options, **options)  # type: ignore[no-untyped-call]
     return Redis(connection_pool=pool)
+
+
+def of(redis: "Redis") -> str:
+    """Return the address of a client's store for the log, without user and password."""
+    pool = redis.connection_pool
+    options = pool.connection_kwargs
+    database = f"/{options['db']}" if options.get("db") else ""
+    if isinstance(pool, SentinelConnectionPool):
+        sentinels = [client.connection_pool for client in pool.sentinel_manager.sentinels]
+        nodes = ",".join(_node(sentinel.connection_kwargs) for sentinel in sentinels)
+        return f"{pool.service_name}{database} of the Sentinels {nodes}"
+    return f"{options.get('path') or _node(options)}{database}"
+
+
+def _node(options: dict[str, Any]) -> str:
+    host = options.get("host") or "localhost"
+    return f"{f'[{host}]' if ':' in host else host}:{options.get('port') or STORE_PORT}"
 
 
 async def close(redis: "Redis") -> None:

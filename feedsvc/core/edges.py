@@ -23,6 +23,7 @@ from feedsvc.core.following import Followings
 from feedsvc.core.requests import record
 from feedsvc.core.sources import Source, count, shards_in
 from feedsvc.core.store import Arg, Store
+from feedsvc.core.store_errors import NOT_AVAILABLE
 from feedsvc.errors import FeedError, RequestIdReused, StoreUnavailable, TooManyFollowees
 
 #: Most edges that one script call makes.
@@ -112,7 +113,7 @@ class Edges:
                 break
             await self._store.greet_again()
         else:
-            raise StoreUnavailable("the store is not available")
+            raise StoreUnavailable(NOT_AVAILABLE)
         slots = asyncio.Semaphore(SETTLED_AT_ONCE)
 
         async def settle_edge(edge: Edge) -> None:

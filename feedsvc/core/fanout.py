@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from feedsvc.core import flips, sources
 from feedsvc.core.job import BEGINNING, ENDED, Delivery, Job, Kind, Progress, State
 from feedsvc.core.jobs import Jobs
+from feedsvc.core.log_limits import log_failure
 from feedsvc.core.sources import Source
 from feedsvc.core.store import Arg, Store
 from feedsvc.errors import StoreUnavailable
@@ -127,8 +128,8 @@ class Fanout:
             return await self._inline(job, actor, era, progress)
         except StoreUnavailable:
             return progress.delivery("queued")
-        except Exception:
-            log.exception("a delivery failed and will be tried again")
+        except Exception as error:  # noqa: BLE001 (the activity is published)
+            log_failure(log, "a delivery by the publishing call failed; workers try again", error)
             with suppress(StoreUnavailable, RedisError):  # then a worker takes the job over
                 await self._jobs.spill(job, era, progress, "queued")
             return progress.delivery("queued")

@@ -118,13 +118,18 @@ async def greet(ask: Ask, known: KnownStore, tags: Sequence[str]) -> Identity:
     )
 
 
-def _primary_info(answer: Any) -> dict[str, str]:
-    """Return the fields of an answer to INFO, if a fit primary gave the answer."""
+def info_fields(answer: Any) -> dict[str, str]:
+    """Return the fields of an answer to INFO. Raise the answer if it is an error."""
     if isinstance(answer, Exception):
         raise answer
-    info = dict(line.split(":", 1) for line in answer.decode().split("\r\n") if ":" in line)
+    return dict(line.split(":", 1) for line in answer.decode().split("\r\n") if ":" in line)
+
+
+def _primary_info(answer: Any) -> dict[str, str]:
+    """Return the fields of an answer to INFO, if a fit primary gave the answer."""
+    info = info_fields(answer)
     if info.get("loading") == "1":  # while a store loads, its INFO shows no append-only file
-        raise BusyLoadingError
+        raise BusyLoadingError(info.get("loading_loaded_perc", ""))
     if info.get("role") != "master":
         raise NotPrimary("the node is a replica")
     try:

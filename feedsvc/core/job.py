@@ -59,6 +59,17 @@ class Job:
             return f"{self.kind.value}{self.actor}"
         return f"{self.kind.value}{self.subject:019}"
 
+    @property
+    def description(self) -> str:
+        """The job for an operator: what the job does, the activity and the author."""
+        match self.kind:
+            case Kind.DELIVER:
+                return f"delivery of activity {self.subject} of {self.author}"
+            case Kind.RETRACT:
+                return f"retraction of activity {self.subject} of {self.author}"
+            case Kind.FLIP:
+                return f"flip {self.subject} of the edges to {self.author}"
+
     def encode(self) -> str:
         """Return the job as text, as the store keeps it."""
         actor = self.actor or (f"{_NOT_ADDRESSED}{self.publisher}" if self.publisher else "")

@@ -13,6 +13,7 @@ from typing import Any
 
 from feedsvc.core import ids, keys
 from feedsvc.core.job import Delivery, Job, Kind, Progress, State
+from feedsvc.core.log_limits import LogLimit, Rate
 from feedsvc.core.store import Arg, Store
 from feedsvc.core.watch import Watch
 
@@ -85,6 +86,17 @@ class Share:
     """True to count a lease that ran out as a failure of its job."""
     everything: bool = False
     """True to take also the jobs that other workers are doing."""
+
+
+#: Budget of the lines about failed attempts of jobs, and about dead letters.
+FAILED_JOBS = Rate(20, 10.0)
+
+
+def _failures_summary(count: int, seconds: int) -> str:
+    return f"{count:,} more deliveries failed in the last {seconds} s"
+
+
+_failures = LogLimit(log, _failures_summary, FAILED_JOBS)
 
 
 class JobLost(Exception):
@@ -189,7 +201,10 @@ class Jobs:
                     for group in asked
                 )
             )
-            for group, (jobs, waiting_indexes) in zip(asked, answers, strict=True):
+            for group, (jobs, waiting_indexes, letters) in zip(asked, answers, strict=True):
+                for index, text, entry, attempts, error in letters:
+                    letter_id = f"{group[index - 1]}-{entry.decode()}"
+                    _log_dead_letter(Job.decode(text), letter_id, attempts, error.decode())
                 waiting += [group[index - 1] for index in waiting_indexes]
                 taken += [
                     _taken(fields, worker, shard, era.decode())
@@ -212,13 +227,20 @@ class Jobs:
         await self._as_owner(store, "job_finish", taken, *outcome)
         self._watch.look(taken.job)
 
-    async def fail(self, store: Store, taken: TakenJob, error: str) -> None:
-        """Note a failed attempt; after too many attempts the job becomes a dead letter."""
-        if await store.script(
+    async def fail(self, store: Store, taken: TakenJob, error: Exception) -> None:
+        """Note a failed attempt, and log it; after too many the job becomes a dead letter."""
+        text = f"{type(error).__name__}: {error}"
+        attempts, entry = await store.script(
             *("job_fail", taken.shard, taken.name, taken.worker, taken.era),
-            *(*taken.progress.fields(), error),
-        ):
-            log.error("a job was set aside: %s", taken.name)
+            *(*taken.progress.fields(), text),
+        )
+        if entry:
+            _log_dead_letter(taken.job, f"{taken.shard}-{entry.decode()}", attempts, text, error)
+        elif attempts and _failures.admits(logging.WARNING, "attempts", type(error).__name__):
+            log.warning(
+                "attempt %d of %d failed, a worker tries again: %s: %s",
+                *(attempts, store.limits.job_tries, taken.job.description, text),
+            )
 
     async def _as_owner(self, store: Store, script: str, taken: TakenJob, *arguments: Arg) -> None:
         """Run a script about a job that a worker holds. Raise JobLost if it does not."""
@@ -280,6 +302,18 @@ class Jobs:
         if int(shard) >= self._store.limits.shards:
             return False
         return bool(await self._store.script("dead_discard", int(shard), entry_id))
+
+
+def _log_dead_letter(
+    job: Job, letter_id: str, attempts: int, text: str, error: Exception | None = None
+) -> None:
+    if _failures.admits(logging.ERROR, "dead letters"):
+        log.error(
+            "dead letter %s after %d failed attempts: %s: %s. Look at it: "
+            "feedsvc dead-letters --show %s",
+            *(letter_id, attempts, job.description, text, letter_id),
+            exc_info=error,
+        )
 
 
 def _taken(fields: Sequence[bytes], worker: str, shard: int, era: str) -> TakenJob:

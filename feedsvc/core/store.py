@@ -18,7 +18,7 @@ from feedsvc.config import Limits
 from feedsvc.core import address, fitness, ids, keys, scripts, transport
 from feedsvc.core.batching import Arg, Batcher, Command
 from feedsvc.core.clock import Clock
-from feedsvc.core.greeting import RECORD, KnownStore, greet
+from feedsvc.core.greeting import RECORD, KnownStore, greet, info_fields
 from feedsvc.core.store_errors import ForeignStore, translated, unfit
 from feedsvc.core.transport import Ask, Transport
 from feedsvc.errors import StoreUnavailable, StoreUnfit
@@ -58,6 +58,8 @@ class Store:
         self._transport = Transport(redis, self._greet)
         self._batcher = Batcher(self._transport.send, translated)
         self._siblings: list[Store] = []
+        self.address = address.of(redis)
+        """The address for the log, without user and password."""
 
     @classmethod
     def at(cls, url: str, limits: Limits) -> Self:
@@ -76,6 +78,14 @@ class Store:
         sibling = type(self)(self.redis, self.limits, self._family)
         self._siblings.append(sibling)
         return sibling
+
+    @property
+    def primary(self) -> str:
+        """The node that this connection leads to, if Sentinels have named the node; else empty."""
+        connection: Any = self._transport.connection
+        if connection is None or not isinstance(self.redis.connection_pool, SentinelConnectionPool):
+            return ""
+        return f"{connection.host}:{connection.port}"
 
     @property
     def secret(self) -> bytes:
@@ -207,13 +217,19 @@ class Store:
         await self._transport.disconnect()
         await self.greet_again()
 
-    async def examine(self) -> bool:
+    async def memory(self) -> tuple[int, int]:
+        """Return the bytes that the store uses and its ``maxmemory``. Not with ``call``."""
+        (answer,) = await self._transport.send([("INFO", "memory")])
+        info = info_fields(answer)
+        return int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+
+    async def examine(self) -> Exception | None:
         """Check that the store is as all connections of this process know it.
 
         Connections that know the store otherwise greet it again before their next batch. Return
-        whether the store takes writes: a script that changes nothing finds that out without a sync.
-        Raise the connection's own errors, NotPrimary and ForeignStore. Do not use ``examine`` and
-        ``call`` on the same connection.
+        the error by which the store refuses writes, or None: a script that changes nothing finds
+        that out without a sync. Raise the connection's own errors, NotPrimary and ForeignStore. Do
+        not use ``examine`` and ``call`` on the same connection.
         """
         asked = time.monotonic()
         commands: list[Command] = [
@@ -237,7 +253,7 @@ class Store:
         for member in self._family.members:
             if member.eras != eras:
                 member.forget_greeting()
-        return not isinstance(written, Exception)
+        return written if isinstance(written, Exception) else None
 
     async def rediscover(self) -> None:
         """Leave a node that the Sentinels, if the store has them, do not call primary any more."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Callable
 
 from redis.exceptions import RedisError
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds until the listener connects again.
 LISTEN_AGAIN_SECONDS = 0.2
+#: Seconds without wake-ups, of a store that answers, after which the log says so.
+SILENT_SECONDS = 10.0
 #: Seconds between echoes, and seconds after which the listener leaves a channel without echoes.
 ECHO_SECONDS, DEAF_SECONDS = 1.0, 2.0
 
@@ -38,6 +41,9 @@ class WakeUps:
         """The channel over which this process hears itself."""
         self._heard = asyncio.Event()
         self._subscribed = False
+        self._silent_since: float | None = None
+        """When the channel was first left because of the channel itself; None: it works."""
+        self._is_logged = False
 
     async def run(self) -> None:
         """Listen, and begin again when listening ends or the channel has gone deaf.
@@ -52,13 +58,40 @@ class WakeUps:
             finally:
                 await background.end(listening)
             error = None if listening.cancelled() else listening.exception()
-            if error is None:
-                log.warning("the channel for wake-ups delivers nothing: connecting again")
-            elif isinstance(error, (RedisError, OSError)):
-                log.warning("not listening for wake-ups: %s", type(error).__name__)
-            else:
+            if error is not None and not isinstance(error, (RedisError, OSError)):
                 raise error
+            await self._note_silence(error)
             await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+
+    async def _note_silence(self, error: BaseException | None) -> None:
+        """Log, once, that the channel has not worked for a while although the store answers.
+
+        Of a store that does not answer the heartbeat logs the state.
+        """
+        try:
+            await self._store.call("PING")
+        except StoreUnavailable:
+            self._silent_since = None
+            return
+        now = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since >= SILENT_SECONDS and not self._is_logged:
+            self._is_logged = True
+            cause = "it delivers nothing" if error is None else f"{type(error).__name__}: {error}"
+            log.warning(
+                "the store's channel for wake-ups has not worked for %.0f s: %s. Live events come "
+                "late, with the heartbeats of their streams. Check that the store's user may "
+                "subscribe to channels",
+                *(now - self._silent_since, cause),
+            )
+
+    def _note_echo(self) -> None:
+        """Note that the channel works."""
+        self._silent_since = None
+        if self._is_logged:
+            self._is_logged = False
+            log.info("the store's channel for wake-ups works again")
 
     async def _until_deaf(self, listening: asyncio.Task[None]) -> None:
         """Wait until listening has ended, or does not hear this process's echo."""
@@ -89,6 +122,8 @@ class WakeUps:
                 if message["channel"] == echo:  # the first channel of the subscription
                     self._subscribed = True
                     self._heard.set()
+                    if message["type"] == "message":
+                        self._note_echo()
                 elif message["type"] == "message":
                     for name in message["data"].split(b"\0"):
                         self._wake(name)

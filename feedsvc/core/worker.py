@@ -17,6 +17,7 @@ from feedsvc.core import background, keys
 from feedsvc.core.fanout import Fanout, Run
 from feedsvc.core.job import Kind
 from feedsvc.core.jobs import JobLost, Jobs, Share, TakenJob
+from feedsvc.core.log_limits import log_failure
 from feedsvc.core.store import Store
 from feedsvc.core.turns import Turns
 from feedsvc.errors import StoreUnavailable
@@ -134,8 +135,8 @@ class Workers:
             except StoreUnavailable:
                 self._note_away()
                 pause = TRY_AGAIN_SECONDS
-            except Exception:
-                log.exception("looking for jobs failed; trying again")
+            except Exception as error:  # noqa: BLE001 (the next look may succeed)
+                log_failure(log, "looking for jobs failed; trying again", error)
                 pause = TRY_AGAIN_SECONDS
             for taken in taken_jobs:
                 task = asyncio.create_task(self.do(taken))
@@ -177,10 +178,9 @@ class Workers:
         except StoreUnavailable:
             is_lost = self._store.eras[taken.shard] != taken.era
             await self._leave_in_time(taken, 0.0 if is_lost else TRY_AGAIN_SECONDS)
-        except Exception as error:
-            log.exception("a job failed: %s", taken.name)
+        except Exception as error:  # noqa: BLE001 (the job has a number of attempts)
             try:
-                await self._jobs.fail(self._store, taken, f"{type(error).__name__}: {error}")
+                await self._jobs.fail(self._store, taken, error)
             except StoreUnavailable:
                 await self._leave_in_time(taken, TRY_AGAIN_SECONDS)
 

@@ -226,8 +226,9 @@ async def test_token_of_a_message_stands_for_its_last_event(serve: Serve) -> Non
     with engine.live.stream() as followed:
         config = service.server.config
         writer = MessageWriter(followed, client, config)
+        call = Call("SubscribeFeeds", client)
         async with FeedMultiplexer(
-            engine, tokens, followed, writer, 10, Call("", None)
+            engine, tokens, followed, writer, max_subscriptions=10, call=call
         ) as multiplexer:
             hold_back_first_read(engine.live)
             running = asyncio.create_task(multiplexer.run(requests()))

@@ -9,14 +9,16 @@
 --       that other processes are doing, then authors, each with the number of its jobs that the
 --       worker holds
 -- Returns {{for each job: index of its tag, job, positions, feeds, cold, seen, audience, era of the
---         shard}, {indexes of the tags of the shards in which more jobs wait}}
+--         shard}, {indexes of the tags of the shards in which more jobs wait}, {for each job that
+--         became a dead letter: index of its tag, job, entry, failed attempts, error}}
 -- Repeat: hands out other jobs. The worker does not know the jobs of the lost reply: these jobs
 --         come back when their lease ends.
 local worker, max_jobs, max_of_author = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local is_blaming, takes_all = ARGV[4] == '1', ARGV[5] == '1'
 local AUTHORS_HELD, FIELDS = 6, 2
 local SWEEP = math.max(2, math.floor(64 / #KEYS)) -- most jobs of a set that come back in a call
-local taken, held = {}, {}
+local DIED = 'each process that tried it died or was cut off'
+local taken, held, letters = {}, {}, {}
 for i = AUTHORS_HELD, #ARGV, FIELDS do held[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
 -- Return members whose time has come. A time further ahead than any process sets was written before
@@ -42,14 +44,16 @@ end
 -- Put a job whose lease ran out back into the queue. A job without a holder was waiting for another
 -- attempt. A holder has died or was cut off, unless it is the worker that calls now. A worker that
 -- was only cut off says so later: see job_leave.lua.
-local function take_over(name)
+local function take_over(name, index)
   local record = key(JOB, name)
   local text, holder = unpack(redis.call('HMGET', record, 'job', 'worker'))
   if not text then return redis.call('ZREM', RUNNING, name) end -- the store has lost the record
   if holder and (takes_all or is_blaming and holder ~= worker) then
     redis.call('HSET', record, 'blamed', holder)
-    if redis.call('HINCRBY', record, 'tries', 1) >= JOB_TRIES then
-      return job_set_aside(record, name, 'each process that tried it died or was cut off')
+    local attempts = redis.call('HINCRBY', record, 'tries', 1)
+    if attempts >= JOB_TRIES then
+      letters[#letters + 1] = {index, text, job_set_aside(record, name, DIED), attempts, DIED}
+      return
     end
   end
   job_requeue(record, name)
@@ -93,7 +97,7 @@ for i, tag in ipairs(KEYS) do
   use(tag)
   sweep(DUE, overdue(DUE))
   sweep(REDO, redis.call('ZRANGE', REDO, 0, SWEEP - 1))
-  for _, name in ipairs(overdue(RUNNING)) do take_over(name) end
+  for _, name in ipairs(overdue(RUNNING)) do take_over(name, i) end
   if redis.call('EXISTS', AUTHORS) == 1 then waiting[#waiting + 1] = i end
 end
 local turns = waiting
@@ -109,4 +113,4 @@ for _, i in ipairs(waiting) do
   use(KEYS[i])
   if redis.call('EXISTS', AUTHORS) == 1 then still_waiting[#still_waiting + 1] = i end
 end
-return {taken, still_waiting}
+return {taken, still_waiting, letters}

@@ -150,7 +150,7 @@ BUGS = (
         (
             (
                 "core/lua/jobs_take.lua",
-                "  for _, name in ipairs(overdue(RUNNING)) do take_over(name) end\n",
+                "  for _, name in ipairs(overdue(RUNNING)) do take_over(name, i) end\n",
                 "",
             ),
         ),

@@ -54,7 +54,7 @@ BUGS = (
         (
             (
                 "health_status.py",
-                "    serves = condition is Condition.READY or",
+                "    serves = condition.writes or",
                 "    serves = True or",
             ),
         ),
@@ -278,7 +278,7 @@ BUGS = (
                 "interceptors/errors.py",
                 "            except grpc.aio.InternalError as error:\n"
                 '                log.debug("the client has gone: %s", error)\n'
-                "                status = internal_status()\n"
+                "                await _end(context, internal_status())\n"
                 "            except grpc.aio.BaseError:",
                 "            except grpc.aio.AbortError:",
             ),

@@ -16,7 +16,7 @@ BUGS = (
             (
                 "core/health.py",
                 "                await self._store.rediscover()\n",
-                '                return Condition.READY, ""\n',
+                "                return Finding(Condition.READY)\n",
             ),
         ),
         (f"{FAILOVER}::test_demoted_primary_is_neither_read_nor_written",),
@@ -59,9 +59,9 @@ BUGS = (
         (
             (
                 "core/background.py",
-                '            log.exception("%s died and is started again", name)\n',
+                '            log_failure(log, f"{name} died and is started again", error)\n',
                 (
-                    '            log.exception("%s died and is started again", name)\n'
+                    '            log_failure(log, f"{name} died and is started again", error)\n'
                     "            return\n"
                 ),
             ),

@@ -61,15 +61,16 @@ local function job_unqueue(record, name)
   redis.call('HDEL', record, 'worker', 'blamed')
 end
 
--- Turn a job into a dead letter, which has all that a replay needs.
+-- Turn a job into a dead letter, which has all that a replay needs. Return the letter's entry.
 local function job_set_aside(record, name, error)
   local fields = redis.call('HMGET', record, 'job', 'since', 'at', 'feeds', 'cold', 'seen',
     'audience', 'tries')
-  redis.call('XADD', DEAD, '*', 'job', fields[1], 'since', fields[2], 'at', fields[3],
+  local entry = redis.call('XADD', DEAD, '*', 'job', fields[1], 'since', fields[2], 'at', fields[3],
     'feeds', fields[4], 'cold', fields[5], 'seen', fields[6], 'audience', fields[7],
     'tries', fields[8], 'error', error)
   job_unqueue(record, name)
   redis.call('HSET', record, 'state', 'failed')
+  return entry
 end
 
 -- Return a dead letter's fields by name; nil if there is no such entry.
