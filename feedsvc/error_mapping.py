@@ -116,9 +116,10 @@ _CODES_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 _INTERNAL = (grpc.StatusCode.INTERNAL, ErrorReason.ERROR_REASON_INTERNAL)
 
 
-def code_and_reason(error: Exception) -> tuple[grpc.StatusCode, str]:
+def refusal_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     """Return the status code and the reason that the caller gets for an error."""
-    code, reason = CODES.get(type(error), _INTERNAL)  # type: ignore[call-overload]
+    code_and_reason = CODES.get(type(error)) if isinstance(error, errors.FeedError) else None
+    code, reason = code_and_reason or _INTERNAL
     return code, _reason_name(reason)
 
 

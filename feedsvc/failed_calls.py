@@ -16,7 +16,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from feedsvc.core.log_limits import LogLimit, Rate
-from feedsvc.error_mapping import code_and_reason, status_of
+from feedsvc.error_mapping import refusal_of, status_of
 from feedsvc.errors import Draining, StoreUnavailable, StreamExpired
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ CALLS, ALL_CALLS = Rate(20, 1.0), Rate(100, 0.1)
 #: Budget of the calls that fail because of the store. The heartbeat logs the store's state, so
 #: these calls are examples.
 STORE_CALLS = Rate(3, 60.0)
+STORE_REASON = "STORE_UNAVAILABLE"
+#: Budget of the calls that fail by the same defect: each has a traceback of dozens of lines.
+DEFECTS = Rate(2, 60.0)
 #: Seconds between a failed call that the log leaves out and the summary of such calls.
 SUMMARY_SECONDS = 10.0
 #: Normal ends of calls, which every client repeats: the log has none of them.
@@ -50,7 +53,7 @@ _limit = LogLimit(log, _summary, CALLS, total=ALL_CALLS, summary_seconds=SUMMARY
 
 def is_defect(error: Exception) -> bool:
     """Return whether an error is a defect of the service."""
-    return code_and_reason(error)[0] is grpc.StatusCode.INTERNAL
+    return refusal_of(error)[0] is grpc.StatusCode.INTERNAL
 
 
 class Call:
@@ -74,16 +77,16 @@ class Call:
     def _log(self, error: Exception, message: str) -> None:
         if isinstance(error, NORMAL_ENDS):
             return
-        code, reason = code_and_reason(error)
+        code, reason = refusal_of(error)
         level = LEVELS.get(code, logging.INFO)
         kind = name = f"{self._method} {code.name} {reason}"
-        traceback, rate = None, None
+        traceback, rate = None, CALLS
         if code is grpc.StatusCode.INTERNAL:
             # The text may quote the caller's content; the traceback, which has it, is needed.
-            message, traceback = f"a defect, {type(error).__name__}", error
+            message, traceback, rate = f"a defect, {type(error).__name__}", error, DEFECTS
             kind = name = f"{name} {type(error).__name__}"
         elif isinstance(error, StoreUnavailable):
-            kind, rate = reason, STORE_CALLS
+            kind, rate = STORE_REASON, STORE_CALLS
         if _limit.admits(level, kind, name, rate):
             head = f"{self._method} {code.name} {reason}"
             log.log(level, "%s: %s (%s)", head, message, self._described(), exc_info=traceback)
@@ -93,17 +96,15 @@ class Call:
         failed = entries.counts.total()
         if not failed:
             return
-        levels = (LEVELS.get(code, logging.INFO) for code, _ in entries.counts)
-        level = max(levels)
-        reasons = sorted({f"{code.name} {reason}" for code, reason in entries.counts})
-        kind = f"{self._method} entries {', '.join(reasons)}"
-        is_only_store = {reason for _, reason in entries.counts} == {"STORE_UNAVAILABLE"}
-        if _limit.admits(
-            level,
-            "STORE_UNAVAILABLE" if is_only_store else kind,
-            kind,
-            STORE_CALLS if is_only_store else None,
-        ):
+        level = max(LEVELS.get(code, logging.INFO) for code, _ in entries.counts)
+        names = sorted(f"{code.name} {reason}" for code, reason in entries.counts)
+        kind = name = f"{self._method} entries {' + '.join(names)}"
+        rate = CALLS
+        if entries.defect is not None:
+            rate = DEFECTS
+        elif {reason for _, reason in entries.counts} == {STORE_REASON}:
+            kind, rate = STORE_REASON, STORE_CALLS
+        if _limit.admits(level, kind, name, rate):
             counts = ", ".join(
                 f"{code.name} {reason} {number}"
                 for (code, reason), number in entries.counts.most_common()
@@ -135,7 +136,7 @@ class FailedEntries:
     def status_of(self, error: Exception, max_violations: int | None = None) -> Status:
         """Count the error of an entry, and return its status: see ``error_mapping.status_of``."""
         if not isinstance(error, NORMAL_ENDS):
-            self.counts[code_and_reason(error)] += 1
+            self.counts[refusal_of(error)] += 1
         if self.defect is None and is_defect(error):
             self.defect = error
         return status_of(error, max_violations)

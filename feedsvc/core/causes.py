@@ -24,8 +24,7 @@ class Cause:
 
 NO_CAUSE = Cause()
 REPLICA = Cause(
-    action="They go on when the address leads to a primary: promote a node, or start again with "
-    "the primary's address in --redis-url"
+    action="Promote a node, or start this process with the primary's address in --redis-url"
 )
 
 
@@ -63,8 +62,9 @@ def read_only(refusal: Exception) -> Cause:
 
 def loading(error: BusyLoadingError) -> Cause:
     """Return the cause of a store that loads; the text of the error is the percentage, if known."""
-    percent = str(error).partition(" ")[0]
-    return Cause(f"{percent} % done" if percent.replace(".", "").isdecimal() else "")
+    percent = str(error)
+    is_known = percent.replace(".", "", 1).isdecimal()
+    return Cause(f"{float(percent):.0f} % done" if is_known else "")
 
 
 def slow(seconds: float) -> Cause:

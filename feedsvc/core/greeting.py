@@ -90,11 +90,10 @@ async def greet(ask: Ask, known: KnownStore, tags: Sequence[str]) -> Identity:
 
     Raise BusyLoadingError, NotPrimary, or ForeignStore if the store is not the known store.
     """
-    asked = time.monotonic()
-    time_answer, info_answer, policy, record = await ask(
-        [("TIME",), ("INFO",), ("CONFIG", "GET", "appendfsync"), RECORD]
-    )
+    (info_answer,) = await ask([("INFO",)])  # alone: a store that loads refuses other commands
     info = _primary_info(info_answer)
+    asked = time.monotonic()
+    time_answer, policy, record = await ask([("TIME",), ("CONFIG", "GET", "appendfsync"), RECORD])
     if not isinstance(record, Exception) and None in record:
         (record,) = await ask([known.make_record()])
     if isinstance(record, Exception):

@@ -104,6 +104,8 @@ class Heartbeat:
         self._listeners: list[Listener] = []
         self.condition = Condition.READY
         """The condition at the last check; a store that was opened is ready."""
+        self._logged = Condition.READY
+        """The condition that the log has, or that its summary counts."""
         self._left_ready = 0.0
         """When the store stopped to be ready."""
         self._is_slow = False
@@ -124,8 +126,8 @@ class Heartbeat:
         """Check the store, and report changes, until cancelled."""
         while True:
             finding = await self._check()
+            self._log_change(finding)
             if finding.condition is not self.condition:
-                self._log_change(finding)
                 self.condition = finding.condition
                 for listener in self._listeners:
                     await listener(finding.condition)
@@ -183,9 +185,16 @@ class Heartbeat:
             )
 
     def _log_change(self, finding: Finding) -> None:
+        """Log a condition that is new. Log that the store loads only if it takes a while."""
+        is_first = finding.condition is not self.condition
+        if finding.condition is self._logged or (
+            finding.condition is Condition.LOADING and is_first
+        ):
+            return
         now = time.monotonic()
-        if self.condition is Condition.READY:
+        if self._logged is Condition.READY:
             self._left_ready = now
+        self._logged = finding.condition
         level = finding.condition.level
         # One kind, so that no line of a pair is left out alone.
         if not self._changes.admits(level, "change", finding.condition.name):

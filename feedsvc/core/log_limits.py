@@ -109,7 +109,8 @@ class LogLimit:
     def _count(self, level: int, name: str, now: float) -> None:
         if not self._omitted:
             self._omitted_since = now
-        self._omitted[name if len(self._omitted) < MAX_KINDS else OTHER_KINDS] += 1
+        is_known = name in self._omitted or len(self._omitted) < MAX_KINDS
+        self._omitted[name if is_known else OTHER_KINDS] += 1
         self._level = max(self._level, level)
         loop = asyncio.get_running_loop()
         if self._timer is None or self._timer[0] is not loop:
@@ -159,7 +160,7 @@ def _failures_summary(count: int, seconds: int) -> str:
     return f"{count:,} more failures in the last {seconds} s"
 
 
-_failures = LogLimit(logging.getLogger(__name__), _failures_summary, Rate(3, 60.0))
+_failures = LogLimit(logging.getLogger(__name__), _failures_summary, Rate(2, 60.0))
 
 
 def log_failure(log: logging.Logger, message: str, error: Exception) -> None:

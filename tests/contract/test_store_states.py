@@ -196,11 +196,14 @@ async def test_change_of_the_stores_state_is_logged_once(
         await node.redis.config_set("maxmemory", 0)
         await until_health(service, reads=True, writes=True)
     messages = [
-        record.getMessage().partition(" (")[0]
+        record.getMessage().partition(f"127.0.0.1:{node.port} ")[2]
         for record in caplog.records
-        if record.name.endswith(("core.store", "core.health"))
+        if record.name.endswith(("core.store", "core.store_errors", "core.health"))
     ]
-    assert messages == ["the store refuses writes", "the store is ready"]
+    assert [message.partition(" after")[0].partition(":")[0] for message in messages] == [
+        "is full",
+        "is ready again",
+    ]
 
 
 async def test_health_check_of_the_store_writes_nothing(tmp_path: Path) -> None:
@@ -214,5 +217,5 @@ async def test_health_check_of_the_store_writes_nothing(tmp_path: Path) -> None:
         await service.wait_for_deliveries()
         size_before = await log_size()
         for _ in range(5):
-            assert await heartbeat._store.sibling().examine()
+            assert await heartbeat._store.sibling().examine() is None
         assert await log_size() == size_before

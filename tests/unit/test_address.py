@@ -48,3 +48,22 @@ def test_invalid_address_is_refused_without_showing_its_password(url: str) -> No
             parse(url)
         assert SECRET not in str(caught.value)
         assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:s3cret@store:7000/2", "store:7000/2"),
+        ("rediss://store", "store:6379"),
+        ("redis://[::1]:7000", "[::1]:7000"),
+        ("unix://user:s3cret@/run/store.sock?db=1", "/run/store.sock/1"),
+        (
+            "redis+sentinel://user:s3cret@s1,s2:7/feeds/3?sentinel_password=s3cret",
+            "feeds/3 of the Sentinels s1:26379,s2:7",
+        ),
+    ],
+)
+async def test_the_log_names_the_store_without_user_and_password(url: str, shown: str) -> None:
+    client = address.client(url)
+    assert address.of(client) == shown
+    await address.close(client)

@@ -1,0 +1,373 @@
+"""What an operator sees in the log of servers and workers that run as processes."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from activityfeed import FeedClient
+from activityfeed.v1.activity_pb2 import Activity
+from activityfeed.v1.activity_service_pb2 import (
+    BatchPublishActivitiesRequest,
+    GetActivityRequest,
+    PublishActivityRequest,
+)
+from activityfeed.v1.feed_service_pb2 import GetFeedRequest
+from activityfeed.v1.follow_service_pb2 import FollowRequest
+from activityfeed.v1.subscription_service_pb2 import SubscribeFeedRequest
+
+from feedsvc.config import Limits
+from feedsvc.core import ids, keys
+from tests.harness.processes import Process, feedsvc_command, find_free_port
+from tests.nodes import Node
+from tests.serving import TIMEOUT_SECONDS, wait_until
+
+SHARDS = Limits().shards
+#: Calls that fail while the store is in a state.
+FAILURES = 8
+#: An activity that does not exist.
+MISSING_ID = "1898765432109876480"
+NOT_FOUND = (
+    f"there is no activity {MISSING_ID}: it was deleted, retention took it, or it never existed"
+)
+BAD_VERB = "INVALID_ARGUMENT INVALID_FIELD: activity.verb: must not contain control characters"
+BATCH_FAILED = "2 of 4 entries failed: INVALID_ARGUMENT INVALID_FIELD 2"
+REQUEST_ID = r'request_id "r\"1\n"'
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) (\w+): (.*)")
+
+
+class Logging:
+    """A store, and a server and a worker on it whose logs a test reads."""
+
+    def __init__(self, folder: Path, node: Node, port: int, *options: object) -> None:
+        command = [*("--redis-url", node.url), *map(str, options)]
+        serve = ["serve", "--port", str(port), "--drain-seconds", "1", *command]
+        self.node = node
+        self.server = Process("server", feedsvc_command(*serve), folder / "server.log", {})
+        self.worker = Process(
+            "worker", feedsvc_command("worker", *command), folder / "worker.log", {}
+        )
+        self.port = port
+        self.client = FeedClient(
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_retries", 0)])
+        )
+
+    @property
+    def store(self) -> str:
+        """The store as the log names it."""
+        return f"the store 127.0.0.1:{self.node.port}"
+
+    def lines(self, process: Process, logger: str) -> list[str]:
+        """Return level and message of each line of a logger; all lines have the log's format."""
+        matches = []
+        for line in process.log_text().splitlines():
+            if line.startswith("  "):  # of a traceback
+                continue
+            match = LINE.fullmatch(line)
+            assert match, line
+            matches.append(match)
+        return [f"{match[1]} {match[3]}" for match in matches if match[2] == logger]
+
+    async def stop(self, process: Process) -> None:
+        process.terminate()
+
+        async def has_ended() -> bool:
+            return process.has_ended()
+
+        await wait_until(has_ended)
+
+
+@asynccontextmanager
+async def logging_processes(
+    folder: Path, *options: object, store: tuple[str, ...] = (), worker: bool = False
+) -> AsyncIterator[Logging]:
+    node = Node(folder / "store", "--appendonly", "yes", "--appendfsync", "always", *store)
+    await node.start()
+    processes = Logging(folder, node, find_free_port(), *options)
+    try:
+        processes.server.launch()
+        await processes.server.wait_for_line("serving on")
+        if worker:
+            processes.worker.launch()
+            await processes.worker.wait_for_line("working")
+        yield processes
+    finally:
+        await processes.client.close()
+        processes.server.kill()
+        processes.worker.kill()
+        await node.stop()
+
+
+async def fail(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+async def read_to_the_end(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
+def publish(actor: str, **fields: Any) -> PublishActivityRequest:
+    return PublishActivityRequest(activity=Activity(actor=actor, verb="post"), **fields)
+
+
+def without_numbers(line: str) -> str:
+    """Return a line without its port of the peer and its duration."""
+    return re.sub(r"[\d.]+ ms", "N ms", re.sub(r"(ipv4:127\.0\.0\.1):\d+", r"\1:N", line))
+
+
+async def test_line_of_a_failed_call_names_the_call_and_nothing_of_its_content(
+    tmp_path: Path,
+) -> None:
+    async with logging_processes(tmp_path) as processes:
+        client = processes.client
+        await client.activities.PublishActivity(publish("alice"))
+        await fail(
+            client.activities.PublishActivity(
+                PublishActivityRequest(
+                    activity=Activity(actor="alice", verb="s3cret\nverb"), request_id='r"1\n'
+                )
+            )
+        )
+        await fail(client.activities.GetActivity(GetActivityRequest(id=MISSING_ID)))
+        await client.activities.BatchPublishActivities(
+            BatchPublishActivitiesRequest(
+                requests=[publish("alice"), publish(""), publish("bob"), publish("")]
+            )
+        )
+        tag = keys.tags(SHARDS)[ids.shard_for("carol", SHARDS)]
+        await processes.node.redis.set(keys.feed(tag, "carol"), "s3cret")
+        await fail(client.feeds.GetFeed(GetFeedRequest(user="carol")))
+        await processes.stop(processes.server)
+        lines = processes.lines(processes.server, "failed_calls")
+        peer = "peer ipv4:127.0.0.1:N, N ms"
+        assert [without_numbers(line) for line in lines] == [
+            f"INFO PublishActivity {BAD_VERB} ({peer}, {REQUEST_ID})",
+            f"INFO GetActivity NOT_FOUND ACTIVITY_NOT_FOUND: {NOT_FOUND} ({peer})",
+            f"INFO BatchPublishActivities: {BATCH_FAILED} ({peer})",
+            f"ERROR GetFeed INTERNAL INTERNAL: a defect, ResponseError ({peer})",
+        ]
+        text = processes.server.log_text()
+        assert "s3cret" not in text
+        assert text.count("Traceback (most recent call last)") == 1
+        assert processes.lines(processes.server, "store_errors")[0].startswith(
+            "ERROR the store refused a command: WRONGTYPE"
+        )
+
+
+async def test_ends_that_the_caller_or_the_server_chose_are_not_logged(tmp_path: Path) -> None:
+    async with logging_processes(tmp_path, "--stream-seconds", 1) as processes:
+        subscriptions = processes.client.subscriptions
+        await fail(
+            processes.client.activities.PublishActivity(
+                publish("alice", wait_for_delivery=True), timeout=0.0001
+            )
+        )
+        cancelled = subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob"))
+        await cancelled.read()
+        cancelled.cancel()
+        expired = subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob"))
+        error = await fail(read_to_the_end(expired))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        drained = subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob"))
+        await drained.read()
+        await processes.stop(processes.server)
+        assert processes.lines(processes.server, "failed_calls") == []
+
+
+async def test_flood_of_failed_calls_is_counted(tmp_path: Path) -> None:
+    """The lines and the numbers of the summaries add up to the calls."""
+    calls, concurrency = 10_000, 100
+    async with logging_processes(tmp_path) as processes:
+        remaining = iter(range(calls))
+
+        async def refused() -> None:
+            for _ in remaining:
+                await fail(processes.client.activities.GetActivity(GetActivityRequest(id="x")))
+
+        async with asyncio.timeout(6 * TIMEOUT_SECONDS):
+            await asyncio.gather(*(refused() for _ in range(concurrency)))
+        await processes.stop(processes.server)
+        lines = processes.lines(processes.server, "failed_calls")
+        summaries = [line for line in lines if "more failed calls" in line]
+        single_lines = len(lines) - len(summaries)
+        assert 20 <= single_lines <= 120
+        counts = []
+        for line in summaries:
+            summary = re.fullmatch(
+                r"INFO ([\d,]+) more failed calls in the last \d+ s: "
+                r"GetActivity INVALID_ARGUMENT INVALID_FIELD \1",
+                line,
+            )
+            assert summary, line
+            counts.append(int(summary[1].replace(",", "")))
+        assert single_lines + sum(counts) == calls
+
+
+CALLS_FAIL = "Calls fail with UNAVAILABLE, deliveries wait"
+WRITES_FAIL = "Reads succeed, writes fail with UNAVAILABLE, deliveries wait"
+
+
+async def traffic(processes: Logging, failures: list[grpc.StatusCode]) -> None:
+    """Publish, read and follow streams until cancelled; note each failed call."""
+    client = processes.client
+
+    async def repeat(call: Callable[[], Awaitable[Any]]) -> None:
+        while True:
+            try:
+                await call()
+            except grpc.aio.AioRpcError as error:
+                failures.append(error.code())
+            await asyncio.sleep(0.02)
+
+    async def follow_stream() -> None:
+        await read_to_the_end(client.subscriptions.SubscribeFeed(SubscribeFeedRequest(user="bob")))
+
+    await asyncio.gather(
+        repeat(lambda: client.activities.PublishActivity(publish("alice"), timeout=5)),
+        repeat(
+            lambda: client.activities.PublishActivity(
+                publish("alice", wait_for_delivery=True), timeout=5
+            )
+        ),
+        repeat(
+            lambda: client.activities.BatchPublishActivities(
+                BatchPublishActivitiesRequest(requests=[publish("bob")] * 5), timeout=5
+            )
+        ),
+        repeat(lambda: client.feeds.GetFeed(GetFeedRequest(user="bob"), timeout=5)),
+        repeat(follow_stream),
+    )
+
+
+async def change(state: str, node: Node) -> None:
+    """Bring the store into a state."""
+    match state:
+        case "killed":
+            node.process.kill()
+        case "paused":
+            node.process.pause()
+        case "full":
+            await node.redis.config_set("maxmemory", 1_000_000)
+        case "without replicas":
+            await node.redis.config_set("min-replicas-to-write", 1)
+        case "demoted":
+            await node.redis.replicaof("127.0.0.1", 1)
+        case "protected":
+            await node.redis.config_set("requirepass", "s3cret")
+            await node.redis.execute_command("AUTH", "s3cret")
+            await node.redis.execute_command("CLIENT", "KILL", "TYPE", "normal")
+        case "evicting":
+            await node.redis.config_set("maxmemory-policy", "allkeys-lru")
+            await node.redis.execute_command("CLIENT", "KILL", "TYPE", "normal")
+
+
+async def change_back(node: Node) -> None:
+    """Make the store ready again."""
+    node.process.resume()
+    if node.process.has_ended():
+        await node.start()
+    for name, value in (
+        *(("maxmemory", 0), ("min-replicas-to-write", 0), ("requirepass", "")),
+        ("maxmemory-policy", "noeviction"),
+    ):
+        await node.redis.config_set(name, value)
+    await node.promote()
+
+
+STATES = {
+    "killed": f"is gone: the connection is refused. {CALLS_FAIL}. Start the store",
+    "paused": f"is gone: it has not answered for 2.5 s. {CALLS_FAIL}. Look at the store and at the "
+    "network",
+    "full": f"is full: it uses N MB of its maxmemory, 1.0 MB. {WRITES_FAIL}. Raise maxmemory, or "
+    "store less",
+    "without replicas": "is read-only: it has fewer good replicas than its min-replicas-to-write "
+    f"(NOREPLICAS). {WRITES_FAIL}. Repair the replicas, or lower min-replicas-to-write",
+    "demoted": f"is a replica. {CALLS_FAIL}. Promote a node, or start this process with the "
+    "primary's address in --redis-url",
+    "protected": f"is gone: it refuses the user or password. {CALLS_FAIL}. Give the right ones in "
+    "--redis-url",
+    "evicting": "cannot be used: the store evicts keys when memory is short (maxmemory-policy "
+    "allkeys-lru), and would lose activities or repeat requests: set maxmemory-policy to "
+    f"noeviction. {CALLS_FAIL}",
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_state_of_the_store_is_logged_when_it_begins_and_when_it_ends(
+    tmp_path: Path, state: str
+) -> None:
+    """Under traffic, by the server and by the worker; and the log has nothing else of the store."""
+    options = ("--inline-audience", 1, "--push-chunk", 1)
+    async with logging_processes(tmp_path, *options, worker=True) as processes:
+        for follower in ("bob", "carol", "dave"):
+            await processes.client.follows.Follow(
+                FollowRequest(follower=follower, followee="alice")
+            )
+        failures: list[grpc.StatusCode] = []
+        running = asyncio.create_task(traffic(processes, failures))
+        both = (processes.server, processes.worker)
+        await change(state, processes.node)
+        for process in both:
+            await process.wait_for_line(f"health: {processes.store}")
+        failures.clear()
+
+        async def calls_fail() -> bool:
+            return len(failures) >= FAILURES
+
+        await wait_until(calls_fail)
+        await change_back(processes.node)
+        for process in both:
+            await process.wait_for_line("ready again")
+        running.cancel()
+        for process in both:
+            await processes.stop(process)
+            assert process.status == 0
+            lines = processes.lines(process, "health")
+            assert [re.sub(r"\d+\.\d (s$|MB of)", r"N \1", line) for line in lines] == [
+                f"ERROR {processes.store} {STATES[state]}",
+                f"INFO {processes.store} is ready again after N s",
+            ]
+            text = process.log_text()
+            assert "Traceback" not in text
+            assert "s3cret" not in text
+            allowed = ("health: ", "failed_calls: ", "process: ", "serve: ", "engine_lifecycle: ")
+            others = [
+                line for line in text.splitlines() if not any(map(line.__contains__, allowed))
+            ]
+            assert others == []
+        failed_calls = processes.lines(processes.server, "failed_calls")
+        assert len([line for line in failed_calls if "STORE_UNAVAILABLE:" in line]) <= 3
+        assert processes.lines(processes.worker, "failed_calls") == []
+
+
+async def test_dead_letter_is_logged_with_what_an_operator_needs(tmp_path: Path) -> None:
+    options = ("--inline-audience", 1, "--push-chunk", 1, "--job-tries", 2)
+    async with logging_processes(tmp_path, *options, "--workers", 1) as processes:
+        client = processes.client
+        for follower in ("bob", "carol", "dave"):
+            await client.follows.Follow(FollowRequest(follower=follower, followee="alice"))
+        tag = keys.tags(SHARDS)[ids.shard_for("bob", SHARDS)]
+        await processes.node.redis.set(keys.feed(tag, "bob"), "s3cret")
+        answer = await client.activities.PublishActivity(publish("alice"))
+        await processes.server.wait_for_line("dead letter")
+        await processes.stop(processes.server)
+        description = f"delivery of activity {answer.activity.id} of alice"
+        attempt, letter = processes.lines(processes.server, "jobs")
+        assert attempt.startswith(
+            f"WARNING attempt 1 of 2 failed, a worker tries again: {description}: ResponseError: "
+            "WRONGTYPE"
+        )
+        found = re.fullmatch(
+            rf"ERROR dead letter (\d+-\d+-\d+) after 2 failed attempts: {description}: "
+            r"ResponseError: WRONGTYPE .*\. Look at it: feedsvc dead-letters --show \1",
+            letter,
+        )
+        assert found, letter
+        assert processes.server.log_text().count("Traceback") == 1
