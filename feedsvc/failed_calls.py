@@ -57,14 +57,18 @@ def is_defect(error: Exception) -> bool:
 
 
 class Call:
-    """A call as the log names it. ``method`` is the name of an RPC, such as ``GetFeed``."""
+    """A call as the log names it."""
 
     __slots__ = ("_began", "_context", "_method")
 
-    def __init__(self, method: str, context: Any) -> None:
+    def __init__(self, method: str, context: Any, began: float | None = None) -> None:
+        """``method`` is the name of an RPC, such as ``GetFeed``.
+
+        The call began at a monotonic time, or begins now.
+        """
         self._method = method
         self._context = context
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
 
     def log_failure(self, error: Exception) -> None:
         """Log the error that ended the call."""

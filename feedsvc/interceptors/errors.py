@@ -1,6 +1,7 @@
 """Error answers: a call whose handler raises an exception ends with a google.rpc.Status."""
 
 import logging
+import time
 from typing import Any
 
 import grpc
@@ -38,7 +39,7 @@ class _MethodErrors(WrappingInterceptor):
         name = self._name
 
         async def guarded(request: Any, context: Any) -> Any:
-            call = Call(name, context)
+            began = time.monotonic()
             try:
                 return await behaviour(request, context)
             except grpc.aio.InternalError as error:
@@ -47,7 +48,7 @@ class _MethodErrors(WrappingInterceptor):
             except grpc.aio.BaseError:  # the call has been aborted, or the server has been stopped
                 raise
             except Exception as error:  # noqa: BLE001 (every exception must become a status)
-                await _fail(call, context, error)
+                await _fail(Call(name, context, began), context, error)
 
         return guarded
 
