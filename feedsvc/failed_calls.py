@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import grpc
 from google.rpc.status_pb2 import Status
 
-from feedsvc.core.log_limits import LogLimit, Rate
+from feedsvc.core.log_limits import LogLimit, Rate, counted
 from feedsvc.error_mapping import refusal_of, status_of
 from feedsvc.errors import Draining, StoreUnavailable, StreamExpired
 
@@ -45,7 +45,7 @@ LEVELS = {
 
 
 def _summary(count: int, seconds: int) -> str:
-    return f"{count:,} more failed calls in the last {seconds} s"
+    return f"{counted(count, 'failed call')} in the last {seconds} s"
 
 
 _limit = LogLimit(log, _summary, CALLS, total=ALL_CALLS, summary_seconds=SUMMARY_SECONDS)
@@ -62,7 +62,7 @@ class Call:
     __slots__ = ("_began", "_context", "_method")
 
     def __init__(self, method: str, context: Any, began: float | None = None) -> None:
-        """``method`` is the name of an RPC, such as ``GetFeed``.
+        """Name a call of ``method``, such as ``GetFeed``.
 
         The call began at a monotonic time, or begins now.
         """

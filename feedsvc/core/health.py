@@ -17,7 +17,7 @@ from redis.exceptions import BusyLoadingError
 
 from feedsvc.core import causes
 from feedsvc.core.causes import NO_CAUSE, Cause
-from feedsvc.core.log_limits import LogLimit, Rate
+from feedsvc.core.log_limits import LogLimit, Rate, counted
 from feedsvc.core.store import Store
 from feedsvc.core.store_errors import ForeignStore, NotPrimary, is_full
 
@@ -213,6 +213,6 @@ class Heartbeat:
 
     def _summary(self, count: int, seconds: int) -> str:
         return (
-            f"the store {self._store.address} changed {count:,} more times in the last {seconds} s "
-            f"and {self.condition.value}"
+            f"{counted(count, 'change')} of the store {self._store.address} in the last "
+            f"{seconds} s; now it {self.condition.value}"
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 from feedsvc.core import ids, keys
 from feedsvc.core.job import Delivery, Job, Kind, Progress, State
-from feedsvc.core.log_limits import LogLimit, Rate
+from feedsvc.core.log_limits import LogLimit, Rate, counted
 from feedsvc.core.store import Arg, Store
 from feedsvc.core.watch import Watch
 
@@ -93,7 +93,7 @@ FAILED_JOBS = Rate(20, 10.0)
 
 
 def _failures_summary(count: int, seconds: int) -> str:
-    return f"{count:,} more deliveries failed in the last {seconds} s"
+    return f"{counted(count, 'failed attempt')} of deliveries in the last {seconds} s"
 
 
 _failures = LogLimit(log, _failures_summary, FAILED_JOBS)

@@ -156,8 +156,13 @@ def reset_all() -> None:
         limit.reset()
 
 
+def counted(count: int, noun: str) -> str:
+    """Return the first words of a summary: a number and a noun."""
+    return f"{count:,} more {noun}{'' if count == 1 else 's'}"
+
+
 def _failures_summary(count: int, seconds: int) -> str:
-    return f"{count:,} more failures in the last {seconds} s"
+    return f"{counted(count, 'failure')} in the last {seconds} s"
 
 
 _failures = LogLimit(logging.getLogger(__name__), _failures_summary, Rate(2, 60.0))

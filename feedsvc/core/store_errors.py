@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feedsvc.core import fitness
-from feedsvc.core.log_limits import LogLimit, Rate
+from feedsvc.core.log_limits import LogLimit, Rate, counted
 from feedsvc.errors import StoreUnavailable, StoreUnfit
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class ForeignStore(StoreUnavailable):
 
 
 def _summary(count: int, seconds: int) -> str:
-    return f"the store refused {count:,} more commands in the last {seconds} s"
+    return f"the store refused {counted(count, 'command')} in the last {seconds} s"
 
 
 _refusals = LogLimit(log, _summary, Rate(1, 60.0))

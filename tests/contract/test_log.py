@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from activityfeed.v1.activity_service_pb2 import (
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 from activityfeed.v1.follow_service_pb2 import FollowRequest
 from activityfeed.v1.subscription_service_pb2 import SubscribeFeedRequest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feedsvc.config import Limits
 from feedsvc.core import ids, keys
@@ -27,6 +29,7 @@ from tests.nodes import Node
 from tests.serving import TIMEOUT_SECONDS, wait_until
 
 SHARDS = Limits().shards
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 #: Calls that fail while the store is in a state.
 FAILURES = 8
 #: An activity that does not exist.
@@ -52,9 +55,10 @@ class Logging:
             "worker", feedsvc_command("worker", *command), folder / "worker.log", {}
         )
         self.port = port
-        self.client = FeedClient(
-            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_retries", 0)])
+        self.channel = grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}", options=[("grpc.enable_retries", 0)]
         )
+        self.client = FeedClient(self.channel)
 
     @property
     def store(self) -> str:
@@ -195,7 +199,7 @@ async def test_flood_of_failed_calls_is_counted(tmp_path: Path) -> None:
             await asyncio.gather(*(refused() for _ in range(concurrency)))
         await processes.stop(processes.server)
         lines = processes.lines(processes.server, "failed_calls")
-        summaries = [line for line in lines if "more failed calls" in line]
+        summaries = [line for line in lines if "more failed call" in line]
         single_lines = len(lines) - len(summaries)
         assert 20 <= single_lines <= 120
         counts = []
@@ -211,6 +215,10 @@ async def test_flood_of_failed_calls_is_counted(tmp_path: Path) -> None:
 
 
 CALLS_FAIL = "Calls fail with UNAVAILABLE, deliveries wait"
+CALLS_ARE_LATE = (
+    "Calls and deliveries succeed, but late. See SLOWLOG, disk and processor of the store, the "
+    "network, and the load of this process"
+)
 WRITES_FAIL = "Reads succeed, writes fail with UNAVAILABLE, deliveries wait"
 
 
@@ -345,6 +353,70 @@ async def test_state_of_the_store_is_logged_when_it_begins_and_when_it_ends(
         failed_calls = processes.lines(processes.server, "failed_calls")
         assert len([line for line in failed_calls if "STORE_UNAVAILABLE:" in line]) <= 3
         assert processes.lines(processes.worker, "failed_calls") == []
+
+
+async def test_slow_store_is_logged_when_it_begins_and_when_it_ends(tmp_path: Path) -> None:
+    async with logging_processes(tmp_path) as processes:
+
+        async def stall() -> None:
+            while True:
+                await processes.node.redis.execute_command("DEBUG", "SLEEP", "1.5")
+
+        stalling = asyncio.create_task(stall())
+        await processes.server.wait_for_line("is slow")
+        await processes.client.feeds.GetFeed(GetFeedRequest(user="bob"))
+        stalling.cancel()
+        await processes.server.wait_for_line("ready again")
+        lines = processes.lines(processes.server, "health")
+        begin = f"WARNING {processes.store} is slow: it took N s for the last check"
+        assert [re.sub(r"\d+\.\d s", "N s", line) for line in lines] == [
+            f"{begin}. {CALLS_ARE_LATE}",
+            f"INFO {processes.store} is ready again after N s",
+        ]
+
+
+async def test_store_that_loads_for_a_while_is_logged_with_the_percentage(tmp_path: Path) -> None:
+    # The store takes a tenth of a millisecond to load each command after its restart.
+    async with logging_processes(tmp_path, store=("--key-load-delay", "100")) as processes:
+        pipeline = processes.node.redis.pipeline(transaction=False)
+        for number in range(50_000):
+            pipeline.rpush("list", number)
+        await pipeline.execute()
+        processes.node.process.kill()
+        processes.node.process.launch()
+        line = await processes.server.wait_for_line("is loading")
+        assert re.sub(r"\d+ %", "N %", line).endswith(
+            f"WARNING health: {processes.store} is loading its data: N % done. {CALLS_FAIL}"
+        )
+        await processes.server.wait_for_line("ready again")
+
+
+async def test_store_that_changes_all_the_time_is_summed_up(tmp_path: Path) -> None:
+    async with logging_processes(tmp_path) as processes:
+        redis = processes.node.redis
+
+        def logged() -> list[str]:
+            return processes.lines(processes.server, "health")
+
+        async def is_logged(count: int) -> bool:
+            return len(logged()) >= count
+
+        for count in range(1, 9):
+            await redis.config_set("maxmemory", count % 2)
+            await wait_until(partial(is_logged, count))
+        await redis.config_set("maxmemory", 1)
+        health = health_pb2_grpc.HealthStub(processes.channel)
+        request = health_pb2.HealthCheckRequest(service="activityfeed.v1.ActivityService")
+
+        async def has_changed() -> bool:
+            return (await health.Check(request)).status == NOT_SERVING
+
+        await wait_until(has_changed)
+        await processes.stop(processes.server)
+        assert len(logged()) == 9
+        assert re.sub(r"\d+ s", "N s", logged()[-1]) == (
+            f"ERROR 1 more change of {processes.store} in the last N s; now it is full: FULL 1"
+        )
 
 
 async def test_dead_letter_is_logged_with_what_an_operator_needs(tmp_path: Path) -> None:

@@ -109,8 +109,11 @@ async def listens(service: Service, node: Node) -> bool:
 
 
 @pytest.mark.parametrize("how", ["asked", "paused"])
-async def test_server_follows_the_primary_that_sentinels_name(tmp_path: Path, how: str) -> None:
+async def test_server_follows_the_primary_that_sentinels_name(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """``asked``: an operator asks for it. ``paused``: the primary hangs, and resumes late."""
+    caplog.set_level("INFO", "feedsvc")
     async with (
         primary_with_replica(tmp_path) as (old, new),
         sentinel(tmp_path / "sentinel", old) as sentinel_client,
@@ -152,6 +155,12 @@ async def test_server_follows_the_primary_that_sentinels_name(tmp_path: Path, ho
         await until_feed(service, "bob", [second, first])
         old.process.resume()
         await wait_until(old_is_replica)
+
+        async def is_logged() -> bool:
+            end = f"is 127.0.0.1:{new.port} now, not 127.0.0.1:{old.port}"
+            return any(record.getMessage().endswith(end) for record in caplog.records)
+
+        await wait_until(is_logged)
         await wait_until(lambda: listens(service, new))
         await stream.close()
         stream = await service.subscribe("bob")

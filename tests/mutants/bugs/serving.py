@@ -9,6 +9,7 @@ from tests.mutants.bugs.where import (
     FEED_EVENTS,
     FROZEN,
     KNOWN,
+    LOG,
     MODEL,
     NEIGHBOURS,
     REPLACED,
@@ -289,6 +290,30 @@ BUGS = (
             ),
         ),
         (ENDED,),
+    ),
+    Bug(
+        "flood-in-the-log",
+        "the log has a line for each of very many failed calls",
+        (
+            (
+                "core/log_limits.py",
+                "        if self._lines < 1:\n            return False\n",
+                "",
+            ),
+        ),
+        (f"{LOG}::test_flood_of_failed_calls_is_counted", "tests/unit/test_log_limits.py"),
+    ),
+    Bug(
+        "each-stream-end-is-a-failure",
+        "streams that end by their age or with their server are logged as failed calls",
+        (
+            (
+                "failed_calls.py",
+                "        if isinstance(error, NORMAL_ENDS):\n            return\n",
+                "",
+            ),
+        ),
+        (f"{LOG}::test_ends_that_the_caller_or_the_server_chose_are_not_logged",),
     ),
     Bug(
         "metadata-sent-twice",
