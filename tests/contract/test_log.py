@@ -23,7 +23,7 @@ from activityfeed.v1.subscription_service_pb2 import SubscribeFeedRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feedsvc.config import Limits
-from feedsvc.core import ids, keys
+from feedsvc.core import background, ids, keys
 from tests.harness.processes import Process, feedsvc_command, find_free_port
 from tests.nodes import Node
 from tests.serving import TIMEOUT_SECONDS, wait_until
@@ -333,7 +333,7 @@ async def test_state_of_the_store_is_logged_when_it_begins_and_when_it_ends(
         await change_back(processes.node)
         for process in both:
             await process.wait_for_line("ready again")
-        running.cancel()
+        await background.end(running)
         for process in both:
             await processes.stop(process)
             assert process.status == 0
@@ -360,12 +360,12 @@ async def test_slow_store_is_logged_when_it_begins_and_when_it_ends(tmp_path: Pa
 
         async def stall() -> None:
             while True:
-                await processes.node.redis.execute_command("DEBUG", "SLEEP", "1.5")
+                await processes.node.redis.execute_command("DEBUG", "SLEEP", "1.1")
 
         stalling = asyncio.create_task(stall())
         await processes.server.wait_for_line("is slow")
         await processes.client.feeds.GetFeed(GetFeedRequest(user="bob"))
-        stalling.cancel()
+        await background.end(stalling)
         await processes.server.wait_for_line("ready again")
         lines = processes.lines(processes.server, "health")
         begin = f"WARNING {processes.store} is slow: it took N s for the last check"
