@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 LISTEN_AGAIN_SECONDS = 0.2
 #: Seconds without wake-ups, of a store that answers, after which the log says so.
 SILENT_SECONDS = 10.0
+SILENT = "it delivers nothing"
 #: Seconds between echoes, and seconds after which the listener leaves a channel without echoes.
 ECHO_SECONDS, DEAF_SECONDS = 1.0, 2.0
 
@@ -43,6 +44,8 @@ class WakeUps:
         self._subscribed = False
         self._silent_since: float | None = None
         """When the channel was first left because of the channel itself; None: it works."""
+        self._cause = SILENT
+        """The last error of the channel that does not work."""
         self._is_logged = False
 
     async def run(self) -> None:
@@ -74,21 +77,23 @@ class WakeUps:
             self._silent_since = None
             return
         now = time.monotonic()
+        if error is not None:
+            self._cause = f"{type(error).__name__}: {error}"
         if self._silent_since is None:
             self._silent_since = now
         elif now - self._silent_since >= SILENT_SECONDS and not self._is_logged:
             self._is_logged = True
-            cause = "it delivers nothing" if error is None else f"{type(error).__name__}: {error}"
             log.warning(
                 "the store's channel for wake-ups has not worked for %.0f s: %s. Live events come "
                 "late, with the heartbeats of their streams. Check that the store's user may "
                 "subscribe to channels",
-                *(now - self._silent_since, cause),
+                *(now - self._silent_since, self._cause),
             )
 
     def _note_echo(self) -> None:
         """Note that the channel works."""
         self._silent_since = None
+        self._cause = SILENT
         if self._is_logged:
             self._is_logged = False
             log.info("the store's channel for wake-ups works again")

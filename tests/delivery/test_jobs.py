@@ -259,7 +259,7 @@ async def test_entity_whose_flip_is_discarded_can_be_flipped_again(
 
 
 async def test_job_that_kills_its_workers_becomes_a_dead_letter(
-    serve: Serve, open_engine: OpenEngine
+    serve: Serve, open_engine: OpenEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A job that was taken too often without progress becomes a dead letter before its next try."""
     limits = Limits(push_chunk=3, inline_audience=5, job_lease=1, job_tries=2)
@@ -272,6 +272,13 @@ async def test_job_that_kills_its_workers_becomes_a_dead_letter(
     assert not await engine.workers.take(everything=True)
     (letter,) = (await dead_letters(service)).dead_letters
     assert letter.job.activity_id == posted
+    messages = [record.getMessage() for record in caplog.records if "jobs" in record.name]
+    description = f"delivery of activity {posted} of alice"
+    cause = "each process that tried it died or was cut off"
+    action = f"Look at it: feedsvc dead-letters --show {letter.id}"
+    assert messages == [
+        f"dead letter {letter.id} after 2 failed attempts: {description}: {cause}. {action}"
+    ]
 
 
 async def test_dead_letters_are_paged(serve: Serve, open_engine: OpenEngine) -> None:

@@ -1,15 +1,19 @@
 """Background tasks that stall or die: the server notices, and every client is still served."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from feedsvc.core import wakeups
 from feedsvc.core.live import Live
 from feedsvc.core.streams import Stream
 from feedsvc.core.wakeups import WakeUps
-from tests.nodes import Switch
+from tests.nodes import Node, Switch
 from tests.serving import Serve, Service, wait_until
 
 #: Seconds, longer than any test: only a wake-up makes a stream read its log.
@@ -31,6 +35,40 @@ async def test_stream_gets_events_although_the_wake_up_connection_stalls(store_u
             await stream.close()
         finally:
             await service.stop()
+
+
+async def test_channel_that_the_store_refuses_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wakeups, "SILENT_SECONDS", 1.0)
+    caplog.set_level(logging.INFO, "feedsvc")
+    node = Node(tmp_path / "store")
+    await node.start()
+    service = await Service.start(node.url, None)
+
+    def messages() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "wakeups" in record.name]
+
+    async def is_logged(count: int) -> bool:
+        return len(messages()) >= count
+
+    try:
+        await (await service.subscribe("bob")).close()
+        await node.redis.execute_command("ACL", "SETUSER", "default", "-subscribe")
+        await node.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await wait_until(partial(is_logged, 1))
+        await node.redis.execute_command("ACL", "SETUSER", "default", "+subscribe")
+        await wait_until(partial(is_logged, 2))
+    finally:
+        await service.stop()
+        await node.stop()
+    silent, works = messages()
+    assert re.sub(r"for \d+ s", "for N s", silent) == (
+        "the store's channel for wake-ups has not worked for N s: NoPermissionError: User default "
+        "has no permissions to run the 'subscribe' command. Live events come late, with the "
+        "heartbeats of their streams. Check that the store's user may subscribe to channels"
+    )
+    assert works == "the store's channel for wake-ups works again"
 
 
 @pytest.mark.parametrize(

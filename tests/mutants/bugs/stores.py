@@ -63,7 +63,7 @@ BUGS = (
                 "        if (finding.condition is Condition.READY is self._logged) or (\n",
             ),
         ),
-        (f"{LOG}::test_state_of_the_store_is_logged_when_it_begins_and_when_it_ends",),
+        (f"{LOG}::test_state_of_the_store_is_logged_when_it_begins_and_when_it_ends[full]",),
     ),
     Bug(
         "unsupervised",
