@@ -360,7 +360,8 @@ async def test_slow_store_is_logged_when_it_begins_and_when_it_ends(tmp_path: Pa
 
         async def stall() -> None:
             while True:
-                await processes.node.redis.execute_command("DEBUG", "SLEEP", "1.1")
+                await processes.node.redis.execute_command("DEBUG", "SLEEP", "1.7")
+                await asyncio.sleep(0.2)  # else a check may wait for two stalls, and be too late
 
         stalling = asyncio.create_task(stall())
         await processes.server.wait_for_line("is slow")

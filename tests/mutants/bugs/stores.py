@@ -1,7 +1,7 @@
 """Known bugs of the connection to the store."""
 
 from tests.mutants.bugs.bug import Bug
-from tests.mutants.bugs.where import BATCHING, FAILOVER, LOG, LOST, REPLACED
+from tests.mutants.bugs.where import BATCHING, FAILOVER, LOST, REPLACED
 
 BUGS = (
     Bug(
@@ -52,18 +52,6 @@ BUGS = (
             ),
         ),
         (f"{FAILOVER}::test_server_follows_the_primary_that_sentinels_name",),
-    ),
-    Bug(
-        "state-at-each-check",
-        "the log has the store's state at each check, not only when the state changes",
-        (
-            (
-                "core/health.py",
-                "        if finding.condition is self._logged or (\n",
-                "        if (finding.condition is Condition.READY is self._logged) or (\n",
-            ),
-        ),
-        (f"{LOG}::test_state_of_the_store_is_logged_when_it_begins_and_when_it_ends[full]",),
     ),
     Bug(
         "unsupervised",
