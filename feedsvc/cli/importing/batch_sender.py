@@ -7,13 +7,15 @@ from typing import Generic, NamedTuple, Self, TypeVar
 
 from google.protobuf.message import Message
 
+from feedsvc.cli.importing.sources import Location
+
 _Request = TypeVar("_Request", bound=Message)
 
 
 class Entry(NamedTuple, Generic[_Request]):
     """A request to be sent in a batch."""
 
-    location: str
+    location: Location
     """File and line of the request's row."""
     request: _Request
 

@@ -3,16 +3,14 @@
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import repeat
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import grpc
 import grpc.aio
-from activityfeed import FeedClient, retry_after
+from activityfeed import FeedClient, retry_after, violations
 from activityfeed.admin.v1.admin_service_pb2 import FEED_STATE_WARM, RebuildFeedRequest
 from activityfeed.v1.activity_service_pb2 import (
     DELIVERY_STATE_PULLED,
@@ -25,15 +23,18 @@ from activityfeed.v1.follow_service_pb2 import (
     BatchFollowRequest,
     FollowRequest,
     FollowResult,
-    GetFollowCountsRequest,
 )
 from google.rpc.status_pb2 import Status
 
 from feedsvc.cli.connection import error_text, label
 from feedsvc.cli.importing.batch_sender import BatchSender, Entry
 from feedsvc.cli.importing.derived_ids import DerivedIds
-from feedsvc.cli.importing.files import DamagedFile, ImportFile
-from feedsvc.cli.importing.formats import ActivityRow, Format, MalformedLine, Row
+from feedsvc.cli.importing.files import DamagedFile
+from feedsvc.cli.importing.formats import ActivityRow, MalformedLine, Row
+from feedsvc.cli.importing.rejects import Reject, RejectsFile
+from feedsvc.cli.importing.report import Report
+from feedsvc.cli.importing.sources import Location, Source, violated_rules
+from feedsvc.cli.rendering import plain
 
 #: Batches that are under way at a time.
 LANES = 6
@@ -70,6 +71,9 @@ _TRANSIENT_ENTRY_CODES = {
 #: Codes that refuse a whole batch. Its rows are reported as refused, and the import goes on.
 _REFUSED_BATCH_CODES = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
+#: Reason of a request that breaks the rules of its fields.
+INVALID_FIELD = "INVALID_FIELD"
+
 _Result = TypeVar("_Result", FollowResult, PublishActivityResult)
 _Request = TypeVar("_Request", FollowRequest, PublishActivityRequest)
 _Response = TypeVar("_Response")
@@ -79,52 +83,24 @@ class ServerUnavailable(Exception):
     """The server accepted nothing for a minute; the message says why. Import again later."""
 
 
+class TooManyRejects(Exception):
+    """More rows were rejected than the user allows; the message says so."""
+
+
 class Watcher(Protocol):
     """A receiver of the import's progress and of its complaints."""
 
-    def begin(self, step: str, total: int) -> None:
-        """Begin a step. ``total`` is bytes for follows and activities, and feeds for warming."""
+    def begin(self, step: str, unit: str, total: int) -> None:
+        """Begin a step. ``unit``: what it counts. ``total``: bytes of files, or feeds."""
 
     def advance(self, done: int, count: int) -> None:
         """Note that ``done`` of the total is done, and ``count`` rows or feeds with it."""
 
-    def complain(self, location: str, text: str) -> None:
-        """Report a row that is malformed or refused."""
+    def complain(self, reject: Reject) -> None:
+        """Report a row that the import does not take."""
 
-
-@dataclass(slots=True)
-class Report:
-    """The result of an import.
-
-    Follows and activities count if they are new. A follow or activity that the store had before is
-    a duplicate. So is a row whose first answer was lost, because the import sent the row again.
-    Deliveries count if their activity is new and they had ended when the server answered.
-    """
-
-    follows: int = 0
-    activities: int = 0
-    deliveries: int = 0
-    skipped_cold: int = 0
-    pulled: int = 0
-    """Followers of celebrities, whose reads fetch the activity."""
-    queued: int = 0
-    """Activities whose delivery had not ended when the server answered."""
-    duplicates: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    """Refused rows by reason."""
-    malformed: int = 0
-    warmed: int | None = None
-    """Number of feeds that were warmed; None if the import was not to warm any."""
-    seconds: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as a dictionary that can be written as JSON."""
-        values = {column.name: getattr(self, column.name) for column in fields(self)}
-        values["refused"] = dict(self.refused)
-        values["seconds"] = round(self.seconds, 3)
-        if self.warmed is None:
-            del values["warmed"]
-        return values
+    def say(self, text: str) -> None:
+        """Report anything else."""
 
 
 class Importer:
@@ -137,50 +113,60 @@ class Importer:
 
     def __init__(
         self,
-        client: FeedClient,
-        line_format: Format,
+        client: FeedClient | None,
         watcher: Watcher,
+        rejects_file: RejectsFile | None = None,
         *,
-        wait_for_delivery: bool,
+        wait_for_delivery: bool = False,
+        max_rejects: int | None = None,
     ) -> None:
-        """Prepare an import of lines in ``line_format``.
+        """Prepare an import. Without a client all rows are checked and none is sent.
 
-        ``wait_for_delivery``: wait for the delivery of each batch, at most CALL_SECONDS.
+        ``rejects_file``: file to write rejected rows to. ``wait_for_delivery``: wait for the
+        delivery of each batch, at most CALL_SECONDS. ``max_rejects``: most rows that may be
+        rejected.
         """
         self._client = client
-        self._format = line_format
         self._watcher = watcher
+        self._rejects_file = rejects_file
         self._wait_for_delivery = wait_for_delivery
+        self._max_rejects = max_rejects
         self.report = Report()
+        """The result so far."""
 
-    async def run(self, files: Sequence[ImportFile], *, warm: bool) -> Report:
+    async def run(self, sources: Sequence[Source], *, warm: bool) -> None:
         """Import all files; ``warm`` makes the feeds of all entities warm after the follows.
 
-        Raise AioRpcError if no server answers or a call fails for good, and ServerUnavailable if
-        the server accepts nothing for a minute.
+        ``report`` has the result, also of an import that fails or is cancelled.
+
+        Raise AioRpcError if no server answers or a call fails for good, ServerUnavailable if the
+        server accepts nothing for a minute, RejectsUnwritable if a rejected row cannot be written
+        and TooManyRejects after too many of them.
         """
-        # This call fails at once if no server is there. Later calls are repeated for a minute.
-        await self._client.follows.GetFollowCounts(GetFollowCountsRequest(entity="import"))
         start = time.monotonic()
+        try:
+            await self._run(sources, warm=warm)
+        finally:
+            self.report.seconds = time.monotonic() - start
+
+    async def _run(self, sources: Sequence[Source], *, warm: bool) -> None:
         users: set[str] | None = set() if warm else None
-        files_with_activities = await self._import_follows(files, users)
-        if users is not None:
+        sources_with_activities = await self._import_follows(sources, users)
+        if users is not None and self._client is not None:
             self.report.warmed = 0
-            await self._warm(users)
-        if files_with_activities:
-            await self._import_activities(files_with_activities)
-        self.report.seconds = time.monotonic() - start
-        return self.report
+            await self._warm(self._client, users)
+        if sources_with_activities:
+            await self._import_activities(sources_with_activities)
 
     async def _import_follows(
-        self, files: Sequence[ImportFile], users: set[str] | None
-    ) -> list[ImportFile]:
+        self, sources: Sequence[Source], users: set[str] | None
+    ) -> list[Source]:
         """Send the follows and return the files that have activities too.
 
         Add all entities of the files to ``users``, unless it is None.
         """
-        files_with_activities: dict[ImportFile, None] = {}
-        self._watcher.begin("follows", sum(file.size for file in files))
+        sources_with_activities: dict[Source, None] = {}
+        self._watcher.begin("follows", "rows", sum(source.file.size for source in sources))
         sender: BatchSender[FollowRequest] = BatchSender(
             self._send_follows,
             lanes=LANES,
@@ -188,76 +174,84 @@ class Importer:
             batch_bytes=BATCH_BYTES,
         )
         async with sender:
-            async for file, location, _, row in self._rows(files, first_pass=True):
+            async for location, row in self._rows(sources, first_pass=True):
                 if isinstance(row, ActivityRow):
-                    files_with_activities[file] = None
+                    sources_with_activities[location.source] = None
                     if users is not None:
                         users.add(row.actor)
                 else:
                     if users is not None:
                         users.update((row.follower, row.followee))
                     await sender.put(row.follower, Entry(location, row))
-        return list(files_with_activities)
+        return list(sources_with_activities)
 
-    async def _import_activities(self, files: Sequence[ImportFile]) -> None:
-        self._watcher.begin("activities", sum(file.size for file in files))
+    async def _import_activities(self, sources: Sequence[Source]) -> None:
+        self._watcher.begin("activities", "rows", sum(source.file.size for source in sources))
         sender: BatchSender[PublishActivityRequest] = BatchSender(
             self._send_activities,
             lanes=LANES,
             batch_size=ACTIVITIES_A_BATCH,
             batch_bytes=BATCH_BYTES,
         )
-        derived_ids = {file: DerivedIds() for file in files}
+        derived_ids = {source: DerivedIds() for source in sources}
         async with sender:
-            async for file, location, line, row in self._rows(files, first_pass=False):
+            async for location, row in self._rows(sources, first_pass=False):
                 if not isinstance(row, ActivityRow):
                     continue
                 try:
                     activity = row.build()
                 except MalformedLine as error:
-                    self._report_malformed(location, error)
+                    self._report_malformed(location, str(error))
                     continue
                 if not activity.external_id:
-                    activity.external_id = derived_ids[file].next(line)
+                    identity = location.line.content if row.identity is None else row.identity
+                    activity.external_id = derived_ids[location.source].next(identity)
                 request = PublishActivityRequest(
                     activity=activity, wait_for_delivery=self._wait_for_delivery
                 )
                 await sender.put(row.actor, Entry(location, request))
 
     async def _rows(
-        self, files: Sequence[ImportFile], *, first_pass: bool
-    ) -> AsyncIterator[tuple[ImportFile, str, bytes, Row]]:
-        """Yield all rows with their file, location and line.
+        self, sources: Sequence[Source], *, first_pass: bool
+    ) -> AsyncIterator[tuple[Location, Row]]:
+        """Yield all rows with their location.
 
-        The first pass, of the follows, reports malformed lines and damaged files.
+        The first pass, of the follows, counts rows, and reports malformed lines and damaged files.
         """
         count = read_bytes = 0
-        for file in files:
+        for source in sources:
             try:
-                for number, line in file.lines():
-                    if number % ROWS_A_TURN == 0:
-                        self._watcher.advance(read_bytes + file.position, count)
+                for index, line in enumerate(source.lines(), 1):
+                    if index % ROWS_A_TURN == 0 or not line.raw:
+                        self._watcher.advance(read_bytes + source.file.position, count)
                         await asyncio.sleep(0)
                     try:
-                        row = self._format(line)
+                        row = source.row(line)
                     except MalformedLine as error:
                         if first_pass:
-                            self._report_malformed(f"{file.name}:{number}", error)
+                            self.report.rows += 1
+                            self._report_malformed(Location(source, line), str(error))
                         continue
                     if row is not None:
                         # The first pass sends follows, the second one activities.
                         count += first_pass != isinstance(row, ActivityRow)
-                        yield file, f"{file.name}:{number}", line, row
+                        self.report.rows += first_pass
+                        yield Location(source, line), row
             except DamagedFile as error:
                 if first_pass:
-                    self._report_malformed(file.name, error)
-            read_bytes += file.size
+                    self.report.damaged_files[source.name] = str(error)
+                    self._watcher.say(f"{source.name}: {error}")
+            read_bytes += source.file.size
             self._watcher.advance(read_bytes, count)
 
     async def _send_follows(self, entries: list[Entry[FollowRequest]]) -> None:
+        if (client := self._client) is None:
+            self.report.follows += self._check(entries)
+            return
+
         async def call(requests: list[FollowRequest]) -> Sequence[FollowResult]:
             batch = BatchFollowRequest(requests=requests)
-            return (await self._client.follows.BatchFollow(batch)).results
+            return (await client.follows.BatchFollow(batch)).results
 
         for result in await self._send_until_answered(call, entries):
             if result.response.already_following:
@@ -266,9 +260,13 @@ class Importer:
                 self.report.follows += 1
 
     async def _send_activities(self, entries: list[Entry[PublishActivityRequest]]) -> None:
+        if (client := self._client) is None:
+            self.report.activities += self._check(entries)
+            return
+
         async def call(requests: list[PublishActivityRequest]) -> Sequence[PublishActivityResult]:
             batch = BatchPublishActivitiesRequest(requests=requests)
-            return (await self._client.activities.BatchPublishActivities(batch)).results
+            return (await client.activities.BatchPublishActivities(batch)).results
 
         for result in await self._send_until_answered(call, entries):
             delivery = result.response.delivery
@@ -284,6 +282,19 @@ class Importer:
             if delivery.state == DELIVERY_STATE_PULLED:
                 pushed = delivery.delivered_count + delivery.skipped_cold_count
                 self.report.pulled += max(0, delivery.audience_count - pushed)
+
+    def _check(self, entries: Sequence[Entry[_Request]]) -> int:
+        """Return the number of requests that break no rule of the service. Report the others."""
+        good_count = 0
+        for entry in entries:
+            source = entry.location.source
+            if broken_rules := violated_rules(source, entry.request):
+                self._report_refused(
+                    entry.location, INVALID_FIELD, f"{broken_rules} ({INVALID_FIELD})"
+                )
+            else:
+                good_count += 1
+        return good_count
 
     async def _send_until_answered(
         self,
@@ -315,7 +326,9 @@ class Importer:
                     last_error = result.error
                 else:
                     self._report_refused(
-                        entry.location, label(result.error), error_text(result.error)
+                        entry.location,
+                        label(result.error),
+                        _explain(entry.location.source, result.error),
                     )
             if not failed_entries:
                 return accepted
@@ -324,15 +337,15 @@ class Importer:
             entries = failed_entries
             await _pause(pauses, last_error.message, retry_after(last_error) or 0)
 
-    async def _warm(self, users: Collection[str]) -> None:
-        self._watcher.begin("warming", len(users))
+    async def _warm(self, client: FeedClient, users: Collection[str]) -> None:
+        self._watcher.begin("warming", "feeds", len(users))
         remaining_users = iter(users)
         done = warmed = 0
 
         async def work() -> None:
             nonlocal done, warmed
             for user in remaining_users:
-                if await self._rebuild(user):
+                if await self._rebuild(client, user):
                     warmed += 1
                 done += 1
                 if done % ROWS_A_TURN == 0:
@@ -342,12 +355,12 @@ class Importer:
         self._watcher.advance(done, done)
         self.report.warmed = warmed
 
-    async def _rebuild(self, user: str) -> bool:
+    async def _rebuild(self, client: FeedClient, user: str) -> bool:
         """Make a feed warm; return whether it is. A feed that keeps changing may stay cold."""
         for _ in range(WARM_ATTEMPTS):
             try:
                 response = await _call_patiently(
-                    partial(self._client.admin.RebuildFeed, RebuildFeedRequest(user=user))
+                    partial(client.admin.RebuildFeed, RebuildFeedRequest(user=user))
                 )
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _REFUSED_BATCH_CODES:
@@ -357,13 +370,33 @@ class Importer:
                 return True
         return False
 
-    def _report_malformed(self, location: str, error: Exception) -> None:
+    def _report_malformed(self, location: Location, rule: str) -> None:
         self.report.malformed += 1
-        self._watcher.complain(location, f"malformed: {error}")
+        self._report_reject(location, f"malformed: {rule}")
 
-    def _report_refused(self, location: str, reason: str, text: str) -> None:
+    def _report_refused(self, location: Location, reason: str, rule: str) -> None:
         self.report.refused[reason] += 1
-        self._watcher.complain(location, f"refused: {text}")
+        self._report_reject(location, f"refused: {rule}")
+
+    def _report_reject(self, location: Location, rule: str) -> None:
+        reject = Reject(location.source.name, location.line.number, plain(rule))
+        self.report.note_reject(reject)
+        self._watcher.complain(reject)
+        if self._rejects_file is not None:
+            self._rejects_file.add(reject, location.line)
+        if self._max_rejects is not None and self.report.rejected > self._max_rejects:
+            raise TooManyRejects(
+                f"stopped, because more than {self._max_rejects:,} rows were rejected "
+                "(--max-rejects)"
+            )
+
+
+def _explain(source: Source, error: Status) -> str:
+    """Return one line that says which rules a refused entry breaks."""
+    if broken_rules := violations(error):
+        rules = [(broken.field, broken.description) for broken in broken_rules]
+        return f"{plain(source.explain(rules))} ({label(error)})"
+    return error_text(error)
 
 
 async def _call_patiently(call: Callable[[], Awaitable[_Response]]) -> _Response:
