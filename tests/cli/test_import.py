@@ -4,16 +4,27 @@
 import asyncio
 import gzip
 import json
+import os
+import signal
 import socket
+import sys
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from feedsvc.cli.import_command import EXAMPLES
 from feedsvc.config import Limits
 from tests.serving import Serve, Service, wait_until
 
 from .conftest import Feedsvc, ended
+
+FIELDS_ARE = (
+    "write FIELD=COLUMN. The fields are follower, followee, actor, verb, object, object_entity, "
+    "object_type, object_name, object_url, target, target_entity, target_type, target_name, "
+    "target_url, to, mentions, audience, content, time, external_id, extra and extra.NAME"
+)
 
 
 def follow(follower: str, followee: str) -> dict[str, Any]:
@@ -70,6 +81,11 @@ async def test_all_follows_and_activities_arrive(
         "duplicates": 0,
         "refused": {},
         "malformed": 0,
+        "rows": 7,
+        "rejects": [],
+        "damaged_files": {},
+        "interrupted": False,
+        "dry_run": False,
     }
     assert (ran.code, ran.err) == (0, "")
     # The import keeps the order of each actor, not the order between two actors.
@@ -194,25 +210,52 @@ async def test_bad_lines_are_reported_by_number_and_the_import_goes_on(
     )
     ran = await feedsvc("import", path, "--json")
     (report,) = ran.json
-    assert ran.code == 0
+    assert ran.code == 1
     assert (report["malformed"], report["refused"]) == (2, {"INVALID_FIELD": 2})
-    assert (report["follows"], report["activities"]) == (1, 1)
-    reports = {line.split(": ")[0]: line for line in ran.err.splitlines()}
-    assert set(reports) == {f"{path}:{number}" for number in (1, 4, 6, 7)}
-    assert "malformed: not JSON" in reports[f"{path}:1"]
-    assert "refused: activity.publish_time: must not be before 1985" in reports[f"{path}:4"]
-    assert "(INVALID_FIELD)" in reports[f"{path}:6"]
-    assert "colour" in reports[f"{path}:7"]
+    assert (report["follows"], report["activities"], report["rows"]) == (1, 1, 6)
+    *complaints, last = ran.err.splitlines()
+    assert sorted(complaints) == [
+        f"{path}:1: malformed: is not JSON: Expecting value at position 1",
+        (
+            f"{path}:4: refused: activity.publish_time: must not be before "
+            "1985-02-09T22:45:58.204Z (INVALID_FIELD)"
+        ),
+        f"{path}:6: refused: followee: must be another entity than follower (INVALID_FIELD)",
+        f"{path}:7: malformed: activity: has no field colour",
+    ]
+    assert last == "4 of 6 rows were not imported; --rejects FILE writes them to a file"
+    assert sorted(
+        f"{reject['file']}:{reject['line']}: {reject['rule']}" for reject in report["rejects"]
+    ) == sorted(complaints)
     assert await contents(service, "bob") == ["fine"]
 
 
 async def test_only_the_first_bad_lines_are_reported_one_by_one(feedsvc: Feedsvc) -> None:
-    ran = await feedsvc("import", "-", stdin=b"rubbish\n" * 1_234)
+    rows = lines(follow("bob", "alice")) + b"rubbish\n" * 1_234
+    ran = await feedsvc("import", "-", stdin=rows)
     reports = ran.err.splitlines()
-    assert len(reports) == 21
-    assert reports[19].startswith("<stdin>:20: malformed")
-    assert reports[20] == "... and 1,214 more lines"
+    assert len(reports) == 22
+    assert reports[19].startswith("<stdin>:21: malformed")
+    assert reports[20] == "... and 1,214 more rows"
+    assert reports[21] == (
+        "1,234 of 1,235 rows were not imported; --rejects FILE writes them to a file"
+    )
     assert "1,234" in ran.out
+
+
+async def test_an_import_whose_first_rows_are_all_wrong_does_not_begin(
+    service: Service, feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    good = tmp_path / "good.jsonl"
+    good.write_bytes(lines(follow("bob", "alice")))
+    ran = await feedsvc("import", good, "-", stdin=b"bob\talice\n" * 1_000)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == (
+        "Error: <stdin>: none of the first 1,000 rows can be imported, so nothing was imported. "
+        "Line 1: is not JSON: Expecting value at position 1. Is the file --format tsv or csv?\n"
+    )
+    counts = await feedsvc("import", good, "--json")
+    assert counts.json[0]["follows"] == 1  # the first import did not make the follow
 
 
 async def test_control_characters_of_a_line_do_not_reach_the_terminal(feedsvc: Feedsvc) -> None:
@@ -239,7 +282,7 @@ async def test_follows_of_all_files_come_before_activities_of_any(
         gzip.compress(b"1 2 1341100972 RT\n1 2 1341100972 RE\n1 3 1341100973 MT")
     )
     follows.write_bytes(gzip.compress(b"7\t1\ts\n8\t1\tb\n8\t8\ti\n"))
-    ran = await feedsvc("import", "--preset", "higgs", "--warm", "--json", activities, follows)
+    ran = await feedsvc("import", "--format", "higgs", "--warm", "--json", activities, follows)
     (report,) = ran.json
     assert (report["follows"], report["activities"], report["deliveries"]) == (2, 3, 6)
     assert report["refused"] == {"INVALID_FIELD": 1}
@@ -266,7 +309,7 @@ async def test_github_events_reach_the_followers_of_the_repository(
         "time": "2015-01-01T00:00:24Z",
         "count": 3,
     }
-    await feedsvc("import", "--preset", "gharchive", "-", stdin=lines(event))
+    await feedsvc("import", "--format", "gharchive", "-", stdin=lines(event))
     ((item,)) = (await service.page("bob")).items
     assert (item.activity.activity.external_id, item.activity.activity.extra["count"]) == ("5", 3)
     assert list(item.via) == ["repo:kettle"]
@@ -319,3 +362,316 @@ async def test_the_result_is_printed_as_a_table(feedsvc: Feedsvc, mixed: Path) -
         ["activities", "4"],
     ]
     assert ran.err == ""
+
+
+# Files with columns.
+
+
+STARS = """\
+id,user_name,repo,at
+1,alice,repo:linux,1769860800
+2,bob,repo:linux,17
+3,"carol",repo:git,2026-01-31T12:00:00Z
+4,,repo:git,1769860800
+"""
+STAR_OPTIONS = (
+    *("--map", "actor=user_name,object=repo,to=repo,time=at"),
+    *("--set", "verb=star", "--ignore", "id"),
+)
+
+
+async def test_columns_of_any_names_become_fields(
+    service: Service, feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    await service.follow("bob", "repo:git")
+    path = tmp_path / "stars.csv"
+    path.write_text(STARS)
+    ran = await feedsvc("import", path, *STAR_OPTIONS)
+    assert ran.code == 1
+    assert ran.err.splitlines() == [
+        f"{path}:5: malformed: column user_name: is empty, but the row needs its actor",
+        (
+            f"{path}:3: refused: column at: must not be before 1985-02-09T22:45:58.204Z "
+            "(INVALID_FIELD)"
+        ),
+        "2 of 4 rows were not imported; --rejects FILE writes them to a file",
+    ]
+    ((item,)) = (await service.page("bob")).items
+    star = item.activity.activity
+    assert (star.actor, star.verb, star.object.id) == ("carol", "star", "repo:git")
+    assert star.publish_time.seconds == 1_769_860_800
+
+
+async def test_a_corrected_file_of_rejects_can_be_imported_in_the_same_way(
+    service: Service, feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    path, rejects = tmp_path / "stars.csv", tmp_path / "rejects.csv"
+    path.write_text(STARS)
+    ran = await feedsvc("import", path, *STAR_OPTIONS, "--rejects", rejects)
+    assert ran.err.splitlines()[-1] == (
+        f"2 of 4 rows were not imported; {rejects} has them, and {rejects}.reasons says why"
+    )
+    assert rejects.read_text() == (
+        "id,user_name,repo,at\n4,,repo:git,1769860800\n2,bob,repo:linux,17\n"
+    )
+    assert (tmp_path / "rejects.csv.reasons").read_text() == (
+        "row\tfile\tline\trule\n"
+        f"2\t{path}\t5\tmalformed: column user_name: is empty, but the row needs its actor\n"
+        f"3\t{path}\t3\trefused: column at: must not be before 1985-02-09T22:45:58.204Z "
+        "(INVALID_FIELD)\n"
+    )
+    corrected = rejects.read_text().replace("4,,", "4,dave,").replace(",17\n", ",1769860817\n")
+    rejects.write_text(corrected)
+    ran = await feedsvc("import", rejects, *STAR_OPTIONS, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert (ran.json[0]["activities"], ran.json[0]["duplicates"]) == (2, 0)
+    # The corrected rows are in the first file now: its import adds nothing.
+    path.write_text(STARS.replace("4,,", "4,dave,").replace(",17\n", ",1769860817\n"))
+    ran = await feedsvc("import", path, *STAR_OPTIONS, "--json")
+    assert (ran.json[0]["activities"], ran.json[0]["duplicates"]) == (0, 4)
+
+
+async def test_a_row_is_the_same_however_its_cells_are_written(
+    service: Service, feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    csv, tsv = tmp_path / "rows.csv", tmp_path / "rows.tsv"
+    csv.write_bytes(b'actor,verb,content\r\nalice,post,"two\nlines, ""quoted"""\r\nbob,post,x\r\n')
+    tsv.write_bytes(b'actor\tverb\tcontent\nalice\tpost\ttwo\\nlines, "quoted"\nbob\tpost\tx\n')
+    (report,) = (await feedsvc("import", csv, "--json")).json
+    assert report["activities"] == 2
+    assert await contents(service, "alice") == ['two\nlines, "quoted"']
+    (report,) = (await feedsvc("import", tsv, "--json")).json
+    assert (report["activities"], report["duplicates"]) == (0, 2)
+
+
+async def test_a_row_that_is_mapped_otherwise_is_refused_and_not_published_twice(
+    service: Service, feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_bytes(b"actor\tverb\tnote\nalice\tpost\tx\n")
+    await feedsvc("import", path, "--ignore", "note")
+    ran = await feedsvc("import", path, "--map", "content=note", "--json")
+    assert (ran.code, ran.json[0]["refused"]) == (1, {"EXTERNAL_ID_CONFLICT": 1})
+    assert await contents(service, "alice") == [""]
+
+
+async def test_derived_ids_of_each_format_never_change(
+    service: Service, feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    files = {
+        "jsonl": '{"activity": {"actor": "a", "verb": "post"}}\n',
+        "higgs": "b 2 1341100972 RT\n",
+        "tsv": "actor\tverb\nc\tpost\n",
+        "csv": 'actor,verb\n"d",post\n',
+    }
+    for name, text in files.items():
+        await feedsvc("import", "--format", name, "-", stdin=text.encode())
+    ids = []
+    for actor in "abcd":
+        ((item,)) = (await service.page(actor)).items
+        ids.append(item.activity.activity.external_id)
+    assert ids == [
+        blake2b(row, digest_size=16).hexdigest()
+        for row in (
+            b'{"activity": {"actor": "a", "verb": "post"}}',
+            b"b 2 1341100972 RT",
+            b"c\tpost",
+            b"d\tpost",
+        )
+    ]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+async def test_the_examples_of_help_can_be_imported(feedsvc: Feedsvc, name: str) -> None:
+    ran = await feedsvc("import", "--format", name, "-", "--json", stdin=EXAMPLES[name].encode())
+    (report,) = ran.json
+    assert (ran.code, ran.err) == (0, "")
+    assert report["follows"] + report["activities"] == report["rows"] > 0
+    shown = (await feedsvc("import", "--help")).out
+    for line in EXAMPLES[name].replace("\t", "<tab>").splitlines():
+        assert f"    {line}\n" in shown
+
+
+# Checks without a server.
+
+
+async def test_a_dry_run_finds_what_an_import_would_refuse_and_needs_no_server(
+    tmp_path: Path,
+) -> None:
+    path, rejects = tmp_path / "stars.csv", tmp_path / "rejects.csv"
+    path.write_text(STARS)
+    feedsvc = Feedsvc("127.0.0.1:1")
+    ran = await feedsvc("import", path, *STAR_OPTIONS, "--dry-run", "--rejects", rejects)
+    assert ran.code == 1
+    assert [line.split() for line in ran.out.splitlines()[:2]] == [
+        ["follows", "0", "would", "be", "imported"],
+        ["activities", "2", "would", "be", "imported"],
+    ]
+    assert ran.err.splitlines()[-1] == (
+        f"2 of 4 rows cannot be imported; {rejects} has them, and {rejects}.reasons says why"
+    )
+    assert rejects.read_text().count("\n") == 3
+    ran = await feedsvc("import", path, *STAR_OPTIONS, "--dry-run", "--json")
+    (report,) = ran.json
+    assert (report["dry_run"], report["activities"]) == (True, 2)
+    assert (report["malformed"], report["refused"]) == (1, {"INVALID_FIELD": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--map", "actor=x", "rows.jsonl"], ("--columns, --map, --set and --ignore are for --format"
+         " tsv and csv; rows.jsonl is read as jsonl")),
+        (["--map", "actor", "rows.tsv"], "--map actor: write FIELD=COLUMN"),
+        (["--map", "name=actor", "rows.tsv"], f"--map name=actor: name is no field; {FIELDS_ARE}"),
+        (["--set", "verb=", "rows.tsv"], "--set verb=: write FIELD=VALUE"),
+        (["--set", "verb=a", "--set", "verb=b", "rows.tsv"], "--set gives verb twice"),
+        (["--map", "actor=user", "rows.tsv"], ("--map names the column user, but the columns are "
+         "actor, verb")),
+        (["--ignore", "user", "rows.tsv"], ("--ignore names the column user, but the columns are "
+         "actor, verb")),
+        (["--set", "followee=x", "rows.tsv"], "--set gives followee, which activities do not have"),
+        (["--separator", "", "rows.tsv"], "--separator must not be empty"),
+        (["--format", "tsv", "--preset", "higgs", "rows.tsv"], ("--preset is an older name of "
+         "--format: give one of them")),
+        (["--rejects", "rows.tsv", "rows.tsv"], ("--rejects would replace rows.tsv, which is "
+         "imported")),
+        (["--rejects", "rejects", "rows.tsv", "rows.jsonl"], ("--rejects writes a file of one "
+         "format with one header line, and rows.tsv and rows.jsonl differ: import them one after "
+         "the other")),
+    ],
+)  # fmt: skip
+async def test_options_that_do_not_fit_are_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.tsv").write_bytes(b"actor\tverb\nalice\tpost\n")
+    (tmp_path / "rows.jsonl").touch()
+    ran = await Feedsvc("127.0.0.1:1")("import", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines()[-1] == f"Error: {message}"
+    assert (tmp_path / "rows.tsv").stat().st_size
+
+
+# Files that end early, and imports that do.
+
+
+async def test_a_file_that_is_cut_off_is_imported_up_to_there_and_named(
+    service: Service, feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.gz"
+    rows = [lines(activity("alice", f"{number:x}" * 100)) for number in range(100)]
+    path.write_bytes(b"".join(gzip.compress(row) for row in rows)[:-20])
+    ran = await feedsvc("import", path, "--json")
+    assert ran.code == 1
+    rule = "ends early: the gzip file is cut off after line 99"
+    assert ran.err.splitlines() == [
+        f"{path}: {rule}",
+        f"not read to the end: {path}; the rows after that were not imported",
+    ]
+    assert ran.json[0]["damaged_files"] == {str(path): rule}
+    assert ran.json[0]["activities"] == 99
+
+
+async def test_an_empty_file_is_named(feedsvc: Feedsvc, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.touch()
+    ran = await feedsvc("import", path)
+    assert (ran.code, ran.err) == (0, f"{path}: is empty\n")
+
+
+async def test_an_import_stops_after_too_many_rejects(feedsvc: Feedsvc) -> None:
+    rows = lines(follow("bob", "alice")) + b"rubbish\n" * 5
+    ran = await feedsvc("import", "-", "--max-rejects", "3", stdin=rows)
+    assert ran.code == 1
+    assert ran.err.splitlines()[4:] == [
+        "4 of 5 rows were not imported; --rejects FILE writes them to a file",
+        (
+            "Error: stopped, because more than 3 rows were rejected (--max-rejects); import the same "
+            "files again to go on: what is there already counts as a duplicate"
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_ends_the_import_with_what_was_imported_so_far(
+    serve: Serve, number: signal.Signals, status: int
+) -> None:
+    limits = Limits(inline_audience=1, push_chunk=1, max_jobs=2)
+    service = await serve(limits=limits, workers=0)
+    await service.follow_all([("bob", "alice"), ("carol", "alice")])
+    rows = lines(follow("dave", "alice"), *(activity("alice", str(n)) for n in range(12)))
+    process = await Feedsvc(f"127.0.0.1:{service.server.port}").start("import", "-", "--json")
+    importing = asyncio.create_task(ended(process, rows))
+
+    async def full() -> bool:
+        return len(await service.outbox("alice")) == 2
+
+    await wait_until(full)
+    process.send_signal(number)
+    ran = await importing
+    assert ran.code == status
+    (report,) = ran.json
+    assert (report["follows"], report["interrupted"]) == (1, True)
+    assert ran.err == (
+        "interrupted; import the same files again to go on: what is there already counts as a "
+        "duplicate\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_while_standard_input_is_copied_imports_nothing(
+    feedsvc: Feedsvc, number: signal.Signals
+) -> None:
+    process = await feedsvc.start("import", "-")
+    assert process.stdin is not None
+    # The pipe holds less than this: the command has begun to read when all is written.
+    process.stdin.write(lines(follow("bob", "alice")) * 100_000)
+    await process.stdin.drain()
+    process.send_signal(number)
+    ran = await ended(process)
+    assert ran.code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert ran.err == "interrupted: nothing was imported\n"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+async def test_a_closed_stdout_changes_no_status(
+    service: Service, feedsvc: Feedsvc, mixed: Path, form: list[str]
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "feedsvc", "import", mixed, *form, "--server", feedsvc.server),
+        stdout=(closed := _closed_pipe()),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(closed)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert len(await contents(service, "dave")) == 3
+
+
+def _closed_pipe() -> int:
+    """Return the writing end of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+async def test_a_full_disk_of_rejects_ends_the_import(feedsvc: Feedsvc, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects"
+    rejects.symlink_to("/dev/full")
+    rows = lines(follow("bob", "alice")) + b"rubbish\n"
+    ran = await feedsvc("import", "-", "--rejects", rejects, stdin=rows)
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1] == (
+        f"Error: cannot write the rejects to {rejects}: No space left on device; import the same "
+        "files again to go on: what is there already counts as a duplicate"
+    )
+
+
+async def test_rejects_that_cannot_be_written_are_refused_at_the_start(
+    tmp_path: Path, mixed: Path
+) -> None:
+    rejects = tmp_path / "no" / "rejects"
+    ran = await Feedsvc("127.0.0.1:1")("import", mixed, "--rejects", rejects)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"Error: cannot write the rejects to {rejects}: No such file or directory\n"

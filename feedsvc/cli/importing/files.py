@@ -82,6 +82,7 @@ class ImportFile:
         if path == "-" or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
             copy = resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             shutil.copyfileobj(raw, copy, 1 << 20)
+            copy.flush()
             raw = copy
         self._raw = raw
         self.status = os.fstat(raw.fileno())

@@ -212,11 +212,12 @@ def _build_tweet(actor: str, target: bytes, unix_time: bytes, kind: bytes) -> Ac
     verb = HIGGS_VERBS.get(kind)
     if verb is None or not unix_time.isdigit():
         raise MalformedLine("the third column must be Unix seconds, the fourth RT, MT or RE")
+    object_id = decode(target)
     try:
         return Activity(
             actor=actor,
             verb=verb,
-            object=Ref(id=decode(target)),
+            object=Ref(id=object_id),
             publish_time=Timestamp(seconds=int(unix_time)),
         )
     except ValueError:

@@ -87,6 +87,8 @@ _UNIX_UNITS = ((9, 4 * 10**17), (6, 4 * 10**14), (3, 4 * 10**11), (0, 0))
 
 _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
+#: Characters of a cell that have an escape. A tab has one too, which the number of tabs shows.
+_TO_ESCAPE = re.compile(r"[\n\r\\]")
 _ESCAPED = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})
 #: The cell by which PostgreSQL writes that a value is missing.
 _NULL = "\\N"
@@ -295,7 +297,7 @@ def _indexes_of_fields(names: Sequence[str], options: TableOptions) -> dict[str,
             unused.append(name or "(empty)")
     if not indexes:
         raise WrongColumns(
-            f"no column gives a field: the first line has the columns {', '.join(names)}. Map "
+            f"no column gives a field: the columns are {', '.join(names)}. Map "
             "them (--map FIELD=COLUMN), or, if the file has no header line, name its columns "
             "(--columns follower,followee). The fields are "
             f"{', '.join((*FOLLOW_FIELDS, *ACTIVITY_FIELDS))} and extra.NAME"
@@ -420,7 +422,10 @@ READERS: Mapping[str, ReadCells] = MappingProxyType({"tsv": tsv_cells, "csv": cs
 
 def _identity(cells: Sequence[str]) -> bytes:
     """Return the row as a line of tsv, so that another spelling of its cells is the same row."""
-    return "\t".join(cell.translate(_ESCAPED) for cell in cells).encode()
+    line = "\t".join(cells)
+    if _TO_ESCAPE.search(line) or line.count("\t") >= len(cells):
+        line = "\t".join(cell.translate(_ESCAPED) for cell in cells)
+    return line.encode()
 
 
 def _count(number: int, noun: str) -> str:
