@@ -80,14 +80,16 @@ def data_folder(name: str, progress: Progress) -> Path | None:
 
 def run_import(target: str, files: Sequence[Path], *, quiet: bool) -> dict[str, Any]:
     """Run ``feedsvc import``, and return its report. ``quiet`` hides its complaints."""
-    arguments = ["import", "--preset", "higgs", "--json", "--server", target, *map(str, files)]
-    output = subprocess.run(  # noqa: S603 (our own program)
+    arguments = ["import", "--format", "higgs", "--json", "--server", target, *map(str, files)]
+    run = subprocess.run(  # noqa: S603 (our own program)
         [sys.executable, "-m", "feedsvc", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL if quiet else None,
-        check=True,
-    ).stdout
-    report: dict[str, Any] = json.loads(output)
+        check=False,
+    )
+    report: dict[str, Any] = json.loads(run.stdout)
+    if run.returncode != bool(report["refused"] or report["malformed"]):
+        raise RuntimeError(f"the import failed: {report}")
     return report
 
 

@@ -127,6 +127,8 @@ rows                  all rows, with the refused and malformed ones
 rejects               the first 20 refused and malformed rows: file, line and rule
 damaged_files         files that cannot be read to their end, with the reasons
 interrupted           true after Ctrl-C or SIGTERM
+error                 the reason why the import ended early, if an error ended it
+dry_run               true with --dry-run
 warmed                feeds made warm, with --warm
 seconds               duration of the import
 
@@ -272,8 +274,6 @@ class _Run:
         self._wait_for_delivery = wait_for_delivery
         self._max_rejects = max_rejects
         self._report = Report()
-        self._failure = ""
-        """The reason why the import ended early; empty if it did not."""
         self._signal: signal.Signals | None = None
 
     async def work(
@@ -295,14 +295,14 @@ class _Run:
         try:
             self._signal = await _run_until_signal(importer.run(sources, warm=warm))
         except ServerUnavailable as error:
-            self._failure = (
+            self._report.error = (
                 f"gave up, because the server at {server} accepted nothing for a minute: {error}; "
                 "import the same files again to go on from here"
             )
         except grpc.aio.AioRpcError as error:
-            self._failure = f"{explain(error, server)}; {_AGAIN}"
+            self._report.error = f"{explain(error, server)}; {_AGAIN}"
         except (RejectsUnwritable, TooManyRejects) as error:
-            self._failure = f"{error}; {_AGAIN}"
+            self._report.error = f"{error}; {_AGAIN}"
         finally:
             progress_lines.cancel()
         self._report.interrupted = self._signal is not None
@@ -315,7 +315,7 @@ class _Run:
             self._progress.say(text)
         if self._signal is not None:
             sys.exit(_SIGNALS[self._signal])
-        sys.exit(bool(self._failure or report.rejected or report.damaged_files))
+        sys.exit(bool(report.error or report.rejected or report.damaged_files))
 
     def _last_lines(self, *, dry_run: bool) -> list[str]:
         report = self._report
@@ -326,8 +326,8 @@ class _Run:
             texts.append(f"not read to the end: {names}; the rows after that {verb}")
         if report.rejected:
             texts.append(f"{report.rejected:,} of {report.rows:,} rows {verb}; {self._advice()}")
-        if self._failure:
-            texts.append(f"Error: {self._failure}")
+        if report.error:
+            texts.append(f"Error: {report.error}")
         if self._signal is not None:
             texts.append("interrupted" if dry_run else f"interrupted; {_AGAIN}")
         return texts
@@ -413,7 +413,9 @@ async def _run_until_signal(work: Coroutine[Any, Any, None]) -> signal.Signals |
         task.cancel()
 
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
+    # A shell lets its background jobs ignore Ctrl-C.
+    signals = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in signals:
         loop.add_signal_handler(number, stop, number)
     try:
         await task
@@ -421,7 +423,7 @@ async def _run_until_signal(work: Coroutine[Any, Any, None]) -> signal.Signals |
         if not received:
             raise
     finally:
-        for number in _SIGNALS:
+        for number in signals:
             loop.remove_signal_handler(number)
     return received[0] if received else None
 

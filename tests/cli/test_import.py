@@ -85,6 +85,7 @@ async def test_all_follows_and_activities_arrive(
         "rejects": [],
         "damaged_files": {},
         "interrupted": False,
+        "error": "",
         "dry_run": False,
     }
     assert (ran.code, ran.err) == (0, "")
@@ -520,8 +521,8 @@ async def test_a_dry_run_finds_what_an_import_would_refuse_and_needs_no_server(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--map", "actor=x", "rows.jsonl"], ("--columns, --map, --set and --ignore are for --format"
-         " tsv and csv; rows.jsonl is read as jsonl")),
+        (["--map", "actor=x", "rows.jsonl"], ("--columns, --map, --set and --ignore are for "
+         "--format tsv and csv; rows.jsonl is read as jsonl")),
         (["--map", "actor", "rows.tsv"], "--map actor: write FIELD=COLUMN"),
         (["--map", "name=actor", "rows.tsv"], f"--map name=actor: name is no field; {FIELDS_ARE}"),
         (["--set", "verb=", "rows.tsv"], "--set verb=: write FIELD=VALUE"),
@@ -582,15 +583,17 @@ async def test_an_empty_file_is_named(feedsvc: Feedsvc, tmp_path: Path) -> None:
 
 async def test_an_import_stops_after_too_many_rejects(feedsvc: Feedsvc) -> None:
     rows = lines(follow("bob", "alice")) + b"rubbish\n" * 5
-    ran = await feedsvc("import", "-", "--max-rejects", "3", stdin=rows)
+    ran = await feedsvc("import", "-", "--max-rejects", "3", "--json", stdin=rows)
     assert ran.code == 1
+    error = (
+        "stopped, because more than 3 rows were rejected (--max-rejects); import the same files "
+        "again to go on: what is there already counts as a duplicate"
+    )
     assert ran.err.splitlines()[4:] == [
         "4 of 5 rows were not imported; --rejects FILE writes them to a file",
-        (
-            "Error: stopped, because more than 3 rows were rejected (--max-rejects); import the same "
-            "files again to go on: what is there already counts as a duplicate"
-        ),
+        f"Error: {error}",
     ]
+    assert ran.json[0]["error"] == error
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -89,32 +89,32 @@ def test_a_file_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "reason", "advice"),
+    ("name", "content", "reason_and_advice"),
     [
-        ("jsonl", b"bob,alice\n", "is not JSON: Expecting value at position 1",
-         "Is the file --format tsv or csv?"),
-        ("jsonl", b"{\n", ("is not JSON: Expecting property name enclosed in double quotes at "
-         "position 2"), "jsonl has each object on one line: jq -c . writes objects so"),
-        ("jsonl", b"[]\n", 'must be {"activity": ...} or {"follow": ...}',
-         "jsonl has one object on each line, not a list: jq -c '.[]' writes a list so"),
-        ("jsonl", b'{"actor": "a"}\n', 'must be {"activity": ...} or {"follow": ...}',
-         "feedsvc import --help shows the form of a line"),
+        ("jsonl", b"bob,alice\n", ("is not JSON: Expecting value at position 1",
+         "Is the file --format tsv or csv?")),
+        ("jsonl", b"{\n", (("is not JSON: Expecting property name enclosed in double quotes at "
+         "position 2"), "jsonl has each object on one line: jq -c . writes objects so")),
+        ("jsonl", b"[]\n", ('must be {"activity": ...} or {"follow": ...}',
+         "jsonl has one object on each line, not a list: jq -c '.[]' writes a list so")),
+        ("jsonl", b'{"actor": "a"}\n', ('must be {"activity": ...} or {"follow": ...}',
+         "feedsvc import --help shows the form of a line")),
         ("jsonl", b'{"follow": {"follower": "a", "followee": "a"}}\n',
-         "followee: must be another entity than follower",
-         "feedsvc import --help shows the form of a line"),
-        ("higgs", b"1\n", "must have 4 columns (an activity), or 2 or 3 (a follow)",
-         "Is --format higgs right for this file?"),
+         ("followee: must be another entity than follower",
+          "feedsvc import --help shows the form of a line")),
+        ("higgs", b"1\n", ("must have 4 columns (an activity), or 2 or 3 (a follow)",
+         "Is --format higgs right for this file?")),
     ],
 )  # fmt: skip
 def test_a_file_whose_first_rows_are_all_wrong_is_refused(
-    opened: Open, tmp_path: Path, name: str, content: bytes, reason: str, advice: str
+    opened: Open, tmp_path: Path, name: str, content: bytes, reason_and_advice: tuple[str, str]
 ) -> None:
     check_first_rows(opened(content * 999, "rows", name))
     with pytest.raises(UnusableFile) as caught:
         check_first_rows(opened(content * 1_000, "rows", name))
     assert str(caught.value) == (
         f"{tmp_path / 'rows'}: none of the first 1,000 rows can be imported, so nothing was "
-        f"imported. Line 1: {reason}. {advice}"
+        f"imported. Line 1: {'. '.join(reason_and_advice)}"
     )
 
 

@@ -39,6 +39,8 @@ class Report:
     """Files that cannot be read to their end, with the reasons."""
     interrupted: bool = False
     """True if a signal ended the import."""
+    error: str = ""
+    """The reason why the import ended early; empty if it did not, or if a signal ended it."""
     warmed: int | None = None
     """Number of feeds that were warmed; None if the import was not to warm any."""
     seconds: float = 0.0
