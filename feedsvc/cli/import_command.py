@@ -390,7 +390,8 @@ def _open_rejects(
             with suppress(OSError):
                 if os.path.samestat(rejects_path.stat(), source.file.status):
                     raise WrongOption(f"--rejects would replace {source.name}, which is imported")
-    return RejectsFile(path, sources[0].header, resources)
+    header = next((source.header for source in sources if source.header), b"")
+    return RejectsFile(path, header, resources)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

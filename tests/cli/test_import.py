@@ -432,6 +432,16 @@ async def test_a_corrected_file_of_rejects_can_be_imported_in_the_same_way(
     assert (ran.json[0]["activities"], ran.json[0]["duplicates"]) == (0, 4)
 
 
+async def test_an_empty_file_does_not_hinder_a_file_of_rejects(tmp_path: Path) -> None:
+    empty, path, rejects = tmp_path / "empty.tsv", tmp_path / "rows.csv", tmp_path / "rejects"
+    empty.touch()
+    path.write_text("follower,followee\nbob\n")
+    feedsvc = Feedsvc("127.0.0.1:1")
+    ran = await feedsvc("import", empty, path, "--dry-run", "--rejects", rejects)
+    assert ran.code == 1
+    assert rejects.read_text() == "follower,followee\nbob\n"
+
+
 async def test_a_row_is_the_same_however_its_cells_are_written(
     service: Service, feedsvc: Feedsvc, tmp_path: Path
 ) -> None:
@@ -547,7 +557,7 @@ async def test_options_that_do_not_fit_are_refused_at_the_start(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.tsv").write_bytes(b"actor\tverb\nalice\tpost\n")
-    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "rows.jsonl").write_bytes(lines(follow("bob", "alice")))
     ran = await Feedsvc("127.0.0.1:1")("import", *arguments)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.splitlines()[-1] == f"Error: {message}"

@@ -116,7 +116,7 @@ def _check_options(tables: Sequence[Table], options: TableOptions) -> None:
 
 def check_rejects_fit(sources: Sequence[Source]) -> None:
     """Raise WrongOption if the rejects of all sources cannot be rows of one file."""
-    first, *others = sources
+    first, *others = [source for source in sources if source.file.size] or sources
     for source in others:
         if (source.format_name, source.header.rstrip()) != (
             first.format_name,
