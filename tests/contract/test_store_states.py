@@ -1,4 +1,4 @@
-"""Calls in each state of the store behave as docs/operations.md says."""
+"""Calls in each state of the store behave as docs/operating.md says."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from feedsvc.health_status import SERVICES
 from tests.nodes import Node
 from tests.serving import Service, refusal_of, wait_until
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "operating.md"
 WRITING = ("ActivityService", "FollowService", "SubscriptionService")
 Calls = dict[str, Callable[[], Awaitable[object]]]
 
