@@ -1,5 +1,6 @@
 """`make dist` builds packages that work where nothing of this repository is installed."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,12 @@ pytestmark = pytest.mark.slow
 
 def run(*command: object, cwd: Path) -> str:
     process = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
+        [str(part) for part in command],
+        cwd=cwd,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
