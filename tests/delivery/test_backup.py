@@ -165,9 +165,11 @@ async def test_copied_files_of_a_running_store_hold_all_acknowledged_writes(
 ) -> None:
     """Streams and tokens of before the backup go on; those of after it are refused plainly."""
 
-    async def rewrite_for_ever(url: str) -> None:
+    backed_up = asyncio.Event()
+
+    async def rewrite_all_the_time(url: str) -> None:
         async with Redis.from_url(url, protocol=2) as client:
-            while True:
+            while rewrites and not backed_up.is_set():
                 await client.bgrewriteaof()
                 await wait_until(lambda: has_rewritten(client))
 
@@ -179,14 +181,13 @@ async def test_copied_files_of_a_running_store_hold_all_acknowledged_writes(
         service = await Service.start(store.url)
         history, stream = await prepare(service)
         async with traffic(service, history), asyncio.TaskGroup() as group:
-            rewriting = group.create_task(rewrite_for_ever(store.url)) if rewrites else None
+            group.create_task(rewrite_all_the_time(store.url))
             await wait_for_publishes(history, 100)
             before = copy_of(history)
             await run(commands_under("Copy the files of a running store"), tmp_path)
+            backed_up.set()
             assert history.count() > before.count()
             await wait_for_publishes(history, 20)
-            if rewriting:
-                rewriting.cancel()
         late = await service.publish("asker", request_id="late")
         lost = await service.post(AUTHORS[2])
         await stream.read_until(("added", lost))
@@ -293,8 +294,8 @@ async def test_backup_refuses_a_folder_without_a_store_and_an_existing_target(
     assert await run_script(tmp_path / "data", tmp_path / "backup") == (
         1,
         (
-            f"backup-store: cannot read {manifest}; name the store's data directory, as a user who may "
-            "read it\n"
+            f"backup-store: cannot read {manifest}; name the store's data directory, as a user "
+            "who may read it\n"
         ),
     )
     manifest.parent.mkdir(parents=True)

@@ -66,8 +66,9 @@ def test_machine_without_a_suitable_python_is_refused_in_one_sentence(programs: 
         1,
         "",
         (
-            "setup: feedsvc needs Python 3.11 or newer, and none of python3.11 python3.12 python3.13 "
-            "python3.14 python3 is on PATH; install it, or name it with `make PYTHON=<path>`\n"
+            "setup: feedsvc needs Python 3.11 or newer, and none of python3.11 python3.12 "
+            "python3.13 python3.14 python3 is on PATH; install it, or name it with "
+            "`make PYTHON=<path>`\n"
         ),
     )
 
@@ -93,8 +94,8 @@ def test_python_without_venv_is_refused_with_the_package_to_install(programs: Pa
         1,
         "",
         (
-            "setup: python3.12 has no venv module; install it (on Debian and Ubuntu: apt-get install "
-            "python3.12-venv)\n"
+            "setup: python3.12 has no venv module; install it (on Debian and Ubuntu: apt-get "
+            "install python3.12-venv)\n"
         ),
     )
 
