@@ -4,7 +4,8 @@
 
 The store syncs every write, as the embedded store does, so that its files can be measured too. Each
 row is the difference between two readings: of `used_memory` at rest, and of the bytes that the
-store appended to its file. Names look like `user:123456`.
+store appended to its file. The records of requests have a row of their own. Names look like
+`user:123456`.
 """
 
 import asyncio
@@ -37,7 +38,11 @@ FOLLOWEES = 20
 #: Activities in each row about activities.
 ACTIVITIES = 10_000
 #: Users in each row about feeds and live logs.
-READERS = 1_000
+READERS = 500
+#: Author whom all readers follow.
+HERALD = "herald"
+#: Activities of the herald in each row.
+HERALDED = 100
 
 Step = Callable[[], Awaitable[int]]
 
@@ -52,11 +57,28 @@ class Meter:
 
     async def row(self, title: str, step: Step) -> None:
         """Run a step, which returns the number of things that it made; print bytes for each."""
+        await self._forget_requests()
         memory, file = await at_rest(self._redis), self._file_bytes()
         count = await step()
-        memory, file = await at_rest(self._redis) - memory, self._file_bytes() - file
+        file = self._file_bytes() - file
+        await self._forget_requests()
+        memory = await at_rest(self._redis) - memory
         line = f"{title:<60}{memory / count:>10.1f}{file / count:>10.1f}"
         self._console.print(line, highlight=False)
+
+    async def requests(self, title: str, step: Step) -> None:
+        """Run a step; print the bytes of the records of its requests."""
+        count = await step()
+        memory = await at_rest(self._redis)
+        await self._forget_requests()
+        line = f"{title:<60}{(memory - await at_rest(self._redis)) / count:>10.1f}"
+        self._console.print(line, highlight=False)
+
+    async def _forget_requests(self) -> None:
+        """Delete the records of requests, which otherwise expire after a minute or a day."""
+        names = [key async for key in self._redis.scan_iter(match="{*}q:*", count=1_000)]
+        for batch in batches(names, population.BATCH):
+            await self._redis.unlink(*batch)
 
     def _file_bytes(self) -> int:
         return sum(path.stat().st_size for path in self._files.glob("*.aof"))
@@ -137,32 +159,27 @@ async def measure(meter: Meter, client: FeedClient) -> None:
         "activity with a text of 1,000 bytes, no warm feed",
         lambda: publish(client, loners, 1_000),
     )
-    await meter.row(
-        "activity with a text of 100 bytes and a request_id",
+    await meter.requests(
+        "record of a publish with a request_id of 33 bytes",
         lambda: publish(client, loners, 100, "sizing"),
     )
     await publish(client, authors, 100)
     await publish(client, authors, 100)
+    await follow(client, [(reader, HERALD) for reader in readers])
     await meter.row("warm feed with 80 entries", lambda: read(client, readers))
-    await meter.row("warm feed: an entry more", lambda: publish_to(client, authors, readers, edges))
-    await meter.row("live log of a user, empty", lambda: read(client, readers, resumable=True))
+    await meter.row("warm feed: an entry more", lambda: publish_to(client, readers))
     await meter.row(
-        "entry of a live log and of its warm feed",
-        lambda: publish_to(client, authors, readers, edges),
+        f"live log of a user whose feed has {80 + HERALDED} entries",
+        lambda: read(client, readers, resumable=True),
     )
+    await meter.row("live log: an entry, and that of its feed", lambda: publish_to(client, readers))
 
 
-async def publish_to(
-    client: FeedClient,
-    authors: Sequence[str],
-    readers: Sequence[str],
-    edges: Sequence[tuple[str, str]],
-) -> int:
-    """Publish; return the number of entries that readers with warm feeds got."""
-    await publish(client, authors, 100)
-    warm = set(readers)
-    rounds = ACTIVITIES // len(authors)
-    return rounds * sum(follower in warm for follower, _ in edges)
+async def publish_to(client: FeedClient, readers: Sequence[str]) -> int:
+    """Publish activities that all readers get; return the number of entries of their feeds."""
+    for number in range(HERALDED):
+        await population.publish(client, population.activity(HERALD, number))
+    return HERALDED * len(readers)
 
 
 if __name__ == "__main__":

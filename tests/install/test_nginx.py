@@ -1,5 +1,6 @@
 """deploy/nginx.conf: clients call and subscribe over TLS through a real nginx."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator
@@ -10,11 +11,13 @@ from pathlib import Path
 import grpc
 import pytest
 from activityfeed import BlockingFeedClient, FeedClient
+from activityfeed.v1.activity_pb2 import Activity
+from activityfeed.v1.activity_service_pb2 import PublishActivityRequest
 from activityfeed.v1.feed_service_pb2 import GetFeedRequest
 
 from tests.client.conftest import Client, close
-from tests.client.listening import Breaks, Listener
-from tests.harness.processes import Process, find_free_port
+from tests.client.listening import Breaks, Listener, added
+from tests.harness.processes import Process, feedsvc_command, find_free_port
 from tests.serving import Service, ids_on_page, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +60,10 @@ def certificate(tmp_path: Path) -> Certificate:
 
 @asynccontextmanager
 async def nginx(
-    folder: Path, certificate: Certificate, server_port: int, changes: dict[str, str] | None = None
+    folder: Path,
+    certificate: Certificate,
+    server_port: int | None,
+    changes: dict[str, str] | None = None,
 ) -> AsyncIterator[str]:
     """Run nginx with deploy/nginx.conf and some changes; yield its address."""
     port = find_free_port()
@@ -67,13 +73,14 @@ async def nginx(
         "include /etc/nginx/modules-enabled/*.conf;": f"load_module {module}; "
         f"daemon off; pid {folder}/nginx.pid; error_log stderr notice;",
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
-        "server 127.0.0.1:50051": f"server 127.0.0.1:{server_port}",
         "/etc/feedsvc/server.crt": str(certificate.certificate),
         "/etc/feedsvc/server.key": str(certificate.key),
         "worker_processes auto": "worker_processes 1",
         "worker_rlimit_nofile 65536;": "",
         "worker_connections 30000": "worker_connections 100",
     }
+    if server_port is not None:
+        changes["server 127.0.0.1:50051"] = f"server 127.0.0.1:{server_port}"
     for text, new_text in changes.items():
         assert config.count(text) == 1, text
         config = config.replace(text, new_text)
@@ -126,6 +133,66 @@ async def test_stream_over_tls_survives_a_restart_of_the_server_behind_the_proxy
         posted_later = await service.post("alice")
         assert await listener.read_event() == ("added", posted_later)
         assert breaks.reasons != []
+
+
+async def test_rolling_restart_behind_the_proxy_fails_no_call_and_loses_no_event(
+    store_url: str, tmp_path: Path, certificate: Certificate
+) -> None:
+    """The servers of a store stop and start in turn, as in an upgrade."""
+    ports = [find_free_port(), find_free_port()]
+    servers = [
+        Process(
+            f"server{number}",
+            feedsvc_command("serve", "--port", str(port), "--redis-url", store_url),
+            tmp_path / f"server{number}.log",
+            {},
+        )
+        for number, port in enumerate(ports)
+    ]
+    upstreams = "".join(f"server 127.0.0.1:{port} fail_timeout=1s;" for port in ports)
+    changes = {"server 127.0.0.1:50051 fail_timeout=1s;": upstreams}
+    credentials = grpc.ssl_channel_credentials(certificate.certificate.read_bytes())
+    posted: list[str] = []
+    async with AsyncExitStack() as stack:
+        for server in servers:
+            stack.callback(server.kill)
+            await start_server(server)
+        address = await stack.enter_async_context(nginx(tmp_path, certificate, None, changes))
+        client = await stack.enter_async_context(
+            FeedClient.connect(address, credentials=credentials)
+        )
+        listener = Listener(client.subscribe("alice"))
+        stack.push_async_callback(listener.close)
+        assert await listener.read_event() == ("started", "")
+        is_over = asyncio.Event()
+
+        async def publish() -> None:
+            request = PublishActivityRequest(activity=Activity(actor="alice", verb="post"))
+            while not is_over.is_set():
+                posted.append((await client.activities.PublishActivity(request)).activity.id)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(publish())
+            try:
+                for server in servers:
+                    count = len(posted)
+                    await wait_until(lambda count=count: has_grown(posted, count))
+                    server.terminate()
+                    await wait_until(lambda server=server: has_ended(server))
+                    assert server.status == 0
+                    await start_server(server)
+            finally:
+                is_over.set()
+        assert await listener.read_events(len(posted)) == added(posted)
+
+
+async def start_server(server: Process) -> None:
+    server.launch()
+    await server.wait_for_line("serving on")
+
+
+async def has_grown(posted: list[str], count: int) -> bool:
+    return len(posted) > count + 20
 
 
 async def test_proxy_admits_only_callers_with_a_certificate_if_it_is_set_so(
