@@ -22,6 +22,7 @@ demo: $(SETUP) ## Run the demo: one process with a server, a store and traffic.
 test: $(SETUP) ## Run the tests (needs only Python; uses redis-server if it is or can be installed).
 	@tools/install-redis
 	@tests/harness/install-faketime
+	@tests/harness/install-nginx
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "not data and not slow"
 
 test-data: $(SETUP) ## Run the tests on real data (docs/testing.md says where to get it).

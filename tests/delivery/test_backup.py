@@ -14,14 +14,18 @@ from pathlib import Path
 
 import grpc
 import pytest
+from activityfeed.admin.v1.admin_service_pb2 import FeedState
 from redis.asyncio import Redis
 
+from feedsvc.config import Limits
 from feedsvc.embedded import EmbeddedStore
 from tests.nodes import Node, Switch
 from tests.serving import Service, Stream, expect_refusal, ids_on_page, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATING = (ROOT / "docs/operating.md").read_text()
+#: Every delivery to more than one follower is a job of the queue.
+LIMITS = Limits(step_audience=0, inline_audience=1, push_chunk=2, job_lease=1)
 AUTHORS = [f"author{number}" for number in range(4)]
 READERS = [f"reader{number}" for number in range(8)]
 
@@ -78,6 +82,7 @@ async def prepare(service: Service) -> tuple[History, Stream]:
     history.page_token = page.next_page_token
     history.next_page = ids_on_page(await service.page(READERS[1], history.page_token, 5))
     history.request_answer = (await service.publish("asker", request_id="once")).activity.id
+    await service.wait_for_deliveries()
     stream = await service.subscribe(READERS[2])
     history.published[AUTHORS[1]].append(await service.post(AUTHORS[1]))
     await stream.read_event()
@@ -146,6 +151,19 @@ async def check_tokens(service: Service, before: History) -> None:
     assert (repeated.already_published, repeated.activity.id) == (True, before.request_answer)
 
 
+async def resume(service: Service, before: History) -> Stream:
+    """Resume a stream of before the backup; check that it has each activity of the backup once."""
+    stream = await service.subscribe(READERS[2], before.resume_token)
+    outboxes = await asyncio.gather(*map(service.outbox, AUTHORS))
+    missed = {posted for outbox in outboxes for posted in outbox if posted not in before.seen}
+    events: list[tuple[str, str]] = []
+    while {posted for _, posted in events} < missed:
+        events.append(await stream.read_event())
+    assert {posted for _, posted in events} == missed
+    assert len(events) == len(missed)
+    return stream
+
+
 async def check_new_calls(service: Service, stream: Stream, reader: str) -> None:
     """Check that the service publishes, delivers and tells streams as ever."""
     posted = await service.post(AUTHORS[2])
@@ -178,7 +196,7 @@ async def test_copied_files_of_a_running_store_hold_all_acknowledged_writes(
         return not (info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"])
 
     async with EmbeddedStore(tmp_path / "data") as store:
-        service = await Service.start(store.url)
+        service = await Service.start(store.url, LIMITS)
         history, stream = await prepare(service)
         async with traffic(service, history), asyncio.TaskGroup() as group:
             group.create_task(rewrite_all_the_time(store.url))
@@ -192,11 +210,16 @@ async def test_copied_files_of_a_running_store_hold_all_acknowledged_writes(
         lost = await service.post(AUTHORS[2])
         await stream.read_until(("added", lost))
         await stream.close()
+        undone = before.published[AUTHORS[3]][0]
+        await service.delete(undone, AUTHORS[3])
+        await service.wait_for_deliveries()
         await service.stop()
 
     await run(commands_under("Restore files"), tmp_path)
     async with EmbeddedStore(tmp_path / "data") as store:
-        service = await Service.start(store.url)
+        service = await Service.start(store.url, LIMITS)
+        assert (await service.stats(READERS[1])).state == FeedState.FEED_STATE_WARM
+        assert (await service.get(undone)).id == undone
         await check_data(service, before, history)
         await check_tokens(service, before)
         assert (await expect_refusal(service.get(lost))).reason == "ACTIVITY_NOT_FOUND"
@@ -206,14 +229,7 @@ async def test_copied_files_of_a_running_store_hold_all_acknowledged_writes(
 
         reset = await service.subscribe(READERS[2], stream.token)
         fresh_token = await reset.read_expired_token()
-        resumed = await service.subscribe(READERS[2], before.resume_token)
-        outboxes = await asyncio.gather(*map(service.outbox, AUTHORS))
-        missed = {posted for outbox in outboxes for posted in outbox if posted not in before.seen}
-        events: list[tuple[str, str]] = []
-        while {posted for _, posted in events} < missed:
-            events.append(await resumed.read_event())
-        assert {posted for _, posted in events} == missed
-        assert len(events) == len(missed)
+        resumed = await resume(service, before)
         await check_new_calls(service, resumed, READERS[2])
         await resumed.close()
         fresh = await service.subscribe(READERS[2], fresh_token)
@@ -222,23 +238,27 @@ async def test_copied_files_of_a_running_store_hold_all_acknowledged_writes(
         await service.stop()
 
 
-async def test_snapshot_over_the_network_restores_a_store_under_running_servers(
-    tmp_path: Path,
-) -> None:
-    """A store that does not sync every write counts as one that lost writes: streams reset."""
+def require_redis_cli() -> None:
+    """Skip the test without redis-cli, but fail it in CI."""
     if shutil.which("redis-cli") is None:
         reason = "this test needs redis-cli on PATH (apt install redis-tools)"
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+async def test_snapshot_over_the_network_restores_a_store_under_running_servers(
+    tmp_path: Path,
+) -> None:
+    """A store that does not sync every write counts as one that lost writes: streams reset."""
+    require_redis_cli()
     options = ("--appendonly", "yes", "--appendfsync", "everysec")
     async with AsyncExitStack() as stack:
         node = Node(tmp_path / "node", *options)
         stack.push_async_callback(node.stop)
         await node.start()
         switch = await stack.enter_async_context(Switch(node))
-        service = await Service.start(switch.url)
-        stack.push_async_callback(service.stop)
+        service = await Service.start(switch.url, LIMITS)
         history, stream = await prepare(service)
         async with traffic(service, history):
             await wait_for_publishes(history, 100)
@@ -269,6 +289,7 @@ async def test_snapshot_over_the_network_restores_a_store_under_running_servers(
             return True
 
         await wait_until(answers)
+        assert (await service.stats(READERS[1])).state == FeedState.FEED_STATE_COLD
         await check_data(service, before, history)
         await check_tokens(service, before)
         fresh_token = await stream.read_expired_token()
@@ -277,6 +298,15 @@ async def test_snapshot_over_the_network_restores_a_store_under_running_servers(
         fresh = await service.subscribe(READERS[2], fresh_token)
         await check_new_calls(service, fresh, READERS[2])
         await fresh.close()
+        await service.stop()
+
+    # The same snapshot starts an embedded store.
+    await run(commands.replace("/var/lib/valkey", str(tmp_path / "data")), tmp_path)
+    async with EmbeddedStore(tmp_path / "data") as store:
+        service = await Service.start(store.url, LIMITS)
+        await check_data(service, before, history)
+        await check_tokens(service, before)
+        await service.stop()
 
 
 async def run_script(*arguments: object) -> tuple[int | None, str]:

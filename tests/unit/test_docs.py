@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/glossary.md")
+DOCUMENTS = (
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md"),
+    *("docs/design.md", "docs/glossary.md", "docs/operating.md"),
+)
 #: The folders and files of the repository's root that a path in a document begins with.
 TOP = (
-    *(".ci", "Makefile", "benchmarks", "clients", "docs"),
+    *(".ci", "Makefile", "benchmarks", "clients", "deploy", "docs"),
     *("examples", "feedsvc", "protos", "tests", "tools"),
 )
 #: Characters of a line of a document.
