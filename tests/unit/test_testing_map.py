@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "testing.md").read_text()
 #: Top-level directories whose paths the page names.
-DIRECTORIES = "benchmarks|clients|docs|feedsvc|protos|tests|tools|\\.ci"
+DIRECTORIES = "benchmarks|clients|deploy|docs|feedsvc|protos|tests|tools|\\.ci"
 
 
 def test_every_path_on_the_page_exists() -> None:
