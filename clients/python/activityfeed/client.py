@@ -119,6 +119,9 @@ class FeedClient:
     ) -> Self:
         """Return a client for the server at ``target``, ``host:port``. The first call connects.
 
+        ``credentials``: those of a connection with TLS, for example
+        ``grpc.ssl_channel_credentials()``. None: a connection without TLS.
+
         ``timeout`` is the seconds that a unary call may take if the call names no ``timeout``;
         streams have none. With ``request_ids``, each mutation without a ``request_id`` gets a new
         one, so that gRPC's retries within one call change nothing.
