@@ -1,6 +1,7 @@
 """The files in `deploy`, as far as they can be checked without Docker and without a boot."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -75,18 +76,19 @@ async def test_steps_of_the_dockerfile_install_a_server_that_reports_its_health(
         "FEEDSVC_HOST": "127.0.0.1",
         "FEEDSVC_PORT": str(port),
         "FEEDSVC_DATA_DIR": str(tmp_path / "data"),
-        "FEEDSVC_SERVER": f"127.0.0.1:{port}",
         "PYTHONPATH": "",
     }
     feedsvc = str(tmp_path / "opt/feedsvc/bin/feedsvc")
     server = Process("server", [feedsvc, "serve"], tmp_path / "log", settings)
     server.launch()
+    (check,) = re.findall(r"^HEALTHCHECK .* CMD (.*)$", DOCKERFILE, re.MULTILINE)
+    python, *arguments = json.loads(check.replace("50051", str(port)))
+    program = tmp_path / "opt/feedsvc/bin" / python
     try:
         await server.wait_for_line("serving on")
-        (check,) = re.findall(r'HEALTHCHECK .*CMD \["feedsvc", "(\w+)"\]', DOCKERFILE)
-        process = await asyncio.create_subprocess_exec(feedsvc, check, env=environment | settings)
+        process = await asyncio.create_subprocess_exec(program, *arguments, env=environment)
         assert await process.wait() == 0
     finally:
         server.kill()
-    process = await asyncio.create_subprocess_exec(feedsvc, check, env=environment | settings)
+    process = await asyncio.create_subprocess_exec(program, *arguments, env=environment)
     assert await process.wait() == 1
