@@ -150,18 +150,18 @@ async def measure(meter: Meter, client: FeedClient) -> None:
         for other in range(FOLLOWEES)
     ]
     await meter.row("follow, 20 followers an author", lambda: follow(client, edges))
-    loners = [f"loner:{number}" for number in range(1_000)]
+    authors_alone = [f"alone:{number}" for number in range(1_000)]
     await meter.row(
         "activity with a text of 100 bytes, no warm feed",
-        lambda: publish(client, loners, 100),
+        lambda: publish(client, authors_alone, 100),
     )
     await meter.row(
         "activity with a text of 1,000 bytes, no warm feed",
-        lambda: publish(client, loners, 1_000),
+        lambda: publish(client, authors_alone, 1_000),
     )
     await meter.requests(
         "record of a publish with a request_id of 33 bytes",
-        lambda: publish(client, loners, 100, "sizing"),
+        lambda: publish(client, authors_alone, 100, "sizing"),
     )
     await publish(client, authors, 100)
     await publish(client, authors, 100)
