@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from feedsvc.cli.connection import INTERRUPTED, call_server, json_option, server_option
+from feedsvc.cli.connection import call_server, json_option, server_option
 from feedsvc.cli.durations import DURATION, Duration
 from feedsvc.cli.load_test.plan import BadPlan, Kind, Plan, mix_of
 
@@ -192,8 +192,8 @@ def bench(  # noqa: PLR0913 - a load has that many sides
 
     \b
     Exit status: 0; 1 if a call failed, an event was missed, a call was due but could not begin
-    before the end, or the clean-up failed; 130 after Ctrl-C or SIGTERM, with the results until
-    then. A second Ctrl-C ends the command at once, and the data stay.
+    before the end, or the clean-up failed; 130 after Ctrl-C, 143 after SIGTERM, with the results
+    until then. A second Ctrl-C ends the command at once, and the data stay.
 
     \b
     With --json: ok, seed, prefix, warnings, kinds with succeeded, failed, errors by reason, rate
@@ -247,8 +247,8 @@ def bench(  # noqa: PLR0913 - a load has that many sides
         report.show(results)
     if histogram is not None:
         report.write_distributions(results, histogram)
-    if interruption.requested:
-        sys.exit(INTERRUPTED)
+    if interruption.status:
+        sys.exit(interruption.status)
     sys.exit(0 if results.succeeded else 1)
 
 

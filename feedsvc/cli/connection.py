@@ -18,11 +18,8 @@ from google.rpc.status_pb2 import Status
 
 from feedsvc.cli import server_address
 from feedsvc.cli.diagnosis import diagnose
-from feedsvc.cli.exit_statuses import INTERRUPTED
 from feedsvc.cli.rendering import plain
 from feedsvc.cli.standard_streams import check_stdout
-
-__all__ = ["INTERRUPTED"]
 
 _T = TypeVar("_T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -30,7 +30,8 @@ from activityfeed.v1.subscription_service_pb2 import FeedEvent, SubscribeFeedRes
 from rich.console import Console
 from rich.text import Text
 
-from feedsvc.cli.connection import INTERRUPTED, explain
+from feedsvc.cli.connection import explain
+from feedsvc.cli.exit_statuses import INTERRUPTED
 from feedsvc.cli.importing.formats import ActivityRow, canonical
 from feedsvc.cli.rendering import activity_line, console, entity, item_line, print_lines
 from feedsvc.cli.tail import event_line

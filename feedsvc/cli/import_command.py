@@ -17,7 +17,8 @@ import grpc.aio
 from activityfeed import FeedClient
 from activityfeed.v1.follow_service_pb2 import GetFollowCountsRequest
 
-from feedsvc.cli.connection import INTERRUPTED, call_server, explain, json_option, server_option
+from feedsvc.cli.connection import call_server, explain, json_option, server_option
+from feedsvc.cli.exit_statuses import INTERRUPTED, TERMINATED
 from feedsvc.cli.importing.importer import (
     CALL_SECONDS,
     Importer,
@@ -43,8 +44,6 @@ from feedsvc.cli.importing.tables import (
 )
 from feedsvc.cli.rendering import borderless_table, console
 
-#: Exit status after SIGTERM, as shells report it.
-TERMINATED = 128 + signal.SIGTERM
 _SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 _AGAIN = "import the same files again to go on: what is there already counts as a duplicate"
 

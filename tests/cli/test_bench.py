@@ -162,7 +162,7 @@ async def test_a_signal_in_any_phase_is_answered_and_ends_the_run_cleanly(
         await terminal.shows(f"{phase}\r\n")
         terminal.press(number)
         await terminal.shows(f"{STOPPING}\r\nunfollowing\r\n")
-        assert await terminal.code() == 130
+        assert await terminal.code() == 128 + number
         await terminal.shows("nterrup")
         assert "Traceback" not in terminal.printed
     for prefix in await prefixes(service):

@@ -87,7 +87,7 @@ async def test_a_signal_while_the_store_starts_stops_the_server(
             await process.wait()
     assert process.returncode == 0
     assert b"Traceback" not in errors
-    assert b"stopp" in errors
+    assert b"stop" in errors
     assert not await stores_in(tmp_path)
 
 

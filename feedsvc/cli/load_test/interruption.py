@@ -9,7 +9,6 @@ from multiprocessing import active_children
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from feedsvc.cli.connection import INTERRUPTED
 from feedsvc.cli.load_test.child import STOP_SIGNALS
 from feedsvc.cli.load_test.plan import Plan
 from feedsvc.cli.load_test.progress import Progress
@@ -31,8 +30,8 @@ class Interruption:
         self._cancel: Callable[[], object] | None = None
         self.has_data = False
         """True if the run has stored follows or activities."""
-        self.requested = False
-        """True after the first signal."""
+        self.status = 0
+        """The exit status of a run that a signal ended; 0 before the first signal."""
 
     def __enter__(self) -> Self:
         # Not the event loop's handlers, which would wait while the loop computes.
@@ -53,7 +52,7 @@ class Interruption:
         """Wait for the work, which the first signal cancels. Raise the work's error."""
         loop = asyncio.get_running_loop()
         self._cancel = lambda: loop.call_soon_threadsafe(work.cancel)
-        if self.requested:
+        if self.status:
             work.cancel()
         try:
             await asyncio.wait([work])
@@ -62,10 +61,11 @@ class Interruption:
         if not work.cancelled():
             work.result()
 
-    def _on_signal(self, _: int, __: FrameType | None) -> None:
-        if self.requested or not self.has_data:
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        is_first = not self.status
+        self.status = 128 + number  # as shells report it
+        if not (is_first and self.has_data):
             self._exit()
-        self.requested = True
         with suppress(RuntimeError):  # the signal came while the same stream was being written to
             self._progress.print_line(
                 "stopping: the run's follows and activities stay (--keep)"
@@ -84,7 +84,7 @@ class Interruption:
                 print_left_behind(self._plan, self._progress)
             self._progress.abandon()
         # Not sys.exit: to cancel calls and to end threads takes seconds.
-        os._exit(INTERRUPTED)
+        os._exit(self.status)
 
 
 def print_left_behind(plan: Plan, progress: Progress) -> None:

@@ -59,7 +59,7 @@ async def run(
         work = _prepare_and_measure(preparation, follows, streams, results, progress)
         await interruption.until_signal(asyncio.create_task(work))
     finally:
-        results.end(clock(), interrupted=interruption.requested)
+        results.end(clock(), interrupted=bool(interruption.status))
         if not keep:
             await _clean_up(preparation, results, progress)
             interruption.has_data = results.left_behind
