@@ -20,6 +20,7 @@ from feedsvc.cli.load_test.measurements import Measurements, Recorder
 from feedsvc.cli.load_test.pacing import OpenLoop, in_lanes
 from feedsvc.cli.load_test.plan import EVENTS, Kind, Orders, Plan
 from feedsvc.cli.load_test.population import Population, reached
+from feedsvc.cli.load_test.progress import Progress
 from feedsvc.cli.load_test.report import as_dict, conclusion, show, status_line, warnings
 from feedsvc.cli.load_test.results import Results
 from feedsvc.cli.load_test.traffic import Traffic, schedule
@@ -485,3 +486,20 @@ def test_the_status_shows_no_rate_before_calls_were_counted_for_a_while() -> Non
     results = counted(ALL_KINDS, measured_calls())
     assert status_line(results, 1.1) == ""
     assert status_line(results, 3) == "3/s  p99 25.0 s  failed 2"
+
+
+def test_a_line_of_a_signal_handler_that_interrupts_a_write_is_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    progress = Progress(quiet=True)
+    progress._out.file = Interrupted()
+    progress.print_line("stopping")
+    progress.print_command("feedsvc bench --remove bench-1")
+    assert capfd.readouterr().err == "stopping\n  feedsvc bench --remove bench-1\n"
+
+
+class Interrupted(io.StringIO):
+    """A stream in the middle of a write, which Python lets no signal handler write to."""
+
+    def write(self, text: str) -> int:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")

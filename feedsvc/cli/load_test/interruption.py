@@ -66,22 +66,20 @@ class Interruption:
         self.status = 128 + number  # as shells report it
         if not (is_first and self.has_data):
             self._exit()
-        with suppress(RuntimeError):  # the signal came while the same stream was being written to
-            self._progress.print_line(
-                "stopping: the run's follows and activities stay (--keep)"
-                if self._keep
-                else "stopping: removing the run's follows and activities "
-                "(Ctrl-C again leaves them)"
-            )
+        self._progress.print_line(
+            "stopping: the run's follows and activities stay (--keep)"
+            if self._keep
+            else "stopping: removing the run's follows and activities (Ctrl-C again leaves them)"
+        )
         if self._cancel is not None:
             self._cancel()
 
     def _exit(self) -> None:
         for process in active_children():
             process.kill()
-        with suppress(RuntimeError):
-            if self.has_data:
-                print_left_behind(self._plan, self._progress)
+        if self.has_data:
+            print_left_behind(self._plan, self._progress)
+        with suppress(RuntimeError):  # the signal came while the same stream was being written to
             self._progress.abandon()
         # Not sys.exit: to cancel calls and to end threads takes seconds.
         os._exit(self.status)

@@ -3,6 +3,8 @@
 A terminal that cannot move its cursor (TERM=dumb) gets the name of each step in a line.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -59,12 +61,22 @@ class Progress:
                 self._bars.update(task.id, completed=task.total, figures=figures)
 
     def print_line(self, text: str) -> None:
-        """Print a line that stays when the bars have gone."""
-        print_lines(self._out, plain(text), indent=0)
+        """Print a line that stays when the bars have gone.
+
+        A signal handler may call this at any moment. If the handler has interrupted a write to
+        stderr, which Python does not let it repeat, the line goes past the bars.
+        """
+        try:
+            print_lines(self._out, plain(text), indent=0)
+        except RuntimeError:
+            os.write(sys.stderr.fileno(), f"{plain(text)}\n".encode())
 
     def print_command(self, command: str) -> None:
-        """Print a command to copy, which is not wrapped, above the bars."""
-        self._out.print(Text(f"  {plain(command)}"))
+        """Print a command to copy, which is not wrapped, as `print_line` prints lines."""
+        try:
+            self._out.print(Text(f"  {plain(command)}"))
+        except RuntimeError:
+            os.write(sys.stderr.fileno(), f"  {plain(command)}\n".encode())
 
     def abandon(self) -> None:
         """Leave the bars as they are, for a process that ends at once: show the cursor again."""
