@@ -14,6 +14,8 @@ from feedsvc.errors import Draining, ServerOverloaded
 
 #: Divisor of ``max_calls``: the quotient is the number of calls that one caller may have.
 CALLER_DIVISOR = 2
+#: Number of calls for operators that a server with ``max_calls`` still admits.
+OPERATOR_CALLS = 16
 
 
 class Turn:
@@ -147,13 +149,14 @@ class Admission:
         """Number of calls that the server has, waiting ones included."""
         self.held_bytes = 0
         """Bytes of the requests that the server has read and not yet answered."""
-        self._draining = False
+        self.is_draining = False
+        """True if the server is stopping."""
         self._idle = asyncio.Event()
         self._idle.set()
 
     def drain(self) -> None:
         """Refuse all calls that have not begun, and all later ones: the server is stopping."""
-        self._draining = True
+        self.is_draining = True
         for caller in self._callers.values():
             caller.refuse()
 
@@ -161,14 +164,19 @@ class Admission:
         """Wait until the server has no call."""
         await self._idle.wait()
 
-    def enter(self, caller_name: str, weight: int = 1) -> Turn:
-        """Admit a call and return its turn. Raise ServerOverloaded or Draining if refused."""
-        if self._draining:
+    def enter(self, caller_name: str, weight: int = 1, *, for_operators: bool = False) -> Turn:
+        """Admit a call and return its turn. Raise ServerOverloaded or Draining if refused.
+
+        A call ``for_operators`` is admitted while the server is stopping or has ``max_calls`` too:
+        the operators ask just then. ``OPERATOR_CALLS`` such calls have room beside the others.
+        """
+        if self.is_draining and not for_operators:
             raise draining()
         caller = self._callers.get(caller_name)
         if caller is None:
             caller = self._callers[caller_name] = _Caller(caller_name, self._caller_share)
-        if self.calls >= self._max_calls or caller.calls * CALLER_DIVISOR >= self._max_calls:
+        max_calls = self._max_calls + (OPERATOR_CALLS if for_operators else 0)
+        if self.calls >= max_calls or caller.calls * CALLER_DIVISOR >= max_calls:
             self._forget_if_idle(caller)
             raise ServerOverloaded("the server has too many calls under way: call again later")
         if weight > 1 and self.held_bytes >= self._max_held_bytes:

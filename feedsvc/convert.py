@@ -52,6 +52,11 @@ def timestamp_ms(ms: int) -> Timestamp:
     return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
 
 
+def timestamp_seconds(seconds: float) -> Timestamp:
+    """Return a Timestamp of a time in Unix seconds, to the millisecond."""
+    return timestamp_ms(round(seconds * 1000))
+
+
 def duration_ms(ms: int) -> Duration:
     """Return a Duration of a number of milliseconds."""
     return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)

@@ -5,13 +5,14 @@ import logging
 from contextlib import AsyncExitStack, suppress
 
 from feedsvc.config import Config
-from feedsvc.core import background
+from feedsvc.core import address, background
 from feedsvc.core.engine import Engine
 from feedsvc.core.health import Heartbeat
 from feedsvc.core.log_limits import log_failure, reset_all
 from feedsvc.core.store import Store
 from feedsvc.core.sweep import sweep
 from feedsvc.errors import StoreUnavailable
+from feedsvc.store_waiting import open_store
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +20,18 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 5.0
 
 
-async def start_engine(url: str, config: Config, stack: AsyncExitStack) -> tuple[Engine, Heartbeat]:
+async def start_engine(
+    url: str, config: Config, stack: AsyncExitStack, wait_seconds: float = 0.0
+) -> tuple[Engine, Heartbeat]:
     """Start the core and its workers on a store, and the heartbeat of the store.
 
-    ``stack`` stops the core, the workers and the heartbeat. Raise StoreUnfit if the core cannot use
-    the store.
+    ``stack`` stops the core, the workers and the heartbeat. Wait up to ``wait_seconds`` for a store
+    that is not ready yet. Raise StoreUnfit if the core cannot use the store.
     """
     stack.callback(reset_all)  # at the very end
     store = Store.at(url, config.limits)
     stack.push_async_callback(store.close)
-    await store.open()
+    await open_store(store, address.without_credentials(url), wait_seconds)
     aside = store.sibling()
     engine = Engine.on(store, aside, store.sibling())
     retention = background.supervised("the retention worker", engine.retention.run)

@@ -136,3 +136,7 @@ class TooManyStreams(FeedError):
 
 class StoreUnfit(Exception):
     """The server cannot use the store, and ends. The message names the fault and what to do."""
+
+
+class StoreNotReady(StoreUnfit):
+    """The store cannot be reached, or loads its data. Expected at a start; try again in a while."""

@@ -15,12 +15,14 @@ from activityfeed.v1 import (
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from feedsvc import listening
 from feedsvc.admission import Admission
 from feedsvc.batch_requests import Slices
 from feedsvc.config import Config
 from feedsvc.core import background
 from feedsvc.core.engine import Engine
 from feedsvc.core.health import Condition, Heartbeat
+from feedsvc.core.store_facts import FactsReader
 from feedsvc.embedded import EmbeddedStore
 from feedsvc.engine_lifecycle import start_engine, sweep_earlier_incarnations
 from feedsvc.garbage_collection import freeze_streams
@@ -29,6 +31,7 @@ from feedsvc.interceptors.admission import AdmissionInterceptor
 from feedsvc.interceptors.decoding import DecodingInterceptor
 from feedsvc.interceptors.errors import ErrorInterceptor
 from feedsvc.interceptors.validation import ValidationInterceptor
+from feedsvc.server_status import ServerStatus
 from feedsvc.services.activities import ActivityService
 from feedsvc.services.admin import AdminService
 from feedsvc.services.feeds import FeedService
@@ -45,13 +48,14 @@ CLIENT_PING_MS = 10_000
 
 
 class PortBusy(Exception):
-    """The server cannot listen on the address. The message names the address and what to do."""
+    """The server cannot listen on its address. The message says why and what to do."""
 
 
 class Server:
     """A server on a store: ``async with Server(config) as server`` serves on ``server.port``."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, wait_seconds: float = 0.0) -> None:
+        """Wait up to ``wait_seconds`` at the start for a store that is not ready yet."""
         self.exits = False
         """True if the process exits as soon as the server has stopped.
 
@@ -60,9 +64,11 @@ class Server:
         UNAVAILABLE, and a connection that the exit cuts is UNAVAILABLE to its client too.
         """
         self.config = config
+        self._wait_seconds = wait_seconds
         self.port = 0
         """The TCP port that the server listens on, once it has started."""
         self.engine: Engine
+        self.status: ServerStatus
         self._grpc: grpc.aio.Server
         self._admission = Admission(
             max_calls=config.max_calls,
@@ -98,7 +104,11 @@ class Server:
         if url is None:
             self._embedded = await self._stack.enter_async_context(EmbeddedStore(config.data_dir))
             url = self._embedded.url
-        self.engine, self._heartbeat = await start_engine(url, config, self._stack)
+        self.engine, self._heartbeat = await start_engine(
+            url, config, self._stack, self._wait_seconds
+        )
+        facts = FactsReader(self.engine.store.sibling())
+        self._stack.push_async_callback(facts.close)
         self._stack.push_async_callback(self.engine.work.drain)
         self._stack.push_async_callback(self.engine.jobs.close)
         self.engine.live.start(config.checkpoint_seconds, config.stream_seconds)
@@ -110,6 +120,7 @@ class Server:
             ),
         ):
             self._stack.push_async_callback(background.end, task)
+        self.status = ServerStatus(config, self.engine, self._admission, facts)
         await self._listen(Tokens(lambda: self.engine.store.secret))
 
     async def _listen(self, tokens: Tokens) -> None:
@@ -126,6 +137,7 @@ class Server:
         self._stack.push_async_callback(self._drain, health_servicer)
 
         async def on_condition(condition: Condition) -> None:
+            await self.status.note_condition(condition)
             await set_statuses(health_servicer, condition)
 
         await self._heartbeat.listen(on_condition)
@@ -158,15 +170,15 @@ class Server:
 
     def _bind(self) -> None:
         """Bind the address and set the port. Raise PortBusy if that fails."""
-        address = f"{self.config.host}:{self.config.port}"
+        host, port = self.config.host, self.config.port
+        address = listening.address_of(host, port)
         try:
             self.port = self._grpc.add_insecure_port(address)
         except RuntimeError:
             self.port = 0
         if not self.port:
-            raise PortBusy(
-                f"cannot listen on {address}: is another server there? Give another --port"
-            )
+            reason = listening.reason_against(host, port)
+            raise PortBusy(f"cannot listen on {address}: {reason}")
 
     async def _drain(self, health_servicer: health.aio.HealthServicer) -> None:
         """End the streams, let calls under way end, and refuse new calls."""
@@ -197,5 +209,5 @@ class Server:
             SubscriptionService(engine, tokens, self.config), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminService(engine, tokens), server
+            AdminService(engine, tokens, self.status), server
         )

@@ -73,6 +73,28 @@ def _node(options: dict[str, Any]) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{options.get('port') or STORE_PORT}"
 
 
+def without_credentials(url: str) -> str:
+    """Return the address of a store without user, password and settings, for people to read.
+
+    Raise ValueError, which does not quote the URL, if ``url`` is no store's address.
+    """
+    check(url)
+    scheme = urlsplit(url).scheme
+    if scheme in SCHEMES:
+        watched = _sentinels(url)
+        hosts = ",".join(
+            _node(dict(zip(("host", "port"), sentinel, strict=True)))
+            for sentinel in watched.sentinels
+        )
+        return f"{scheme}://{hosts}/{watched.service}/{watched.store_options['db']}"
+    options = parse_url(url)  # type: ignore[no-untyped-call]
+    database = options.get("db", 0)
+    if "path" in options:
+        return f"{scheme}://{options['path']}" + (f"?db={database}" if database else "")
+    node = _node(options)
+    return f"{scheme}://{node}/{database}"
+
+
 async def close(redis: "Redis") -> None:
     """Close a client that ``client`` made, and its connections to Sentinels."""
     await redis.aclose()

@@ -14,11 +14,21 @@ ONE_NODE = (
 )
 
 
+def fields_of(answer: bytes) -> dict[str, str]:
+    """Return the fields of an answer to INFO."""
+    return dict(line.split(":", 1) for line in answer.decode().split("\r\n") if ":" in line)
+
+
+def product_of(info: dict[str, Any]) -> tuple[str, str]:
+    """Return the name of the store's product, by its INFO, and the product's version."""
+    if "valkey_version" in info:
+        return "Valkey", str(info["valkey_version"])
+    return "Redis", str(info.get("redis_version", "0"))
+
+
 def check(info: dict[str, Any]) -> None:
     """Check the store's INFO. Raise StoreUnfit."""
-    name, version = "Redis", str(info.get("redis_version", "0"))
-    if "valkey_version" in info:
-        name, version = "Valkey", str(info["valkey_version"])
+    name, version = product_of(info)
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         raise StoreUnfit(
             f"the store is {name} {version}: Redis 7.0, Valkey 8 or a later one is needed"
@@ -32,7 +42,8 @@ def check(info: dict[str, Any]) -> None:
         # With volatile-* the store would lose request ids and tombstones before their time.
         raise StoreUnfit(
             f"the store evicts keys when memory is short (maxmemory-policy {policy}), and would "
-            "lose activities or repeat requests: set maxmemory-policy to noeviction"
+            "lose activities or repeat requests: run `CONFIG SET maxmemory-policy noeviction` on "
+            "the store, and set it in the store's configuration too"
         )
 
 

@@ -121,7 +121,7 @@ def info_fields(answer: Any) -> dict[str, str]:
     """Return the fields of an answer to INFO. Raise the answer if it is an error."""
     if isinstance(answer, Exception):
         raise answer
-    return dict(line.split(":", 1) for line in answer.decode().split("\r\n") if ":" in line)
+    return fitness.fields_of(answer)
 
 
 def _primary_info(answer: Any) -> dict[str, str]:

@@ -262,6 +262,7 @@ OTHERS = (
 """Keys and channels that are no kind: name, type, description."""
 
 _KINDS = {kind.name: kind.letter for kind in KINDS}
+_KINDS_BY_LETTER = {kind.letter: kind for kind in KINDS}
 _SINGLE = tuple(kind.name for kind in KINDS if kind.is_single)
 
 FIELDS = {"GENERATION": "", "NUMBER": "\1", "SHARDS": "\2", "MODE": "\3"}
@@ -348,6 +349,17 @@ def tags(shards: int) -> tuple[str, ...]:
         numbers.setdefault(key_slot(str(number).encode()) // width, str(number))
         number += 1
     return tuple("{" + numbers[shard] + "}" for shard in range(shards))
+
+
+def is_own(key: str, tags: Sequence[str]) -> bool:
+    """Return whether a key is the service's, by its name; ``tags`` are those of all shards."""
+    if key in (META, LATEST):
+        return True
+    tag, brace, name = key.partition("}")
+    if tag + brace not in tags:
+        return False
+    kind = _KINDS_BY_LETTER.get(name[:1])
+    return kind is not None and (name == kind.letter if kind.is_single else ":" in name)
 
 
 def activities(tags: Sequence[str], activity_ids: Iterable[int]) -> list[str]:

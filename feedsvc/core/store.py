@@ -21,7 +21,7 @@ from feedsvc.core.clock import Clock
 from feedsvc.core.greeting import RECORD, KnownStore, greet, info_fields
 from feedsvc.core.store_errors import ForeignStore, translated, unfit
 from feedsvc.core.transport import Ask, Transport
-from feedsvc.errors import StoreUnavailable, StoreUnfit
+from feedsvc.errors import StoreNotReady, StoreUnavailable, StoreUnfit
 
 __all__ = ["Arg", "Store"]
 
@@ -118,7 +118,11 @@ class Store:
     # Life cycle.
 
     async def open(self) -> None:
-        """Check the store, and read its record or make the record. Raise StoreUnfit."""
+        """Check the store, and read its record or make the record.
+
+        Raise StoreNotReady if the store may open later, StoreUnfit if an operator has to act first.
+        A store that could not be opened can be opened again.
+        """
         with unfit():
             async with asyncio.timeout(transport.ANSWER_SECONDS):
                 info = await self.redis.info()
@@ -140,7 +144,7 @@ class Store:
         try:
             await self.call("TIME")  # which greets the store for the first time
         except StoreUnavailable as error:
-            raise StoreUnfit("the store has gone away: is it running still?") from error
+            raise StoreNotReady("the store has gone away: is it running still?") from error
 
     async def close(self) -> None:
         """Disconnect, and close the client with its connections to Sentinels."""
@@ -165,6 +169,14 @@ class Store:
         answer is as the store gave it, in bytes. Raise StoreUnavailable.
         """
         return self._batcher.call(command, cost)
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Exchange commands for their answers, among them the errors of single commands.
+
+        The commands pass by the batches, so do not use ``ask`` and ``call`` on the same connection,
+        and let only one task ask at a time. Raise the connection's own errors and ForeignStore.
+        """
+        return await self._transport.send(commands)
 
     async def until_free(self) -> None:
         """Wait for the end of the batch in flight: a command sent then leaves with the next."""

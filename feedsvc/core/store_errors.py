@@ -25,7 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feedsvc.core import fitness
 from feedsvc.core.log_limits import LogLimit, Rate, counted
-from feedsvc.errors import StoreUnavailable, StoreUnfit
+from feedsvc.errors import StoreNotReady, StoreUnavailable, StoreUnfit
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,11 @@ def is_of_password(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def unfit() -> Iterator[None]:
-    """Raise StoreUnfit, which says what to do, in place of an error that keeps a store closed."""
+    """Raise StoreUnfit, which says what to do, in place of an error that keeps a store closed.
+
+    Raise StoreNotReady, a kind of StoreUnfit, if the store may open later without a change of a
+    setting.
+    """
     try:
         yield
     except ReadOnlyError as error:
@@ -117,9 +121,9 @@ def unfit() -> Iterator[None]:
             "the store is read-only (a replica?): give the primary's address in --redis-url"
         ) from error
     except BusyLoadingError as error:
-        raise StoreUnfit("the store is still loading its data: try again in a while") from error
+        raise StoreNotReady("the store is still loading its data: try again in a while") from error
     except MasterNotFoundError as error:
-        raise StoreUnfit(
+        raise StoreNotReady(
             "no Sentinel can be reached that knows a primary of this service: are they running, "
             "and is --redis-url right?"
         ) from error
@@ -128,7 +132,7 @@ def unfit() -> Iterator[None]:
             raise StoreUnfit(
                 "the store refuses the user or password: give the right ones in --redis-url"
             ) from error
-        raise StoreUnfit(
+        raise StoreNotReady(
             "the store cannot be reached: is it running, and is --redis-url right?"
         ) from error
     except (MovedError, AskError, ClusterDownError) as error:

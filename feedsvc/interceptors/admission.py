@@ -16,6 +16,8 @@ from feedsvc.core.batching import CALLER
 from feedsvc.errors import InvalidRequest, Violation
 from feedsvc.interceptors.wrapping import Behaviour, WrappingInterceptor
 
+#: Names of the methods for operators that a full or stopping server answers too. They are cheap.
+OPERATOR_METHODS = frozenset({"GetServerStatus"})
 #: Part of its caller's share that a batch takes. Other calls take 1.
 BATCH_WEIGHT = 16
 
@@ -48,12 +50,13 @@ class AdmissionInterceptor(WrappingInterceptor):
         if handler.request_streaming or handler.response_streaming:
             return super().wrap(method, handler)
         serve, admission = handler.unary_unary, self._admission
-        is_batch = method.rpartition("/")[2] in ENTRY_TYPES
+        name = method.rpartition("/")[2]
+        is_batch, for_operators = name in ENTRY_TYPES, name in OPERATOR_METHODS
         weight = BATCH_WEIGHT if is_batch else 1
 
         async def admitted(_requests: Any, context: Any) -> Any:
             caller = context.peer()
-            turn = admission.enter(caller, weight)
+            turn = admission.enter(caller, weight, for_operators=for_operators)
             # gRPC calls ``leave`` when the answer has left, or when the client has gone.
             context.add_done_callback(turn.leave)
             try:

@@ -11,15 +11,37 @@ from google.rpc.status_pb2 import Status
 from feedsvc import convert, validation
 from feedsvc.contract_limits import DEFAULT_PAGE_DEAD_LETTERS, MAX_PAGE_DEAD_LETTERS
 from feedsvc.core.engine import Engine
+from feedsvc.core.store_facts import Persistence, StoreFacts
 from feedsvc.errors import DeadLetterNotFound
 from feedsvc.failed_calls import Call, FailedEntries
 from feedsvc.paging import clamp_page_size, read_page
+from feedsvc.server_status import VERSION, ServerStatus
 from feedsvc.tokens import Tokens
 
 _FEED_STATES = {
     "cold": pb.FEED_STATE_COLD,
     "building": pb.FEED_STATE_BUILDING,
     "warm": pb.FEED_STATE_WARM,
+}
+#: Conditions of the store, by their names.
+_STORE_CONDITIONS = {
+    "READY": pb.STORE_CONDITION_READY,
+    "SLOW": pb.STORE_CONDITION_SLOW,
+    "FULL": pb.STORE_CONDITION_FULL,
+    "READ_ONLY": pb.STORE_CONDITION_READ_ONLY,
+    "REFUSES_WRITES": pb.STORE_CONDITION_READ_ONLY,
+    "LOADING": pb.STORE_CONDITION_LOADING,
+    "REPLICA": pb.STORE_CONDITION_REPLICA,
+    "FOREIGN": pb.STORE_CONDITION_FOREIGN,
+    "GONE": pb.STORE_CONDITION_GONE,
+}
+_PERSISTENCE = {
+    Persistence.SYNCED_ALWAYS: pb.STORE_PERSISTENCE_SYNCED_ALWAYS,
+    Persistence.SYNCED_EVERY_SECOND: pb.STORE_PERSISTENCE_SYNCED_EVERY_SECOND,
+    Persistence.NOT_SYNCED: pb.STORE_PERSISTENCE_NOT_SYNCED,
+    Persistence.APPEND_ONLY_FILE: pb.STORE_PERSISTENCE_APPEND_ONLY_FILE,
+    Persistence.SNAPSHOTS: pb.STORE_PERSISTENCE_SNAPSHOTS,
+    Persistence.NONE: pb.STORE_PERSISTENCE_NONE,
 }
 _DIFFERENCE_KINDS = {
     "missing": pb.FEED_DIFFERENCE_KIND_MISSING,
@@ -31,8 +53,9 @@ _DIFFERENCE_KINDS = {
 class AdminService(AdminServiceServicer):
     """Handlers of AdminService."""
 
-    def __init__(self, engine: Engine, tokens: Tokens) -> None:
+    def __init__(self, engine: Engine, tokens: Tokens, status: ServerStatus) -> None:
         self._engine = engine
+        self._status = status
         self._feeds = engine.feeds
         self._tokens = tokens
 
@@ -89,6 +112,24 @@ class AdminService(AdminServiceServicer):
             dead_letter_count=status.dead,
         )
 
+    async def GetServerStatus(
+        self, request: pb.GetServerStatusRequest, context: Any
+    ) -> pb.GetServerStatusResponse:
+        status = self._status
+        facts = await status.facts.facts()
+        return pb.GetServerStatusResponse(
+            host_name=status.host_name,
+            version=VERSION,
+            start_time=convert.timestamp_seconds(status.start_time),
+            state=pb.SERVER_STATE_DRAINING if status.is_draining else pb.SERVER_STATE_SERVING,
+            stream_count=status.streams,
+            max_stream_count=status.config.max_streams,
+            call_count=status.calls,
+            max_call_count=status.config.max_calls,
+            worker_count=status.config.workers,
+            store=_store_status(status, facts),
+        )
+
     async def ListDeadLetters(
         self, request: pb.ListDeadLettersRequest, context: Any
     ) -> pb.ListDeadLettersResponse:
@@ -127,6 +168,31 @@ class AdminService(AdminServiceServicer):
         return pb.DiscardDeadLettersResponse(
             results=[pb.DiscardDeadLetterResult(status=status) for status in statuses]
         )
+
+
+def _store_status(status: ServerStatus, facts: StoreFacts | None) -> pb.StoreStatus:
+    store = pb.StoreStatus(
+        condition=_STORE_CONDITIONS[status.condition.name],
+        condition_time=convert.timestamp_seconds(status.condition_time),
+        embedded=status.is_embedded,
+        shard_count=status.config.limits.shards,
+    )
+    if facts is not None:
+        store.MergeFrom(
+            pb.StoreStatus(
+                read_time=convert.timestamp_seconds(facts.read_time),
+                product=facts.product,
+                version=facts.version,
+                used_memory_bytes=facts.used_memory,
+                max_memory_bytes=facts.max_memory,
+                persistence=_PERSISTENCE[facts.persistence],
+                eviction_policy=facts.eviction_policy,
+                key_count=facts.keys,
+                replica_count=facts.replicas,
+                uptime=convert.duration_ms(facts.uptime_seconds * 1000),
+            )
+        )
+    return store
 
 
 async def _for_each_letter(

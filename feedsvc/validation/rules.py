@@ -211,6 +211,7 @@ RULES: dict[type[Message], Callable[[FieldChecks, Any], None]] = {
     subscription_service_pb2.SubscribeAllRequest: _check_subscribe_all,
     subscription_service_pb2.GetFeedEventsRequest: _check_get_feed_events,
     admin_service_pb2.GetFanoutStatusRequest: _check_nothing,
+    admin_service_pb2.GetServerStatusRequest: _check_nothing,
     admin_service_pb2.VerifyFeedRequest: _check_user,
     admin_service_pb2.RebuildFeedRequest: _check_user,
     admin_service_pb2.GetFeedStatsRequest: _check_user,

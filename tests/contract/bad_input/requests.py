@@ -89,6 +89,7 @@ RPCS = {
         Rpc("admin", "RebuildFeed", lambda: admin.RebuildFeedRequest(user="bob")),
         Rpc("admin", "GetFeedStats", lambda: admin.GetFeedStatsRequest(user="bob")),
         Rpc("admin", "GetFanoutStatus", admin.GetFanoutStatusRequest),
+        Rpc("admin", "GetServerStatus", admin.GetServerStatusRequest),
         Rpc("admin", "ListDeadLetters", admin.ListDeadLettersRequest),
         Rpc(
             "admin",
@@ -136,4 +137,4 @@ def split_step(step: str) -> tuple[str, int | None]:
 
 
 #: Methods that accept an empty request.
-NOTHING_REQUIRED = {"GetFanoutStatus", "ListDeadLetters", "SubscribeAll"}
+NOTHING_REQUIRED = {"GetFanoutStatus", "GetServerStatus", "ListDeadLetters", "SubscribeAll"}

@@ -27,6 +27,7 @@ NOT_UTF8 = [b"\x02\xff\xfe", b"\x03\xed\xa0\x80", b"\x02\xc0\x80"]
 STRINGS: dict[str, bytes | None] = {
     "ListDeadLetters": b"\x12",
     "GetFanoutStatus": None,
+    "GetServerStatus": None,
     # The server refuses their entries one by one: see the test of malformed entries.
     "BatchPublishActivities": None,
     "BatchFollow": None,

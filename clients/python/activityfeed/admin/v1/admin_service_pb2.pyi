@@ -30,6 +30,34 @@ class JobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_KIND_DELIVER: _ClassVar[JobKind]
     JOB_KIND_RETRACT: _ClassVar[JobKind]
     JOB_KIND_FLIP: _ClassVar[JobKind]
+
+class ServerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SERVER_STATE_UNSPECIFIED: _ClassVar[ServerState]
+    SERVER_STATE_SERVING: _ClassVar[ServerState]
+    SERVER_STATE_DRAINING: _ClassVar[ServerState]
+
+class StoreCondition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STORE_CONDITION_UNSPECIFIED: _ClassVar[StoreCondition]
+    STORE_CONDITION_READY: _ClassVar[StoreCondition]
+    STORE_CONDITION_SLOW: _ClassVar[StoreCondition]
+    STORE_CONDITION_FULL: _ClassVar[StoreCondition]
+    STORE_CONDITION_READ_ONLY: _ClassVar[StoreCondition]
+    STORE_CONDITION_LOADING: _ClassVar[StoreCondition]
+    STORE_CONDITION_REPLICA: _ClassVar[StoreCondition]
+    STORE_CONDITION_FOREIGN: _ClassVar[StoreCondition]
+    STORE_CONDITION_GONE: _ClassVar[StoreCondition]
+
+class StorePersistence(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STORE_PERSISTENCE_UNSPECIFIED: _ClassVar[StorePersistence]
+    STORE_PERSISTENCE_SYNCED_ALWAYS: _ClassVar[StorePersistence]
+    STORE_PERSISTENCE_SYNCED_EVERY_SECOND: _ClassVar[StorePersistence]
+    STORE_PERSISTENCE_NOT_SYNCED: _ClassVar[StorePersistence]
+    STORE_PERSISTENCE_APPEND_ONLY_FILE: _ClassVar[StorePersistence]
+    STORE_PERSISTENCE_SNAPSHOTS: _ClassVar[StorePersistence]
+    STORE_PERSISTENCE_NONE: _ClassVar[StorePersistence]
 FEED_STATE_UNSPECIFIED: FeedState
 FEED_STATE_COLD: FeedState
 FEED_STATE_BUILDING: FeedState
@@ -42,6 +70,25 @@ JOB_KIND_UNSPECIFIED: JobKind
 JOB_KIND_DELIVER: JobKind
 JOB_KIND_RETRACT: JobKind
 JOB_KIND_FLIP: JobKind
+SERVER_STATE_UNSPECIFIED: ServerState
+SERVER_STATE_SERVING: ServerState
+SERVER_STATE_DRAINING: ServerState
+STORE_CONDITION_UNSPECIFIED: StoreCondition
+STORE_CONDITION_READY: StoreCondition
+STORE_CONDITION_SLOW: StoreCondition
+STORE_CONDITION_FULL: StoreCondition
+STORE_CONDITION_READ_ONLY: StoreCondition
+STORE_CONDITION_LOADING: StoreCondition
+STORE_CONDITION_REPLICA: StoreCondition
+STORE_CONDITION_FOREIGN: StoreCondition
+STORE_CONDITION_GONE: StoreCondition
+STORE_PERSISTENCE_UNSPECIFIED: StorePersistence
+STORE_PERSISTENCE_SYNCED_ALWAYS: StorePersistence
+STORE_PERSISTENCE_SYNCED_EVERY_SECOND: StorePersistence
+STORE_PERSISTENCE_NOT_SYNCED: StorePersistence
+STORE_PERSISTENCE_APPEND_ONLY_FILE: StorePersistence
+STORE_PERSISTENCE_SNAPSHOTS: StorePersistence
+STORE_PERSISTENCE_NONE: StorePersistence
 
 class VerifyFeedRequest(_message.Message):
     __slots__ = ("user",)
@@ -130,6 +177,66 @@ class GetFanoutStatusResponse(_message.Message):
     followers_per_second: float
     dead_letter_count: int
     def __init__(self, open_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., running_count: _Optional[int] = ..., inline_count: _Optional[int] = ..., lag: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., oldest: _Optional[_Union[FanoutJob, _Mapping]] = ..., followers_per_second: _Optional[float] = ..., dead_letter_count: _Optional[int] = ...) -> None: ...
+
+class GetServerStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetServerStatusResponse(_message.Message):
+    __slots__ = ("host_name", "version", "start_time", "state", "stream_count", "max_stream_count", "call_count", "max_call_count", "worker_count", "store")
+    HOST_NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CALL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CALL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WORKER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    host_name: str
+    version: str
+    start_time: _timestamp_pb2.Timestamp
+    state: ServerState
+    stream_count: int
+    max_stream_count: int
+    call_count: int
+    max_call_count: int
+    worker_count: int
+    store: StoreStatus
+    def __init__(self, host_name: _Optional[str] = ..., version: _Optional[str] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[ServerState, str]] = ..., stream_count: _Optional[int] = ..., max_stream_count: _Optional[int] = ..., call_count: _Optional[int] = ..., max_call_count: _Optional[int] = ..., worker_count: _Optional[int] = ..., store: _Optional[_Union[StoreStatus, _Mapping]] = ...) -> None: ...
+
+class StoreStatus(_message.Message):
+    __slots__ = ("condition", "condition_time", "read_time", "embedded", "product", "version", "used_memory_bytes", "max_memory_bytes", "persistence", "eviction_policy", "key_count", "shard_count", "replica_count", "uptime")
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_TIME_FIELD_NUMBER: _ClassVar[int]
+    READ_TIME_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDED_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    USED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PERSISTENCE_FIELD_NUMBER: _ClassVar[int]
+    EVICTION_POLICY_FIELD_NUMBER: _ClassVar[int]
+    KEY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SHARD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_FIELD_NUMBER: _ClassVar[int]
+    condition: StoreCondition
+    condition_time: _timestamp_pb2.Timestamp
+    read_time: _timestamp_pb2.Timestamp
+    embedded: bool
+    product: str
+    version: str
+    used_memory_bytes: int
+    max_memory_bytes: int
+    persistence: StorePersistence
+    eviction_policy: str
+    key_count: int
+    shard_count: int
+    replica_count: int
+    uptime: _duration_pb2.Duration
+    def __init__(self, condition: _Optional[_Union[StoreCondition, str]] = ..., condition_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., read_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., embedded: bool = ..., product: _Optional[str] = ..., version: _Optional[str] = ..., used_memory_bytes: _Optional[int] = ..., max_memory_bytes: _Optional[int] = ..., persistence: _Optional[_Union[StorePersistence, str]] = ..., eviction_policy: _Optional[str] = ..., key_count: _Optional[int] = ..., shard_count: _Optional[int] = ..., replica_count: _Optional[int] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class FanoutJob(_message.Message):
     __slots__ = ("kind", "activity_id", "actor", "to", "queue_time", "delivered_count", "skipped_cold_count", "attempt_count")

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """The service for operators: compare and rebuild stored feeds, and watch deliveries. Reads never depend on these
-    methods.
+    """The service for operators: compare and rebuild stored feeds, and watch deliveries and servers. Reads never depend on
+    these methods.
     """
 
     def __init__(self, channel):
@@ -56,6 +56,11 @@ class AdminServiceStub(object):
                 request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.SerializeToString,
                 response_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.FromString,
                 _registered_method=True)
+        self.GetServerStatus = channel.unary_unary(
+                '/activityfeed.admin.v1.AdminService/GetServerStatus',
+                request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetServerStatusRequest.SerializeToString,
+                response_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetServerStatusResponse.FromString,
+                _registered_method=True)
         self.ListDeadLetters = channel.unary_unary(
                 '/activityfeed.admin.v1.AdminService/ListDeadLetters',
                 request_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
@@ -74,8 +79,8 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """The service for operators: compare and rebuild stored feeds, and watch deliveries. Reads never depend on these
-    methods.
+    """The service for operators: compare and rebuild stored feeds, and watch deliveries and servers. Reads never depend on
+    these methods.
     """
 
     def VerifyFeed(self, request, context):
@@ -111,6 +116,19 @@ class AdminServiceServicer(object):
         """Reports the state of the deliveries of the whole service: how many wait, for how long, and how fast they go.
 
         Errors: UNAVAILABLE. Retry: always safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetServerStatus(self, request, context):
+        """Reports the state of the server that answers, and of its store: version, load, and what the store can do. Behind a
+        load balancer each call may reach another server; `host_name` and `start_time` tell the servers apart.
+
+        The server answers within about a second in every state of the store, also when the store is gone, and while the
+        server is stopping. However many callers ask, the server asks its store at most once a second.
+
+        Errors: RESOURCE_EXHAUSTED if far too many calls are under way. Retry: always safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,6 +193,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.FromString,
                     response_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.SerializeToString,
             ),
+            'GetServerStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServerStatus,
+                    request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetServerStatusRequest.FromString,
+                    response_serializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetServerStatusResponse.SerializeToString,
+            ),
             'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeadLetters,
                     request_deserializer=activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.FromString,
@@ -199,8 +222,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """The service for operators: compare and rebuild stored feeds, and watch deliveries. Reads never depend on these
-    methods.
+    """The service for operators: compare and rebuild stored feeds, and watch deliveries and servers. Reads never depend on
+    these methods.
     """
 
     @staticmethod
@@ -301,6 +324,33 @@ class AdminService(object):
             '/activityfeed.admin.v1.AdminService/GetFanoutStatus',
             activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusRequest.SerializeToString,
             activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetFanoutStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServerStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/activityfeed.admin.v1.AdminService/GetServerStatus',
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetServerStatusRequest.SerializeToString,
+            activityfeed_dot_admin_dot_v1_dot_admin__service__pb2.GetServerStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

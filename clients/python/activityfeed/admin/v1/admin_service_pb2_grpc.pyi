@@ -89,6 +89,22 @@ _AdminServiceGetFanoutStatusType = typing_extensions.TypeVar(
     ],
 )
 
+_AdminServiceGetServerStatusType = typing_extensions.TypeVar(
+    '_AdminServiceGetServerStatusType',
+    grpc.UnaryUnaryMultiCallable[
+        activityfeed.admin.v1.admin_service_pb2.GetServerStatusRequest,
+        activityfeed.admin.v1.admin_service_pb2.GetServerStatusResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.admin.v1.admin_service_pb2.GetServerStatusRequest,
+        activityfeed.admin.v1.admin_service_pb2.GetServerStatusResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        activityfeed.admin.v1.admin_service_pb2.GetServerStatusRequest,
+        activityfeed.admin.v1.admin_service_pb2.GetServerStatusResponse,
+    ],
+)
+
 _AdminServiceListDeadLettersType = typing_extensions.TypeVar(
     '_AdminServiceListDeadLettersType',
     grpc.UnaryUnaryMultiCallable[
@@ -137,9 +153,9 @@ _AdminServiceDiscardDeadLettersType = typing_extensions.TypeVar(
     ],
 )
 
-class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminServiceRebuildFeedType, _AdminServiceGetFeedStatsType, _AdminServiceGetFanoutStatusType, _AdminServiceListDeadLettersType, _AdminServiceReplayDeadLettersType, _AdminServiceDiscardDeadLettersType]):
-    """The service for operators: compare and rebuild stored feeds, and watch deliveries. Reads never depend on these
-    methods.
+class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminServiceRebuildFeedType, _AdminServiceGetFeedStatsType, _AdminServiceGetFanoutStatusType, _AdminServiceGetServerStatusType, _AdminServiceListDeadLettersType, _AdminServiceReplayDeadLettersType, _AdminServiceDiscardDeadLettersType]):
+    """The service for operators: compare and rebuild stored feeds, and watch deliveries and servers. Reads never depend on
+    these methods.
     """
 
     @typing.overload
@@ -159,6 +175,10 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
         grpc.UnaryUnaryMultiCallable[
             activityfeed.admin.v1.admin_service_pb2.GetFanoutStatusRequest,
             activityfeed.admin.v1.admin_service_pb2.GetFanoutStatusResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            activityfeed.admin.v1.admin_service_pb2.GetServerStatusRequest,
+            activityfeed.admin.v1.admin_service_pb2.GetServerStatusResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             activityfeed.admin.v1.admin_service_pb2.ListDeadLettersRequest,
@@ -191,6 +211,10 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
         grpc.aio.UnaryUnaryMultiCallable[
             activityfeed.admin.v1.admin_service_pb2.GetFanoutStatusRequest,
             activityfeed.admin.v1.admin_service_pb2.GetFanoutStatusResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            activityfeed.admin.v1.admin_service_pb2.GetServerStatusRequest,
+            activityfeed.admin.v1.admin_service_pb2.GetServerStatusResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             activityfeed.admin.v1.admin_service_pb2.ListDeadLettersRequest,
@@ -230,6 +254,16 @@ class AdminServiceStub(typing.Generic[_AdminServiceVerifyFeedType, _AdminService
     """Reports the state of the deliveries of the whole service: how many wait, for how long, and how fast they go.
 
     Errors: UNAVAILABLE. Retry: always safe.
+    """
+
+    GetServerStatus: _AdminServiceGetServerStatusType
+    """Reports the state of the server that answers, and of its store: version, load, and what the store can do. Behind a
+    load balancer each call may reach another server; `host_name` and `start_time` tell the servers apart.
+
+    The server answers within about a second in every state of the store, also when the store is gone, and while the
+    server is stopping. However many callers ask, the server asks its store at most once a second.
+
+    Errors: RESOURCE_EXHAUSTED if far too many calls are under way. Retry: always safe.
     """
 
     ListDeadLetters: _AdminServiceListDeadLettersType
@@ -277,6 +311,10 @@ AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
         activityfeed.admin.v1.admin_service_pb2.GetFanoutStatusResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        activityfeed.admin.v1.admin_service_pb2.GetServerStatusRequest,
+        activityfeed.admin.v1.admin_service_pb2.GetServerStatusResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         activityfeed.admin.v1.admin_service_pb2.ListDeadLettersRequest,
         activityfeed.admin.v1.admin_service_pb2.ListDeadLettersResponse,
     ],
@@ -291,8 +329,8 @@ AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
 ]
 
 class AdminServiceServicer(metaclass=abc.ABCMeta):
-    """The service for operators: compare and rebuild stored feeds, and watch deliveries. Reads never depend on these
-    methods.
+    """The service for operators: compare and rebuild stored feeds, and watch deliveries and servers. Reads never depend on
+    these methods.
     """
 
     @abc.abstractmethod
@@ -339,6 +377,21 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         """Reports the state of the deliveries of the whole service: how many wait, for how long, and how fast they go.
 
         Errors: UNAVAILABLE. Retry: always safe.
+        """
+
+    @abc.abstractmethod
+    def GetServerStatus(
+        self,
+        request: activityfeed.admin.v1.admin_service_pb2.GetServerStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[activityfeed.admin.v1.admin_service_pb2.GetServerStatusResponse, collections.abc.Awaitable[activityfeed.admin.v1.admin_service_pb2.GetServerStatusResponse]]:
+        """Reports the state of the server that answers, and of its store: version, load, and what the store can do. Behind a
+        load balancer each call may reach another server; `host_name` and `start_time` tell the servers apart.
+
+        The server answers within about a second in every state of the store, also when the store is gone, and while the
+        server is stopping. However many callers ask, the server asks its store at most once a second.
+
+        Errors: RESOURCE_EXHAUSTED if far too many calls are under way. Retry: always safe.
         """
 
     @abc.abstractmethod
