@@ -44,8 +44,8 @@ CONDITIONS = {
     pb.STORE_CONDITION_READ_ONLY: (
         "refuses writes, answers only reads",
         (
-            "look at the store's disk, replicas and memory: `INFO persistence`, `INFO replication`, "
-            "`INFO memory`"
+            "look at the store's disk, replicas and memory: `INFO persistence`, "
+            "`INFO replication`, `INFO memory`"
         ),
     ),
     pb.STORE_CONDITION_LOADING: (

@@ -67,3 +67,20 @@ async def test_the_log_names_the_store_without_user_and_password(url: str, shown
     client = address.client(url)
     assert address.of(client) == shown
     await address.close(client)
+
+
+        ("redis://host", "redis://host:6379/0"),
+        (f"rediss://user:{SECRET}@host:6380/3", "rediss://host:6380/3"),
+        (f"redis://host/2?password={SECRET}", "redis://host:6379/2"),
+        (f"redis://:{SECRET}@[::1]/0", "redis://[::1]:6379/0"),
+        ("redis://", "redis://localhost:6379/0"),
+        (f"unix://user:{SECRET}@/run/store.sock?db=1", "unix:///run/store.sock?db=1"),
+        ("unix:///run/store.sock", "unix:///run/store.sock"),
+        (
+            f"rediss+sentinel://user:{SECRET}@one:1,two,[::1]:3/feeds/4?sentinel_password={SECRET}",
+            "rediss+sentinel://one:1,two:26379,[::1]:3/feeds/4",
+        ),
+    ],
+)
+def test_address_is_shown_without_user_and_password(url: str, shown: str) -> None:
+    assert address.without_credentials(url) == shown

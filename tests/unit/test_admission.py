@@ -2,7 +2,7 @@
 
 import pytest
 
-from feedsvc.admission import CALLER_DIVISOR, Admission, Turn
+from feedsvc.admission import CALLER_DIVISOR, OPERATOR_CALLS, Admission, Turn
 from feedsvc.errors import Draining, ServerOverloaded
 
 
@@ -117,3 +117,17 @@ async def test_a_stopping_server_refuses_waiting_and_later_calls(admission: Admi
     for turn in turns[:4]:
         turn.leave()
     await admission.idle()
+
+
+async def test_full_or_stopping_server_admits_calls_for_operators(admission: Admission) -> None:
+    for number in range(40):
+        admission.enter(f"other {number}")
+    for number in range(OPERATOR_CALLS):
+        assert begun(admission.enter(f"operator {number}", for_operators=True))
+    with pytest.raises(ServerOverloaded):
+        admission.enter("operator", for_operators=True)
+    admission = Admission(max_calls=40, caller_share=4, max_held_bytes=1_000)
+    admission.drain()
+    assert begun(admission.enter("operator", for_operators=True))
+    with pytest.raises(Draining):
+        admission.enter("operator")
