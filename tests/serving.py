@@ -15,6 +15,8 @@ import pytest
 from activityfeed.admin.v1.admin_service_pb2 import (
     GetFeedStatsRequest,
     GetFeedStatsResponse,
+    GetServerStatusRequest,
+    GetServerStatusResponse,
     RebuildFeedRequest,
     RebuildFeedResponse,
     VerifyFeedRequest,
@@ -491,6 +493,9 @@ class Service:
 
     async def stats(self, user: str) -> GetFeedStatsResponse:
         return await self.admin.GetFeedStats(GetFeedStatsRequest(user=user))
+
+    async def server_status(self) -> GetServerStatusResponse:
+        return await self.admin.GetServerStatus(GetServerStatusRequest(), timeout=TIMEOUT_SECONDS)
 
     async def verify(self, user: str) -> VerifyFeedResponse:
         return await self.admin.VerifyFeed(VerifyFeedRequest(user=user))

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError
 
 from feedsvc.config import Limits
 from feedsvc.core import address, fitness, ids, keys, scripts, transport
@@ -126,6 +126,8 @@ class Store:
         with unfit():
             async with asyncio.timeout(transport.ANSWER_SECONDS):
                 info = await self.redis.info()
+                if info.get("loading"):  # redis-py would try other commands for seconds, in vain
+                    raise BusyLoadingError
                 fitness.check(info)
                 if info.get("cluster_enabled"):
                     fitness.check_cluster(await self.redis.cluster("INFO"))

@@ -2,17 +2,25 @@
 
 import asyncio
 import dataclasses
+import re
 import signal
+import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 from activityfeed import FeedClient
+from redis.asyncio import Redis
 
 from feedsvc.cli.serve import serve, worker
 from feedsvc.cli.settings import SettingOption
 from feedsvc.config import Config, Limits
+from feedsvc.embedded import find_server
+from feedsvc.server_status import VERSION
+from tests.harness.processes import find_free_port
+from tests.nodes import Node
 from tests.serving import TIMEOUT_SECONDS, Serve, Service, wait_until
 
 from .conftest import Feedsvc, Ran, ended
@@ -60,7 +68,8 @@ async def test_a_busy_port_is_reported_in_one_line(
     ran = await feedsvc("serve", "--port", port, "--data-dir", tmp_path / "other")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == (
-        f"Error: cannot listen on 127.0.0.1:{port}: is another server there? Give another --port\n"
+        f"Error: cannot listen on 127.0.0.1:{port}: another program listens there: stop that "
+        "program, or give another --port\n"
     )
 
 
@@ -188,3 +197,206 @@ async def test_a_stopped_server_does_not_answer(
     async with FeedClient.connect(f"127.0.0.1:{port}") as client:
         with pytest.raises(grpc.aio.AioRpcError):
             await anext(client.pages("alice"))
+
+
+async def lines_until(process: asyncio.subprocess.Process, text: str) -> list[str]:
+    """Return the lines on stderr, without the log's times, up to the first that has the text."""
+    assert process.stderr is not None
+    lines: list[str] = []
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not lines or text not in lines[-1]:
+            line = (await process.stderr.readline()).decode()
+            assert line, lines  # the process has ended
+            lines.append(re.sub(r"^[\d-]+ [\d:,]+ ", "", line.rstrip("\n")))
+    return lines
+
+
+@asynccontextmanager
+async def started(
+    feedsvc: Feedsvc, *arguments: object
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await feedsvc.start(*arguments)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await ended(process)
+
+
+def product() -> str:
+    """Return the store that tests start, as people write its name."""
+    server = find_server()
+    return f"{server.name.capitalize()} {'.'.join(map(str, server.version))}"
+
+
+async def test_ready_server_shows_what_it_works_on(feedsvc: Feedsvc, tmp_path: Path) -> None:
+    """The log has the address first; a file gets the banner without colours."""
+    arguments = ("serve", "--port", 0, "--data-dir", tmp_path, "--workers", 3)
+    async with started(feedsvc, *arguments) as process:
+        lines = await lines_until(process, "try next")
+    log_line, *banner = lines
+    assert log_line.startswith("INFO feedsvc.cli.serve: serving on 127.0.0.1:")
+    server = log_line.rpartition(" ")[2]
+    assert banner == [
+        f"feedsvc {VERSION} is ready",
+        f"  listens on   {server}",
+        f"  store        {product()}, embedded",
+        f"  data         {tmp_path}",
+        "  persistence  append-only file, synced always",
+        "  eviction     none (noeviction)",
+        "  shards       16",
+        "  workers      3",
+        f"  try next     feedsvc tail alice --server {server}",
+    ]
+
+
+async def test_server_and_worker_warn_of_a_store_that_may_lose_data(
+    feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    node = Node(tmp_path / "store")
+    await node.start()
+    try:
+        await node.redis.execute_command(
+            "ACL", "SETUSER", "own", "on", ">s3cret", "~*", "&*", "+@all"
+        )
+        await node.redis.mset({f"session:{number}": 1 for number in range(3)})
+        url = node.url.replace("//", "//own:s3cret@")
+        for command in (["serve", "--port", 0, "--workers", 0], ["worker"]):
+            async with started(feedsvc, *command, "--redis-url", url) as process:
+                lines = await lines_until(process, "no memory limit")
+                if command[0] == "serve":
+                    lines += await lines_until(process, "no workers")
+            text = "\n".join(lines)
+            assert "s3cret" not in text
+            assert f"  store        {product()} at {node.url}/0\n" in text
+            assert "WARNING feedsvc.cli.serve: the store keeps nothing on disk: " in text
+            assert "keys of other programs (3 of " in text
+    finally:
+        await node.stop()
+
+
+async def test_log_of_warnings_has_no_banner(feedsvc: Feedsvc, tmp_path: Path) -> None:
+    arguments = ("--port", 0, "--data-dir", tmp_path, "--workers", 0, "--log-level", "warning")
+    async with started(feedsvc, "serve", *arguments) as process:
+        (line,) = await lines_until(process, "no workers")
+    assert line.startswith("WARNING feedsvc.cli.serve: the server has no workers (--workers 0): ")
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", 0], ["worker"]])
+async def test_start_waits_for_a_store_that_is_not_there_yet(
+    feedsvc: Feedsvc, tmp_path: Path, command: list[object]
+) -> None:
+    node = Node(tmp_path / "store", "--requirepass", "s3cret")
+    arguments = (*command, "--redis-url", node.url.replace("//", "//:s3cret@"), "--wait", "5m")
+    async with started(feedsvc, *arguments) as process:
+        try:
+            assert await lines_until(process, "waiting") == [
+                (
+                    "INFO feedsvc.store_waiting: waiting up to 300 s for the store at "
+                    f"{node.url}/0: the store cannot be reached: is it running, and is "
+                    "--redis-url right?"
+                )
+            ]
+            await node.start()
+            lines = await lines_until(process, "try next")
+        finally:
+            await node.stop()
+    assert not [line for line in lines if "waiting" in line]
+
+
+async def test_start_waits_for_a_store_that_loads_its_data(
+    feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    # The store takes a millisecond to load each command after its restart, and answers others
+    # after every 1,024 commands.
+    node = Node(tmp_path / "store", "--appendonly", "yes", "--key-load-delay", "1000")
+    await node.start()
+    try:
+        pipeline = node.redis.pipeline(transaction=False)
+        for number in range(30_000):
+            pipeline.rpush("list", number)
+        await pipeline.execute()
+        await node.redis.config_set("appendfsync", "always")
+        node.process.kill()
+        node.process.launch()
+        arguments = ("serve", "--port", 0, "--redis-url", node.url, "--wait", "5m")
+        async with started(feedsvc, *arguments) as process:
+            lines = await lines_until(process, "loading its data")
+            await node.redis.config_set("key-load-delay", 0)
+            lines += await lines_until(process, "serving on")
+    finally:
+        await node.stop()
+    waits = [line for line in lines if "waiting" in line]
+    assert len(waits) == len({line.partition("store at")[2] for line in waits})
+
+
+async def test_wait_ends_with_the_cause_and_its_length(feedsvc: Feedsvc) -> None:
+    url = f"redis://:s3cret@127.0.0.1:{find_free_port()}"
+    ran = await feedsvc("serve", "--port", 0, "--redis-url", url, "--wait", "1s")
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1] == (
+        "Error: the store cannot be reached: is it running, and is --redis-url right? (waited 1 s "
+        "for it)"
+    )
+    assert "s3cret" not in ran.err
+
+
+async def test_wrong_password_and_unfit_store_end_a_wait_at_once(
+    feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    """With a wait the command would take longer than a test may."""
+    node = Node(tmp_path / "store", "--requirepass", "right")
+    await node.start()
+    try:
+        url = node.url.replace("//", "//:wrong@")
+        ran = await feedsvc("serve", "--port", 0, "--redis-url", url, "--wait", "1h")
+        assert ran.err == (
+            "Error: the store refuses the user or password: give the right ones in --redis-url\n"
+        )
+        async with Redis.from_url(node.url, password="right") as redis:  # noqa: S106 (made up)
+            await redis.config_set("maxmemory-policy", "allkeys-lru")
+        url = node.url.replace("//", "//:right@")
+        ran = await feedsvc("worker", "--redis-url", url, "--wait", "1h")
+        assert "run `CONFIG SET maxmemory-policy noeviction` on the store" in ran.err
+    finally:
+        await node.stop()
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", 0], ["worker"]])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_ends_a_wait(
+    feedsvc: Feedsvc, command: list[object], number: signal.Signals
+) -> None:
+    url = f"redis://127.0.0.1:{find_free_port()}"
+    async with started(feedsvc, *command, "--redis-url", url, "--wait", "1h") as process:
+        await lines_until(process, "waiting")
+        process.send_signal(number)
+        ran = await ended(process)
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err.endswith("stopping before the start is complete\n")
+
+
+async def test_address_that_the_machine_does_not_have_is_named(
+    feedsvc: Feedsvc, tmp_path: Path
+) -> None:
+    ran = await feedsvc("serve", "--host", "203.0.113.1", "--data-dir", tmp_path)
+    assert (ran.code, ran.err) == (
+        1,
+        (
+            "Error: cannot listen on 203.0.113.1:50051: this machine does not have the address "
+            "203.0.113.1: give one of its own in --host, for example 127.0.0.1 or 0.0.0.0\n"
+        ),
+    )
+
+
+async def test_ipv6_server_names_its_address_in_brackets(feedsvc: Feedsvc, tmp_path: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    arguments = ("serve", "--host", "::1", "--port", 0, "--data-dir", tmp_path)
+    async with started(feedsvc, *arguments) as process:
+        (line,) = await lines_until(process, "serving on")
+        address = line.rpartition(" ")[2]
+        assert address.startswith("[::1]:")
+        async with FeedClient.connect(address) as client:
+            assert [page.items async for page in client.pages("alice")] == [[]]

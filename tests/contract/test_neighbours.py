@@ -12,6 +12,12 @@ from typing import Any
 
 import grpc
 import pytest
+from activityfeed.admin.v1.admin_service_pb2 import (
+    SERVER_STATE_DRAINING,
+    SERVER_STATE_SERVING,
+    GetServerStatusRequest,
+)
+from activityfeed.admin.v1.admin_service_pb2_grpc import AdminServiceStub
 from activityfeed.v1.activity_pb2 import Activity
 from activityfeed.v1.activity_service_pb2 import (
     DELIVERY_STATE_DELIVERED,
@@ -331,6 +337,35 @@ async def test_stopping_server_refuses_calls_that_have_not_started(serve: Serve)
         assert (await expect_refusal(later_call)).reason == "DRAINING"
         release.set()
         await asyncio.gather(*waiting_calls)
+        await stopping
+
+
+async def test_full_or_stopping_server_reports_its_state(serve: Serve) -> None:
+    service = await serve(max_calls=8, drain_seconds=10)
+    release = hold_pages(service)
+    async with other_caller(service) as second_channel, other_caller(service) as operator:
+        stub, admin = FeedServiceStub(second_channel), AdminServiceStub(operator)
+        calls = [asyncio.ensure_future(service.page("bob")) for _ in range(4)]
+        calls += [asyncio.ensure_future(stub.GetFeed(GetFeedRequest(user="bob"))) for _ in range(4)]
+
+        async def is_full() -> bool:
+            return service.server._admission.calls == 8
+
+        await wait_until(is_full)
+        refused = FeedServiceStub(operator).GetFeed(GetFeedRequest(user="bob"))
+        assert (await expect_refusal(refused)).reason == "SERVER_OVERLOADED"
+        status = await admin.GetServerStatus(GetServerStatusRequest())
+        assert (status.call_count, status.max_call_count) == (9, 8)
+        assert status.state == SERVER_STATE_SERVING
+        stopping = asyncio.ensure_future(service.server.__aexit__())
+
+        async def is_draining() -> bool:
+            status = await admin.GetServerStatus(GetServerStatusRequest())
+            return bool(status.state == SERVER_STATE_DRAINING)
+
+        await wait_until(is_draining)
+        release.set()
+        await asyncio.gather(*calls)
         await stopping
 
 

@@ -60,6 +60,7 @@ def make_calls(service: Service, activity_ids: list[str]) -> Calls:
         "GetFeedStats": lambda: service.stats("bob"),
         "VerifyFeed": lambda: service.verify("bob"),
         "GetFanoutStatus": lambda: service.admin.GetFanoutStatus(GetFanoutStatusRequest()),
+        "GetServerStatus": service.server_status,
     }
 
 

@@ -42,38 +42,39 @@ def test_store_without_a_fault_has_no_warning() -> None:
         (
             Persistence.SYNCED_EVERY_SECOND,
             (
-                "the store syncs its append-only file once a second: a crash of its machine may lose "
-                "the writes of the last two seconds; run `CONFIG SET appendfsync always` on the store "
-                "to lose none"
+                "the store syncs its append-only file once a second: a crash of its machine may "
+                "lose the writes of the last two seconds; run `CONFIG SET appendfsync always` on "
+                "the store to lose none"
             ),
         ),
         (
             Persistence.NOT_SYNCED,
             (
-                "the store leaves it to the operating system when its append-only file reaches the "
-                "disk: a crash of its machine may lose the writes of the last half minute; run `CONFIG "
-                "SET appendfsync always` on the store to lose none"
+                "the store leaves it to the operating system when its append-only file reaches "
+                "the disk: a crash of its machine may lose the writes of the last half minute; "
+                "run `CONFIG SET appendfsync always` on the store to lose none"
             ),
         ),
         (
             Persistence.APPEND_ONLY_FILE,
             (
-                "the store does not let feedsvc read how often it syncs its append-only file: see that "
-                "`appendfsync` is `always`, or a crash may lose the last writes"
+                "the store does not let feedsvc read how often it syncs its append-only file: "
+                "see that `appendfsync` is `always`, or a crash may lose the last writes"
             ),
         ),
         (
             Persistence.SNAPSHOTS,
             (
-                "the store has no append-only file: a crash loses all writes since its last snapshot; "
-                "run `CONFIG SET appendonly yes` and `CONFIG SET appendfsync always` on the store"
+                "the store has no append-only file: a crash loses all writes since its last "
+                "snapshot; run `CONFIG SET appendonly yes` and `CONFIG SET appendfsync always` "
+                "on the store"
             ),
         ),
         (
             Persistence.NONE,
             (
-                "the store keeps nothing on disk: a crash loses all data; run `CONFIG SET appendonly "
-                "yes` and `CONFIG SET appendfsync always` on the store"
+                "the store keeps nothing on disk: a crash loses all data; run `CONFIG SET "
+                "appendonly yes` and `CONFIG SET appendfsync always` on the store"
             ),
         ),
     ],
@@ -105,8 +106,8 @@ def test_store_without_a_memory_limit_is_named() -> None:
 def test_address_beyond_this_machine_is_named(host: str) -> None:
     assert server_warnings(Config(redis_url=URL, host=host), OWN) == [
         (
-            f"the server listens on {host}, beyond this machine, and has no authentication: let only "
-            "trusted programs reach its port, or give --host 127.0.0.1"
+            f"the server listens on {host}, beyond this machine, and has no authentication: let "
+            "only trusted programs reach its port, or give --host 127.0.0.1"
         )
     ]
 
@@ -119,8 +120,8 @@ def test_loopback_needs_no_warning(host: str) -> None:
 def test_server_without_workers_is_named() -> None:
     assert server_warnings(Config(redis_url=URL, workers=0), OWN) == [
         (
-            "the server has no workers (--workers 0): an activity for more than 1,000 followers waits "
-            "until a `feedsvc worker` process delivers it"
+            "the server has no workers (--workers 0): an activity for more than 1,000 followers "
+            "waits until a `feedsvc worker` process delivers it"
         )
     ]
 
