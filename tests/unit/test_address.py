@@ -69,6 +69,9 @@ async def test_the_log_names_the_store_without_user_and_password(url: str, shown
     await address.close(client)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
         ("redis://host", "redis://host:6379/0"),
         (f"rediss://user:{SECRET}@host:6380/3", "rediss://host:6380/3"),
         (f"redis://host/2?password={SECRET}", "redis://host:6379/2"),

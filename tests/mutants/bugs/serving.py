@@ -2,10 +2,12 @@
 
 from tests.mutants.bugs.bug import Bug
 from tests.mutants.bugs.where import (
+    ADDRESS,
     AGAIN,
     BAD_INPUT,
     BOUNDS,
     ENDED,
+    FACTS,
     FEED_EVENTS,
     FROZEN,
     KNOWN,
@@ -509,5 +511,41 @@ BUGS = (
         "a table on a narrow terminal cuts an id that is longer than its column",
         (("cli/rendering.py", 'column.overflow = "fold"', 'column.overflow = "ellipsis"'),),
         ("tests/cli/test_rendering.py::test_an_id_that_is_longer_than_its_column_is_not_cut",),
+    ),
+    Bug(
+        "status-asks-each-time",
+        "each call of GetServerStatus asks the store",
+        (
+            (
+                "core/store_facts.py",
+                "        if self._reading is None or (self._reading.done() and",
+                "        if True or (self._reading.done() and",
+            ),
+        ),
+        (f"{FACTS}::test_callers_share_one_reading",),
+    ),
+    Bug(
+        "stops-in-silence",
+        "a stopping server does not report its state",
+        (
+            (
+                "interceptors/admission.py",
+                "admission.enter(caller, weight, for_operators=for_operators)",
+                "admission.enter(caller, weight)",
+            ),
+        ),
+        (f"{NEIGHBOURS}::test_full_or_stopping_server_reports_its_state",),
+    ),
+    Bug(
+        "password-on-the-banner",
+        "the banner and the log show the password in the store's address",
+        (
+            (
+                "core/address.py",
+                "    check(url)\n    scheme = urlsplit(url).scheme\n",
+                "    return url\n    scheme = urlsplit(url).scheme\n",
+            ),
+        ),
+        (ADDRESS,),
     ),
 )
