@@ -1,7 +1,6 @@
 """The banner of a server or a worker that is ready: what it works on, and the command to try next.
 
-The banner goes to stderr, beside the log. A terminal gets colours, and long values wrap in their
-column; a file gets plain text with one value a line.
+The banner goes to stderr, beside the log, with one value a line. A file gets plain text.
 """
 
 import ipaddress
@@ -11,7 +10,6 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from feedsvc import listening
@@ -31,20 +29,16 @@ Row = tuple[str, str]
 
 def print_banner(doing: str, rows: list[Row]) -> None:
     """Print a banner to stderr: what the process does, and a row for each value."""
-    console = Console(file=sys.stderr, highlight=False)
-    title = Text.assemble((f"feedsvc {VERSION}", "bold"), f" {doing}")
-    console.print(title, soft_wrap=True)
-    if console.is_terminal:
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
-        for name, value in rows:
-            table.add_row(Text(f"  {name}"), Text(plain(value)))
-        console.print(table)
-        return
+    is_plain = bool(os.environ.get("NO_COLOR"))
+    console = Console(
+        file=sys.stderr,
+        soft_wrap=True,
+        highlight=False,
+        color_system=None if is_plain else "auto",  # Rich would keep bold and dim text
+    )
+    console.print(Text.assemble((f"feedsvc {VERSION}", "bold"), f" {doing}"))
     for name, value in rows:
-        line = f"  {name}".ljust(NAME_COLUMNS) + plain(value)
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text.assemble((f"  {name}".ljust(NAME_COLUMNS), "dim"), plain(value)))
 
 
 def server_rows(config: Config, port: int, survey: Survey) -> list[Row]:
@@ -75,11 +69,10 @@ def store_rows(config: Config, survey: Survey) -> list[Row]:
     if config.redis_url is None:
         rows = [("store", f"{product}, embedded"), ("data", str(config.data_dir.resolve()))]
     else:
-        where = f"at {address.without_credentials(config.redis_url)}"
-        line = f"{product} {where}"
-        rows = (
-            [("store", line)] if len(line) <= VALUE_COLUMNS else [("store", product), ("", where)]
-        )
+        location = f"at {address.without_credentials(config.redis_url)}"
+        line = f"{product} {location}"
+        fits = len(line) <= VALUE_COLUMNS
+        rows = [("store", line)] if fits else [("store", product), ("", location)]
     if facts is not None:
         policy = facts.eviction_policy
         rows += [

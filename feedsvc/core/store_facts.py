@@ -112,8 +112,9 @@ class FactsReader:
         if isinstance(answer, Exception):
             return None
         _, names = answer
-        own = sum(keys.is_own(name.decode(errors="replace"), self._store.tags) for name in names)
-        return KeySample(len(names), len(names) - own)
+        tags = self._store.tags
+        foreign = sum(not keys.is_own(name.decode(errors="replace"), tags) for name in names)
+        return KeySample(len(names), foreign)
 
     async def close(self) -> None:
         """Stop reading."""

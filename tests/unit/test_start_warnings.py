@@ -1,15 +1,17 @@
 """The banner and the warnings of a server or worker that starts: their exact words."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
 
-from feedsvc.cli.banner import server_option, server_rows, worker_rows
+from feedsvc.cli.banner import print_banner, program, server_option, server_rows, worker_rows
 from feedsvc.cli.start_warnings import server_warnings, store_warnings
 from feedsvc.config import Config
 from feedsvc.core.store_facts import KeySample, Persistence, StoreFacts
 from feedsvc.process import Survey
+from feedsvc.server_status import VERSION
 
 FACTS = StoreFacts(
     product="Valkey",
@@ -176,3 +178,41 @@ def test_banner_shows_a_store_that_does_not_answer(tmp_path: Path) -> None:
 )
 def test_next_command_reaches_the_server(host: str, port: int, option: str) -> None:
     assert server_option(host, port) == option
+
+
+@pytest.mark.parametrize(
+    ("started_as", "is_on_path", "shown"),
+    [
+        (".venv/bin/feedsvc", False, ".venv/bin/feedsvc"),
+        (".venv/bin/feedsvc", True, "feedsvc"),
+        ("feedsvc/__main__.py", False, "feedsvc"),
+    ],
+)
+def test_next_command_is_found_by_the_shell(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started_as: str,
+    is_on_path: bool,
+    shown: str,
+) -> None:
+    command = tmp_path / "feedsvc"
+    command.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path if is_on_path else tmp_path / "empty"))
+    monkeypatch.setattr(sys, "argv", [str(Path(started_as).absolute())])
+    assert program() == shown
+
+
+def test_banner_without_colours_is_plain(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rich keeps bold text at NO_COLOR. FORCE_COLOR stands for a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    rows = [("data", "/a/long/path" * 20), ("", "more\x1b[2J")]
+    print_banner("is ready", rows)
+    assert "\x1b[1m" in capsys.readouterr().err
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_banner("is ready", rows)
+    assert capsys.readouterr().err == (
+        f"feedsvc {VERSION} is ready\n  data         {'/a/long/path' * 20}\n{' ' * 15}more [2J\n"
+    )

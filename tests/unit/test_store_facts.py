@@ -128,11 +128,11 @@ async def test_reading_survives_the_caller_that_began_it(store_url: str) -> None
 @pytest.mark.every_store
 async def test_sample_counts_the_keys_of_other_programs(store_url: str) -> None:
     async with reader_of(store_url) as reader, Redis.from_url(store_url) as redis:
-        own = await redis.dbsize()
-        assert await reader.sample_keys() == KeySample(own, 0)
+        own_keys = await redis.dbsize()
+        assert await reader.sample_keys() == KeySample(own_keys, 0)
         for name in ("session:1", "{0}", "{0}wake", "{0}z:bob", "{99999}e:bob", "feedsvc:x"):
             await redis.set(name, 1)
-        assert await reader.sample_keys() == KeySample(own + 6, 6)
+        assert await reader.sample_keys() == KeySample(own_keys + 6, 6)
 
 
 async def test_sample_is_bounded(store_url: str) -> None:
