@@ -9,11 +9,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from feedsvc import listening
-from feedsvc.cli.rendering import plain
+from feedsvc.cli.rendering import console, plain, print_lines
 from feedsvc.config import Config
 from feedsvc.core import address
 from feedsvc.process import Survey
@@ -29,16 +28,11 @@ Row = tuple[str, str]
 
 def print_banner(doing: str, rows: list[Row]) -> None:
     """Print a banner to stderr: what the process does, and a row for each value."""
-    is_plain = bool(os.environ.get("NO_COLOR"))
-    console = Console(
-        file=sys.stderr,
-        soft_wrap=True,
-        highlight=False,
-        color_system=None if is_plain else "auto",  # Rich would keep bold and dim text
-    )
-    console.print(Text.assemble((f"feedsvc {VERSION}", "bold"), f" {doing}"))
+    out = console(stderr=True)
+    print_lines(out, Text.assemble((f"feedsvc {VERSION}", "bold"), f" {doing}"), indent=0)
     for name, value in rows:
-        console.print(Text.assemble((f"  {name}".ljust(NAME_COLUMNS), "dim"), plain(value)))
+        line = Text.assemble((f"  {name}".ljust(NAME_COLUMNS), "dim"), plain(value))
+        print_lines(out, line, indent=NAME_COLUMNS)
 
 
 def server_rows(config: Config, port: int, survey: Survey) -> list[Row]:

@@ -19,7 +19,7 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from feedsvc.cli.connection import call_server, json_option, server_option
-from feedsvc.cli.rendering import age, age_since, console, plain
+from feedsvc.cli.rendering import age, age_since, console, has_cursor, plain, print_lines
 
 #: Seconds between two readings of `status --watch`.
 WATCH_SECONDS = 1.0
@@ -132,9 +132,11 @@ async def _show(client: FeedClient, server: str, *, watch: bool, as_json: bool) 
         if as_json:
             click.echo(json.dumps(_report(status, deliveries, lines)))
         else:
-            if watch:
-                out.clear()  # does nothing if stdout is not a terminal
+            if watch and has_cursor(out):
+                out.clear()
             _print(out, lines)
+            if watch and not has_cursor(out):
+                out.print()
         if not watch:
             return not any(line.remedy for line in lines)
         await asyncio.sleep(WATCH_SECONDS)
@@ -183,12 +185,14 @@ def _fields(message: Message) -> dict[str, Any]:
 
 
 def _print(out: Console, lines: list[Line]) -> None:
-    """Print the lines, each remedy below its line. Lines are never cut or wrapped."""
+    """Print the lines, each remedy below its line."""
     for line in lines:
         style = "bold red" if line.remedy else ""
-        out.print(Text.assemble(line.subject.ljust(SUBJECT_COLUMNS), (plain(line.text), style)))
+        text = Text.assemble(line.subject.ljust(SUBJECT_COLUMNS), (plain(line.text), style))
+        print_lines(out, text, indent=SUBJECT_COLUMNS)
         if line.remedy:
-            out.print(Text(" " * SUBJECT_COLUMNS + f"-> {line.remedy}", style="yellow"))
+            remedy = Text(" " * SUBJECT_COLUMNS + f"-> {line.remedy}", style="yellow")
+            print_lines(out, remedy, indent=SUBJECT_COLUMNS)
 
 
 def _lines(
