@@ -374,7 +374,7 @@ async def test_signal_ends_a_wait(
         process.send_signal(number)
         ran = await ended(process)
     assert (ran.code, ran.out) == (0, "")
-    assert ran.err.endswith("stopping before the start is complete\n")
+    assert ran.err.endswith("stopped while starting\n")
 
 
 async def test_address_that_the_machine_does_not_have_is_named(
