@@ -216,7 +216,8 @@ async def test_ctrl_c_ends_a_command_without_a_word(feedsvc: Feedsvc) -> None:
     "command",
     [
         "", "serve", "worker", "demo", "publish", "follow", "unfollow", "feed", "tail", "import",
-        "status", "fanout", "dead-letters", "verify", "rebuild", "stats", "delivery", "bench", "completion",
+        "status", "fanout", "dead-letters", "verify", "rebuild", "stats", "delivery", "bench",
+        "completion",
     ],
 )  # fmt: skip
 async def test_every_command_has_help(feedsvc: Feedsvc, command: str) -> None:
