@@ -207,7 +207,7 @@ async def lines_until(process: asyncio.subprocess.Process, text: str) -> list[st
         while not lines or text not in lines[-1]:
             line = (await process.stderr.readline()).decode()
             assert line, lines  # the process has ended
-            lines.append(re.sub(r"^[\d-]+ [\d:,]+ ", "", line.rstrip("\n")))
+            lines.append(re.sub(r"^[\d-]+T[\d:.]+Z ", "", line.rstrip("\n")))
     return lines
 
 
@@ -236,7 +236,7 @@ async def test_ready_server_shows_what_it_works_on(feedsvc: Feedsvc, tmp_path: P
     async with started(feedsvc, *arguments) as process:
         lines = await lines_until(process, "try next")
     log_line, *banner = lines
-    assert log_line.startswith("INFO feedsvc.cli.serve: serving on 127.0.0.1:")
+    assert log_line.startswith("INFO serve: serving on 127.0.0.1:")
     server = log_line.rpartition(" ")[2]
     assert banner == [
         f"feedsvc {VERSION} is ready",
@@ -270,7 +270,7 @@ async def test_server_and_worker_warn_of_a_store_that_may_lose_data(
             text = "\n".join(lines)
             assert "s3cret" not in text
             assert f"  store        {product()} at {node.url}/0\n" in text
-            assert "WARNING feedsvc.cli.serve: the store keeps nothing on disk: " in text
+            assert "WARNING serve: the store keeps nothing on disk: " in text
             assert "keys of other programs (3 of " in text
     finally:
         await node.stop()
@@ -280,7 +280,7 @@ async def test_log_of_warnings_has_no_banner(feedsvc: Feedsvc, tmp_path: Path) -
     arguments = ("--port", 0, "--data-dir", tmp_path, "--workers", 0, "--log-level", "warning")
     async with started(feedsvc, "serve", *arguments) as process:
         (line,) = await lines_until(process, "no workers")
-    assert line.startswith("WARNING feedsvc.cli.serve: the server has no workers (--workers 0): ")
+    assert line.startswith("WARNING serve: the server has no workers (--workers 0): ")
 
 
 @pytest.mark.parametrize("command", [["serve", "--port", 0], ["worker"]])
@@ -293,7 +293,7 @@ async def test_start_waits_for_a_store_that_is_not_there_yet(
         try:
             assert await lines_until(process, "waiting") == [
                 (
-                    "INFO feedsvc.store_waiting: waiting up to 300 s for the store at "
+                    "INFO store_waiting: waiting up to 300 s for the store at "
                     f"{node.url}/0: the store cannot be reached: is it running, and is "
                     "--redis-url right?"
                 )
