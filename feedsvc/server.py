@@ -47,7 +47,7 @@ KEEPALIVE_TIMEOUT_MS = 10_000
 CLIENT_PING_MS = 10_000
 
 
-class PortBusy(Exception):
+class CannotListen(Exception):
     """The server cannot listen on its address. The message says why and what to do."""
 
 
@@ -169,7 +169,7 @@ class Server:
         )
 
     def _bind(self) -> None:
-        """Bind the address and set the port. Raise PortBusy if that fails."""
+        """Bind the address and set the port. Raise CannotListen if that fails."""
         host, port = self.config.host, self.config.port
         address = listening.address_of(host, port)
         try:
@@ -178,7 +178,7 @@ class Server:
             self.port = 0
         if not self.port:
             reason = listening.reason_against(host, port)
-            raise PortBusy(f"cannot listen on {address}: {reason}")
+            raise CannotListen(f"cannot listen on {address}: {reason}")
 
     async def _drain(self, health_servicer: health.aio.HealthServicer) -> None:
         """End the streams, let calls under way end, and refuse new calls."""

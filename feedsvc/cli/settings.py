@@ -15,7 +15,7 @@ from feedsvc.config import Config, ConfigError, Group, Limits, Mention, Unit
 from feedsvc.core import address
 from feedsvc.embedded import EmbeddedStoreError
 from feedsvc.errors import StoreUnfit
-from feedsvc.server import PortBusy
+from feedsvc.server import CannotListen
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -242,7 +242,7 @@ def start_errors_in_one_line() -> Iterator[None]:
         yield
     except ConfigError as error:
         raise click.ClickException(error.worded(_mention)) from None
-    except (EmbeddedStoreError, PortBusy, StoreUnfit) as error:
+    except (EmbeddedStoreError, CannotListen, StoreUnfit) as error:
         raise click.ClickException(str(error)) from None
 
 

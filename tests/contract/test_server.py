@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from feedsvc.config import Config
 from feedsvc.health_status import SERVICES
-from feedsvc.server import PortBusy, Server
+from feedsvc.server import CannotListen, Server
 from tests.contract.refusals import check_refusal
 from tests.serving import Serve, Service, ids_on_page, refusal_of
 
@@ -60,7 +60,7 @@ async def test_second_server_on_the_same_port_fails_to_start(
     service: Service, store_url: str
 ) -> None:
     port = service.server.port
-    with pytest.raises(PortBusy, match=rf"127\.0\.0\.1:{port}.*--port"):
+    with pytest.raises(CannotListen, match=rf"127\.0\.0\.1:{port}.*--port"):
         await Server(Config(port=port, redis_url=store_url)).__aenter__()
     assert ids_on_page(await service.page("bob")) == []
 
