@@ -42,8 +42,8 @@ async def run_server(
     """Serve until SIGTERM or SIGINT, then drain and exit.
 
     ``on_ready`` gets the port once the server serves. At the start, wait up to ``wait_seconds`` for
-    a store that is not ready yet. Raise StoreUnfit, EmbeddedStoreError or CannotListen if the server
-    cannot start, and EmbeddedStoreError if the embedded store ends.
+    a store that is not ready yet. Raise StoreUnfit, EmbeddedStoreError or CannotListen if the
+    server cannot start, and EmbeddedStoreError if the embedded store ends.
     """
     stopping = _stopping_event()
     async with AsyncExitStack() as stack:
