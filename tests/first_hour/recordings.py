@@ -6,7 +6,7 @@ and compares: numbers, times and ids may differ, words may not.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
 
@@ -28,8 +28,6 @@ class Step:
     until: str = ""
     """The command goes on in the background once it has printed this text."""
     status: int = 0
-    files: dict[str, str] = field(default_factory=dict)
-    """Files that exist before the command runs, by name; shown by the session's `cat`."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,6 @@ def record(newcomer: Newcomer, session: Session) -> str:
     parts = [f"{session.title}\n"]
     try:
         for step in session.steps:
-            for name, text in step.files.items():
-                (newcomer.clone / name).write_text(text)
             output = newcomer.type(step.command, until=step.until, status=step.status)
             parts.append(f"\n$ {step.command}\n{_tidy(output, newcomer)}")
     finally:
