@@ -9,7 +9,7 @@ NODE := tools/node/node_modules/.setup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-data test-slow test-mutants faults streams soak bench bench-quick lint \
-	buf-lint breaking gen drift contract-check example-go dist clean
+	buf-lint breaking gen drift contract-check example-go dist first-hour recordings clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,12 @@ streams: $(SETUP) ## Inject random faults under live streams and judge them (SEC
 
 soak: $(SETUP) ## Publish into full outboxes and check that nothing keeps growing (MINUTES=5).
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),5)
+
+first-hour: $(SETUP) ## Run each command of the documents as printed, in a fresh clone with an empty home.
+	@$(BIN)/python -m tests.first_hour
+
+recordings: $(SETUP) ## Write docs/first-runs: what people see in their first minutes.
+	@$(BIN)/python -m tests.first_hour --record
 
 bench: $(SETUP) $(CHART) ## Measure feedsvc and its alternatives; write benchmarks/results.json and a chart.
 	@$(BIN)/python -m benchmarks

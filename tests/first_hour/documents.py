@@ -7,7 +7,7 @@ A mark is a comment in the line before a block. Readers of the rendered page do 
 ``<!-- commands: with a server -->``
     A server listens on the usual port while the commands run.
 ``<!-- commands: run by tests/FILE -->``
-    The test of that name reads the commands from the document and runs them.
+    That test runs the commands.
 ``<!-- commands: not run, REASON -->``
     The commands need what a machine with tests lacks.
 

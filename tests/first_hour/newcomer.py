@@ -106,6 +106,15 @@ class Newcomer:
     ) -> None:
         self._resources.close()
 
+    def activate(self) -> None:
+        """Let all further commands find feedsvc, as `. .venv/bin/activate` does."""
+        path = f"{self.clone / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
+        self.environment = self.environment | {"PATH": path}
+
+    def empty_data(self) -> None:
+        """Remove what a server has stored, and end nothing: the server must have ended."""
+        shutil.rmtree(self.clone / "data", ignore_errors=True)
+
     def run_block(self, block: Block, *, without: Sequence[str] = ()) -> None:
         """Run the commands of a block but those in ``without``. Raise CommandFailed.
 

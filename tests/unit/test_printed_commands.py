@@ -78,7 +78,7 @@ def test_commands_of_each_document_have_known_marks() -> None:
 
 
 def test_unknown_mark_is_refused() -> None:
-    with pytest.raises(UnknownMark, match="README.md:2: commands: on sundays"):
+    with pytest.raises(UnknownMark, match=r"README\.md:2: commands: on sundays"):
         list(blocks_of("README.md", "<!-- commands: on sundays -->\n```\nmake demo\n```\n"))
 
 
