@@ -5,7 +5,7 @@ import logging
 from contextlib import AsyncExitStack, suppress
 
 from feedsvc.config import Config
-from feedsvc.core import address, background
+from feedsvc.core import background
 from feedsvc.core.engine import Engine
 from feedsvc.core.health import Heartbeat
 from feedsvc.core.log_limits import log_failure, reset_all
@@ -31,7 +31,7 @@ async def start_engine(
     stack.callback(reset_all)  # at the very end
     store = Store.at(url, config.limits)
     stack.push_async_callback(store.close)
-    await open_store(store, address.without_credentials(url), wait_seconds)
+    await open_store(store, wait_seconds)
     aside = store.sibling()
     engine = Engine.on(store, aside, store.sibling())
     retention = background.supervised("the retention worker", engine.retention.run)

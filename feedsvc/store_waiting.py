@@ -13,12 +13,12 @@ log = logging.getLogger(__name__)
 ATTEMPT_SECONDS = 0.5
 
 
-async def open_store(store: Store, address: str, wait_seconds: float) -> None:
+async def open_store(store: Store, wait_seconds: float) -> None:
     """Open a store, and wait up to ``wait_seconds`` until that is possible.
 
-    The log names the cause of the wait once, and each other cause once. ``address`` stands in the
-    log: it must not hold a password. Raise StoreUnfit at once if an operator has to act, and
-    StoreNotReady at the end of the wait. An attempt may exceed the time by a few seconds.
+    The log names the cause of the wait once, and each other cause once. Raise StoreUnfit at once if
+    an operator has to act, and StoreNotReady at the end of the wait. An attempt may exceed the time
+    by a few seconds.
     """
     began = time.monotonic()
     cause = ""
@@ -35,7 +35,7 @@ async def open_store(store: Store, address: str, wait_seconds: float) -> None:
                 raise
             if cause != str(error):
                 cause = str(error)
-                log.info("waiting up to %.0f s for the store at %s: %s", remaining, address, cause)
+                log.info("waiting up to %.0f s: %s", remaining, cause)
         else:
             return
         await asyncio.sleep(min(ATTEMPT_SECONDS, remaining))

@@ -111,11 +111,15 @@ async def _list_letters(client: FeedClient) -> AsyncIterator[DeadLetter]:
 
 async def _print_list(client: FeedClient, *, as_json: bool) -> None:
     out = console()
+    is_empty = True
     async for letter in _list_letters(client):
+        is_empty = False
         if as_json:
             _echo_letter(letter)
         else:
             print_lines(out, _letter_line(letter))
+    if is_empty and not as_json:
+        click.echo("no dead letters", err=True)
 
 
 async def _show(client: FeedClient, shown_id: str, *, as_json: bool) -> None:

@@ -247,8 +247,9 @@ def delivery_summary(delivery: Delivery) -> str:
     if not delivery.audience_count:
         return state
     audience, warm = delivery.audience_count, delivery.delivered_count
+    cold = delivery.skipped_cold_count
     return (
         f"{state} ({audience:,} follower{'s' * (audience != 1)}, put into "
         f"{warm:,} warm feed{'s' * (warm != 1)}, "
-        f"{delivery.skipped_cold_count:,} cold ones will find it)"
+        f"{cold:,} cold one{'s' * (cold != 1)} will find it)"
     )

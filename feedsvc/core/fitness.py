@@ -1,8 +1,24 @@
 """Fitness: checks whether a store can be used at all, and says what to do if it cannot."""
 
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import Any
 
-from feedsvc.errors import StoreUnfit
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from feedsvc.core import causes
+from feedsvc.core.store_errors import UNAVAILABLE, is_of_password
+from feedsvc.errors import StoreNotReady, StoreUnfit
 
 #: The oldest version with all that the scripts use, for both Redis and Valkey.
 OLDEST = (7, 0)
@@ -54,3 +70,44 @@ def check_cluster(info: dict[str, Any]) -> None:
     )
     if not is_whole or int(info.get("cluster_size", 0)) != 1:
         raise StoreUnfit(ONE_NODE)
+
+
+@contextlib.contextmanager
+def unfit(address: str) -> Iterator[None]:
+    """Raise StoreUnfit, which says what to do, in place of an error that keeps a store closed.
+
+    ``address`` is the store's, without a password. Raise StoreNotReady, a kind of StoreUnfit, if
+    the store may open later without a change of a setting.
+    """
+    began = time.monotonic()
+    try:
+        yield
+    except ReadOnlyError as error:
+        raise StoreUnfit(
+            "the store is read-only (a replica?): give the primary's address in --redis-url"
+        ) from error
+    except BusyLoadingError as error:
+        raise StoreNotReady("the store is still loading its data: try again in a while") from error
+    except MasterNotFoundError as error:
+        raise StoreNotReady(
+            "no Sentinel can be reached that knows a primary of this service: are they running, "
+            "and is --redis-url right?"
+        ) from error
+    except (*UNAVAILABLE, OSError) as error:
+        if is_of_password(error):
+            raise StoreUnfit(
+                "the store refuses the user or password: give the right ones in --redis-url"
+            ) from error
+        cause = causes.of_failure(error, time.monotonic() - began)
+        raise StoreNotReady(
+            f"the store {address} cannot be reached{f' ({cause.text})' if cause else ''}: is it "
+            "running, and is --redis-url right?"
+        ) from error
+    except (MovedError, AskError, ClusterDownError) as error:
+        raise StoreUnfit(ONE_NODE) from error
+    except ResponseError as error:
+        raise StoreUnfit(f"the store does not let us work: {error}") from error
+    except RedisError as error:
+        raise StoreUnfit(
+            "what answers is no Redis or Valkey: give the store's address in --redis-url"
+        ) from error

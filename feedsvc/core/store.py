@@ -19,7 +19,7 @@ from feedsvc.core import address, fitness, ids, keys, scripts, transport
 from feedsvc.core.batching import Arg, Batcher, Command
 from feedsvc.core.clock import Clock
 from feedsvc.core.greeting import RECORD, KnownStore, greet, info_fields
-from feedsvc.core.store_errors import ForeignStore, translated, unfit
+from feedsvc.core.store_errors import ForeignStore, translated
 from feedsvc.core.transport import Ask, Transport
 from feedsvc.errors import StoreNotReady, StoreUnavailable, StoreUnfit
 
@@ -123,7 +123,7 @@ class Store:
         Raise StoreNotReady if the store may open later, StoreUnfit if an operator has to act first.
         A store that could not be opened can be opened again.
         """
-        with unfit():
+        with fitness.unfit(self.address):
             async with asyncio.timeout(transport.ANSWER_SECONDS):
                 info = await self.redis.info()
                 if info.get("loading"):  # redis-py would try other commands for seconds, in vain

@@ -1,11 +1,8 @@
 """Errors of the store, and the errors that the core and an operator see in their place."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Iterator
 
-from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -17,19 +14,18 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
-    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from feedsvc.core import fitness
 from feedsvc.core.log_limits import LogLimit, Rate, counted
-from feedsvc.errors import StoreNotReady, StoreUnavailable, StoreUnfit
+from feedsvc.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-_UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
+#: Errors of a store that cannot be reached or does nothing yet.
+UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError)
 #: Codes of a store that refuses writes until an operator acts.
 _WRITES_REFUSED_CODES = ("MISCONF", "NOREPLICAS")
 #: Code of a store that runs another program's script for too long.
@@ -73,7 +69,7 @@ def translated(error: BaseException) -> BaseException:
     """Return the error that the core sees in place of a store's error."""
     if isinstance(error, NoScriptError):
         return error
-    if isinstance(error, (*_UNAVAILABLE, ForeignStore, OSError, asyncio.CancelledError)):
+    if isinstance(error, (*UNAVAILABLE, ForeignStore, OSError, asyncio.CancelledError)):
         return StoreUnavailable(NOT_AVAILABLE)
     if isinstance(error, RedisError):
         # Of the store's states health.py logs each change.
@@ -105,41 +101,3 @@ def is_of_password(error: BaseException) -> bool:
     return isinstance(error, AuthenticationError) or isinstance(
         error.__context__, AuthenticationError
     )
-
-
-@contextlib.contextmanager
-def unfit() -> Iterator[None]:
-    """Raise StoreUnfit, which says what to do, in place of an error that keeps a store closed.
-
-    Raise StoreNotReady, a kind of StoreUnfit, if the store may open later without a change of a
-    setting.
-    """
-    try:
-        yield
-    except ReadOnlyError as error:
-        raise StoreUnfit(
-            "the store is read-only (a replica?): give the primary's address in --redis-url"
-        ) from error
-    except BusyLoadingError as error:
-        raise StoreNotReady("the store is still loading its data: try again in a while") from error
-    except MasterNotFoundError as error:
-        raise StoreNotReady(
-            "no Sentinel can be reached that knows a primary of this service: are they running, "
-            "and is --redis-url right?"
-        ) from error
-    except (*_UNAVAILABLE, OSError) as error:
-        if is_of_password(error):
-            raise StoreUnfit(
-                "the store refuses the user or password: give the right ones in --redis-url"
-            ) from error
-        raise StoreNotReady(
-            "the store cannot be reached: is it running, and is --redis-url right?"
-        ) from error
-    except (MovedError, AskError, ClusterDownError) as error:
-        raise StoreUnfit(fitness.ONE_NODE) from error
-    except ResponseError as error:
-        raise StoreUnfit(f"the store does not let us work: {error}") from error
-    except RedisError as error:
-        raise StoreUnfit(
-            "what answers is no Redis or Valkey: give the store's address in --redis-url"
-        ) from error

@@ -29,7 +29,7 @@ async def test_follow_publish_feed_and_unfollow_print_sentences(
         "--to", "repo:kettle", "--content", "It whistles", "--time", "2020-01-01T12:00",
     )  # fmt: skip
     assert "2020-01-01  alice pushed to branch:main in repo:kettle “It whistles”" in ran.out
-    assert "delivered (1 follower, put into 0 warm feeds, 1 cold ones will find it)" in ran.out
+    assert "delivered (1 follower, put into 0 warm feeds, 1 cold one will find it)" in ran.out
     ran = await feedsvc("feed", "bob")
     assert ran.out == (
         "  2020-01-01  alice pushed to branch:main in repo:kettle “It whistles”  via repo:kettle\n"

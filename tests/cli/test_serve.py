@@ -82,10 +82,13 @@ async def test_a_busy_directory_is_reported_in_one_line(
     assert ran.err.count("\n") == 1
 
 
+REFUSED = "the store 127.0.0.1:1 cannot be reached (the connection is refused): is it running"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--redis-url", "redis://:s3cret@127.0.0.1:1"], 1, "the store cannot be reached"),
+        (["--redis-url", "redis://:s3cret@127.0.0.1:1"], 1, REFUSED),
         (["--redis-url", "redis://:s3cret/x@host"], 2, "not an address such as redis://"),
         (["--redis-url", "http://:s3cret@host"], 2, "not an address such as redis://"),
         (["--shards", 3], 1, "Error: --shards must be a power of two, not 3"),
@@ -106,7 +109,7 @@ async def test_a_wrong_setting_of_a_server_is_reported_without_secrets(
     [
         ([], 2, "Missing option '--redis-url'"),
         (["--redis-url", ""], 2, "Missing option '--redis-url'"),
-        (["--redis-url", "redis://:s3cret@127.0.0.1:1"], 1, "the store cannot be reached"),
+        (["--redis-url", "redis://:s3cret@127.0.0.1:1"], 1, REFUSED),
         (["--redis-url", "http://:s3cret@host"], 2, "not an address such as redis://"),
         (["--redis-url", "redis://h", "--workers", 0], 2, "must be 1 to 16, not 0"),
         (["--redis-url", "redis://h", "--shards", 3], 1, "--shards must be a power of two, not 3"),
@@ -293,9 +296,9 @@ async def test_start_waits_for_a_store_that_is_not_there_yet(
         try:
             assert await lines_until(process, "waiting") == [
                 (
-                    "INFO store_waiting: waiting up to 300 s for the store at "
-                    f"{node.url}/0: the store cannot be reached: is it running, and is "
-                    "--redis-url right?"
+                    "INFO store_waiting: waiting up to 300 s: the store "
+                    f"{node.url.removeprefix('redis://')} cannot be reached (the connection is "
+                    "refused): is it running, and is --redis-url right?"
                 )
             ]
             await node.start()
@@ -328,16 +331,17 @@ async def test_start_waits_for_a_store_that_loads_its_data(
     finally:
         await node.stop()
     waits = [line for line in lines if "waiting" in line]
-    assert len(waits) == len({line.partition("store at")[2] for line in waits})
+    assert len(waits) == len({line.partition(" s: ")[2] for line in waits})
 
 
 async def test_wait_ends_with_the_cause_and_its_length(feedsvc: Feedsvc) -> None:
-    url = f"redis://:s3cret@127.0.0.1:{find_free_port()}"
+    node = f"127.0.0.1:{find_free_port()}"
+    url = f"redis://:s3cret@{node}"
     ran = await feedsvc("serve", "--port", 0, "--redis-url", url, "--wait", "1s")
     assert ran.code == 1
     assert ran.err.splitlines()[-1] == (
-        "Error: the store cannot be reached: is it running, and is --redis-url right? (waited 1 s "
-        "for it)"
+        f"Error: the store {node} cannot be reached (the connection is refused): is it running, "
+        "and is --redis-url right? (waited 1 s for it)"
     )
     assert "s3cret" not in ran.err
 

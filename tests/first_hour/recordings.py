@@ -5,6 +5,7 @@ times and ids may differ, words may not.
 """
 
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -163,4 +164,6 @@ def _masked(text: str) -> Iterator[str]:
 
 def _tidy(output: str, newcomer: Newcomer) -> str:
     text = output.replace(str(newcomer.clone), "~/feedsvc").replace(str(newcomer.folder), "~")
+    text = re.sub(r"making \.venv with \S*/", "making .venv with ", text)
+    text = text.replace(f" on {socket.gethostname()},", " on myhost,")
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
