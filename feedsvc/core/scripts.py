@@ -81,23 +81,36 @@ def assembled(source: str, library: str, names: Mapping[str, str]) -> str:
     A part begins with ``local`` at the beginning of a line. It may use the parts before it.
     ``names``, and the library's own constants in capitals, are replaced by their values.
     """
+    parts, constants = _parsed(library)
+    values = {**names, **constants}
+
+    def with_values(lua: str) -> str:
+        return _NAME.sub(lambda match: values.get(match[0], match[0]), lua)
+
+    source = with_values(source)
+    used = _words(re.sub(r"--.*", "", source))
+    for defined, part in reversed(parts):
+        if not used.isdisjoint(defined):
+            part_with_values = with_values(part)
+            source = part_with_values + source
+            used |= _words(part_with_values)
+    return source
+
+
+@lru_cache(maxsize=64)
+def _parsed(library: str) -> tuple[list[tuple[set[str], str]], dict[str, str]]:
+    """Return the parts of a library, each with the names that it defines, and its constants."""
     library = re.sub(r" *--.*", "", library)
     constants = {
         name: value
         for line in _CONSTANT.finditer(library)
         for name, value in zip(line[1].split(", "), line[2].split(", "), strict=True)
     }
-    values = {**names, **constants}
-    library, source = (
-        _NAME.sub(lambda match: values.get(match[0], match[0]), lua)
-        for lua in (_CONSTANT.sub("", library), source)
-    )
-    used = re.sub(r"--.*", "", source)
-    for part in reversed(re.split(r"^(?=local )", library, flags=re.MULTILINE)):
-        defines = re.match(r"local (?:function )?(\w+(?:, \w+)*)", part)
-        if defines and _words(defines[1]) & _words(used):
-            source, used = part + source, part + used
-    return source
+    parts = []
+    for part in re.split(r"^(?=local )", _CONSTANT.sub("", library), flags=re.MULTILINE):
+        if defines := re.match(r"local (?:function )?(\w+(?:, \w+)*)", part):
+            parts.append((_words(defines[1]), part))
+    return parts, constants
 
 
 @lru_cache(maxsize=1)
