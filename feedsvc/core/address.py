@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.driver_info import DriverInfo
 
 SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
 """The schemes of Sentinel addresses; True if the store itself speaks TLS."""
@@ -24,6 +25,9 @@ STORE_PORT = 6_379
 SENTINEL_PORT = 26_379
 #: Seconds that a Sentinel may take to connect or to answer before the next Sentinel is asked.
 SENTINEL_SECONDS = 1.0
+#: What connections call themselves. Each connection would read the version of redis-py anew from
+#: the disk, which takes 2 ms.
+_DRIVER = DriverInfo()
 
 
 def check(url: str) -> None:
@@ -40,6 +44,7 @@ def check(url: str) -> None:
 def client(url: str, **options: Any) -> "Redis":
     """Return a client of the store at ``url``. Raise ValueError, which does not quote the URL."""
     check(url)
+    options = {"driver_info": _DRIVER} | options
     if urlsplit(url).scheme not in SCHEMES:
         return Redis.from_url(url, **options)
     watched = _sentinels(url)

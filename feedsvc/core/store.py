@@ -133,8 +133,7 @@ class Store:
                     fitness.check_cluster(await self.redis.cluster("INFO"))
                     self._known.cluster = True
                     self._known.scripts = scripts.load(self.limits, one_node=False)
-                for script in self._known.scripts.values():
-                    await self.redis.script_load(script.source)
+                await self._load_scripts()
                 await self.redis.role()
                 record = await self.redis.execute_command(*RECORD)  # type: ignore[no-untyped-call]
                 if None in record:
@@ -147,6 +146,15 @@ class Store:
             await self.call("TIME")  # which greets the store for the first time
         except StoreUnavailable as error:
             raise StoreNotReady("the store has gone away: is it running still?") from error
+
+    async def _load_scripts(self) -> None:
+        pipeline = self.redis.pipeline(transaction=False)
+        for script in self._known.scripts.values():
+            pipeline.script_load(script.source)
+        # The pipeline itself would put the whole script into the text of an error.
+        for answer in await pipeline.execute(raise_on_error=False):
+            if isinstance(answer, Exception):
+                raise answer
 
     async def close(self) -> None:
         """Disconnect, and close the client with its connections to Sentinels."""
