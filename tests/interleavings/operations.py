@@ -16,10 +16,6 @@ from tests.interleavings.world import World
 WorldOperation = Callable[[World], Awaitable[object]]
 
 
-async def nothing(world: World) -> object:
-    return None
-
-
 async def publish_by_followee(world: World) -> object:
     return await world.publish("a3", "alice", 5_000)
 

@@ -11,7 +11,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from hiredis import pack_command
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from feedsvc.core.batching import Command
 from feedsvc.core.store import Arg, Store
+from feedsvc.core.store_errors import translated
 
 Operation = Callable[[], Awaitable[Any]]
 
@@ -36,28 +42,81 @@ class Running:
 _current: ContextVar[Running | None] = ContextVar("running", default=None)
 
 
+class Line:
+    """A connection to the store that blocks the event loop until the store answers.
+
+    The scheduler lets nothing else run meanwhile anyway, and tens of thousands of interleavings
+    need no event loop, no batches and no greetings.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.redis = Redis.from_url(url, protocol=2)
+        self._connection = self.redis.connection_pool.get_connection()
+
+    def close(self) -> None:
+        self.redis.connection_pool.release(self._connection)
+        self.redis.close()
+
+    def ask(self, *commands: Command) -> list[Any]:
+        """Return the answers to commands, among them the errors of single commands."""
+        return self.ask_packed(packed(*commands), len(commands))
+
+    def ask_packed(self, commands: bytes, count: int) -> list[Any]:
+        """Return the answers to a number of packed commands, as `ask` does."""
+        self._connection.send_packed_command([commands], check_health=False)
+        answers: list[Any] = []
+        while len(answers) < count:
+            try:
+                answers.append(self._connection.read_response())
+            except ResponseError as error:
+                answers.append(error)
+        return answers
+
+
+def packed(*commands: Command) -> bytes:
+    """Return commands as they are sent."""
+    return b"".join(map(pack_command, commands))
+
+
 class GatedStore(Store):
     """A store whose calls wait for the scheduler if an operation of the scheduler makes them."""
 
+    line: Line | None = None
+    """The way of all calls after the store was opened."""
+
     def call(self, *command: Arg, cost: int = 0) -> "asyncio.Future[Any]":
-        running = _current.get()
-        if running is None:
+        if self.line is None:
             return super().call(*command, cost=cost)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        running.pending.append((command, answer))
+        running = _current.get()
+        if running is None:
+            self._exchange(command, answer)
+        else:
+            running.pending.append((command, answer))
         return answer
 
-    async def let_through(self, running: Running) -> None:
+    async def greet_again(self) -> None:
+        await self.call("TIME")  # for the scheduler, the greeting is one call
+        await self._greet(self._ask)
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        assert self.line is not None
+        return self.line.ask(*commands)
+
+    def let_through(self, running: Running) -> None:
         """Send the oldest call that an operation waits for, and hand it the answer."""
-        command, answer = running.pending.popleft()
         running.calls += 1
-        try:
-            result = await super().call(*command)
-        except Exception as error:  # noqa: BLE001 (the operation gets the error)
-            answer.set_exception(error)
+        self._exchange(*running.pending.popleft())
+
+    def _exchange(self, command: Command, answer: "asyncio.Future[Any]") -> None:
+        assert self.line is not None
+        (result,) = self.line.ask(command)
+        if answer.done():  # the operation was cancelled
+            return
+        if isinstance(result, Exception):
+            answer.set_exception(translated(result))
         else:
-            if not answer.done():
-                answer.set_result(result)
+            answer.set_result(result)
 
 
 async def _begin(operation: Operation) -> Running:
@@ -70,25 +129,19 @@ async def _begin(operation: Operation) -> Running:
     return running
 
 
-def _state(operations: Sequence[Running]) -> list[tuple[bool, int]]:
-    return [(operation.done, len(operation.pending)) for operation in operations]
-
-
 async def _come_to_rest(operations: Sequence[Running]) -> None:
-    """Wait until every operation has ended, or has sent its calls and waits for the store.
+    """Wait until every operation has ended, or waits for the store or for another operation.
 
-    An operation may also wait for a build of another operation: then nothing moves for a while.
+    That is so when the event loop has nothing more to call: all that happens without the scheduler
+    has happened.
     """
-    quiet_turns = 0
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
     for _ in range(PATIENCE):
-        state_before = _state(operations)
         await asyncio.sleep(0)
-        quiet_turns = quiet_turns + 1 if state_before == _state(operations) else 0
-        if quiet_turns == 4 and all(
-            operation.pending or operation.done for operation in operations
+        if not ready and (
+            any(operation.pending for operation in operations)
+            or all(operation.done for operation in operations)
         ):
-            return
-        if quiet_turns == 16 and any(operation.pending for operation in operations):
             return
     raise AssertionError("an operation waits for something that is not the store")
 
@@ -137,7 +190,7 @@ async def run(
                 Step(choice, ready, interrupts=choice != last_number and last_number in ready)
             )
             last_number = choice
-            await store.let_through(all_running[choice])
+            store.let_through(all_running[choice])
         tasks = [running.task for running in all_running if running.task is not None]
         results = await asyncio.gather(
             *(task for task in tasks if task.done()), return_exceptions=True

@@ -20,7 +20,6 @@ from tests.interleavings.operations import (
     expire,
     follow,
     follow_again,
-    nothing,
     publish_and_push,
     publish_own,
     pull,
@@ -63,7 +62,7 @@ class DeepWorld(World):
         await self.engine.start_log("bob")
         if warm:
             await read_deep(self)
-            assert await self.store.redis.exists(f"{self.store.tags[0]}F:bob")
+            assert self.line.redis.exists(f"{self.store.tags[0]}F:bob")
 
     @property
     def first_feed(self) -> set[int]:
@@ -117,7 +116,8 @@ async def publish_twice(world: World) -> object:
 async def check(world: World, case: str) -> None:
     """Check that at rest the feed, read twice from its top to its end, equals the query."""
     await world.at_rest()
-    expected = await world.truth.feed("bob")
+    world.truth.read()
+    expected = world.truth.feed("bob")
     for _ in range(2):
         walked: list[int] = []
         cursor: Cursor | None = Cursor()
@@ -134,7 +134,7 @@ async def interrupt(
     world: DeepWorld,
     reading: WorldOperation,
     other: WorldOperation,
-    prepare: WorldOperation = nothing,
+    prepare: WorldOperation | None = None,
 ) -> int:
     """Interrupt each operation, between any two of its calls, by all of the other operation.
 
@@ -144,8 +144,7 @@ async def interrupt(
     for warm in (True, False):
         for interrupted in (0, 1):
             for calls_before in range(40):
-                await world.reset(warm=warm)
-                await prepare(world)
+                await world.reset(warm=warm, prepare=prepare)
                 choices = [interrupted] * calls_before + [1 - interrupted] * 60
                 steps, results = await run(
                     world.store, [lambda: reading(world), lambda: other(world)], choices

@@ -1,77 +1,104 @@
 """The definition of a feed, read from the bare store; shares no code with the product."""
 
-from redis.asyncio import Redis
+from typing import Any
+
+from redis import Redis
+
+#: Reads all keys: of each its name and its content. The first entry is enough of a live log.
+_READ_ALL = """\
+local reads = {
+  string = {'GET'}, list = {'LRANGE', 0, -1}, hash = {'HGETALL'}, set = {'SMEMBERS'},
+  zset = {'ZRANGE', 0, -1, 'WITHSCORES'}, stream = {'XRANGE', '-', '+', 'COUNT', 1},
+}
+local read = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local command = reads[redis.call('TYPE', key).ok]
+  read[#read + 1] = key
+  read[#read + 1] = redis.call(command[1], key, unpack(command, 2))
+end
+return read
+"""
 
 
 class Truth:
-    """Reads the keys of a store of one shard directly."""
+    """All that a store of one shard held when `read` was called."""
 
     def __init__(self, redis: "Redis", tag: str) -> None:
-        self._redis = redis
+        self._read_all = redis.register_script(_READ_ALL)
         self._tag = tag
+        self._contents: dict[str, Any] = {}
 
-    async def feed(self, user: str) -> list[int]:
-        """Return the feed by its definition: the live ids of the outboxes of all sources."""
-        members = await self._redis.hkeys(f"{self._tag}e:{user}")
-        pipeline = self._redis.pipeline(transaction=False)
-        for entity in {user, *(name.decode() for name in members if name >= b" ")}:
-            pipeline.lrange(f"{self._tag}o:{entity}", 1, -1)
-        held_ids = {
-            int(activity_id) for outbox in await pipeline.execute() for activity_id in outbox
+    def read(self) -> None:
+        """Read the whole store, in one step."""
+        answer = self._read_all()
+        self._contents = {
+            key.decode(): content for key, content in zip(answer[::2], answer[1::2], strict=True)
         }
-        if not held_ids:
-            return []
-        bodies = await self._redis.mget([f"{self._tag}a:{activity_id}" for activity_id in held_ids])
-        alive = [activity_id for activity_id, body in zip(held_ids, bodies, strict=True) if body]
-        return sorted(alive, reverse=True)
 
-    async def check_edges(self, users: set[str]) -> None:
+    def _content(self, name: str) -> Any:
+        return self._contents.get(f"{self._tag}{name}", [])
+
+    def _pairs(self, name: str) -> dict[bytes, bytes]:
+        """Return the fields of a hash or the members of a sorted set, with their values."""
+        content = self._content(name)
+        return dict(zip(content[::2], content[1::2], strict=True))
+
+    def log_start(self, user: str) -> str:
+        """Return the position of the first entry of a user's live log."""
+        position: bytes = self._content(f"l:{user}")[0][0]
+        return position.decode()
+
+    def feed(self, user: str) -> list[int]:
+        """Return the feed by its definition: the live ids of the outboxes of all sources."""
+        members = self._pairs(f"e:{user}")
+        sources = {user, *(name.decode() for name in members if name >= b" ")}
+        held_ids = {
+            int(activity_id) for entity in sources for activity_id in self._content(f"o:{entity}")[1:]
+        }
+        return sorted(
+            (activity_id for activity_id in held_ids if self._content(f"a:{activity_id}")),
+            reverse=True,
+        )
+
+    def check_edges(self, users: set[str]) -> None:
         """Check that both ends of each edge agree.
 
         Check also that the marks of each followee name the shard, and that lists of few followers
         are in order.
         """
         edges: dict[tuple[str, str], int] = {}
-        few_edges = await self._edges_of_few_followers()
+        few_edges = self._edges_of_few_followers()
         edges_of_followers = list(few_edges)
-        pipeline = self._redis.pipeline(transaction=False)
         for user in users:
-            pipeline.hgetall(f"{self._tag}e:{user}")
-            pipeline.zrange(f"{self._tag}w:{user}", 0, -1, withscores=True)
-            pipeline.smembers(f"{self._tag}p:{user}")
-        answers = await pipeline.execute()
-        for index, user in enumerate(users):
-            fields, many_followers, pulled = answers[3 * index : 3 * index + 3]
+            fields = self._pairs(f"e:{user}")
+            many_followers = self._pairs(f"w:{user}")
+            pulled = set(self._content(f"p:{user}"))
             following = {name: int(position) for name, position in fields.items() if name >= b" "}
             edges |= {(user, name.decode()): position for name, position in following.items()}
-            followers = {(name.decode(), user) for name, _ in many_followers}
+            followers = {(name.decode(), user) for name in many_followers}
             assert not followers & set(edges_of_followers), "both few and many followers"
             edges_of_followers += followers
             assert pulled <= set(following)
             assert fields.get(b"\2") == b"\x80" or not any(
                 followee == user for _, followee in edges_of_followers
             )
-            for name, position in many_followers:
-                assert edges.get((name.decode(), user), position) == position
+            for name, position in many_followers.items():
+                assert edges.get((name.decode(), user), float(position)) == float(position)
         assert sorted(edges) == sorted(edges_of_followers)
         for user in users:
             positions = [edges[name, followee] for name, followee in few_edges if followee == user]
             assert positions == sorted(positions)
 
-    async def _edges_of_few_followers(self) -> list[tuple[str, str]]:
+    def _edges_of_few_followers(self) -> list[tuple[str, str]]:
         """Return the edges (follower, followee) of the lists of few followers, in their order."""
-        counters = await self._redis.hgetall(f"{self._tag}t")
-        buckets = self._redis.pipeline(transaction=False)
-        for bucket in range(int(counters.get(b"buckets", 1))):
-            buckets.hgetall(f"{self._tag}s:{bucket}")
-        lists = [entry for bucket in await buckets.execute() for entry in bucket.items()]
+        counters = self._pairs("t")
+        buckets = range(int(counters.get(b"buckets", 1)))
+        lists = [entry for bucket in buckets for entry in self._pairs(f"s:{bucket}").items()]
         assert len(lists) == int(counters.get(b"lists", 0))
-        followees = []
-        names = self._redis.pipeline(transaction=False)
+        edges = []
         for followee, numbers in lists:
             for start in range(0, len(numbers), 3):
                 number = int.from_bytes(numbers[start : start + 3])
-                names.hget(f"{self._tag}i:{number // 100}", str(number % 100))
-                followees.append(followee.decode())
-        followers = [name.decode() for name in await names.execute()]
-        return list(zip(followers, followees, strict=True))
+                name = self._pairs(f"i:{number // 100}")[b"%d" % (number % 100)]
+                edges.append((name.decode(), followee.decode()))
+        return edges

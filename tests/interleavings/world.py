@@ -7,17 +7,18 @@ The calling process delivers to the first follower of an activity and leaves the
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
 from feedsvc.config import Limits
 from feedsvc.core.activities import NewActivity, digest
+from feedsvc.core.batching import Command
 from feedsvc.core.edges import NewEdge
 from feedsvc.core.engine import Engine
 from feedsvc.core.live_logs import Entry
-from tests.interleavings.scheduler import GatedStore
+from tests.interleavings.scheduler import GatedStore, Line, packed
 from tests.interleavings.truth import Truth
 from tests.serving import frame_of
 
@@ -38,8 +39,22 @@ LIMITS = Limits(
 PEOPLE = {"alice", "ann", "bob", "dave", "erin"}
 BASE_MS = int(time.time() * 1000) - 60_000
 
-#: The ids of the activities, by name, and the keys of the store with their expiry and content.
-Snapshot = tuple[dict[str, int], dict[bytes, tuple[int, bytes]]]
+#: What is done in a new world before the operations of the test.
+Preparation = Callable[["World"], Awaitable[object]] | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a world."""
+
+    activity_ids: dict[str, int]
+    """The ids of the activities, by name."""
+    feed: list[int]
+    """Bob's feed by its definition."""
+    commands: bytes
+    """The packed commands that empty the store and restore its keys with their expiry."""
+    count: int
+    """Number of the commands."""
 
 
 @dataclass
@@ -47,12 +62,13 @@ class World:
     """The engine under test, and what the test knows of the store."""
 
     store: GatedStore
+    line: Line
     engine: Engine
     truth: Truth
     activity_ids: dict[str, int] = field(default_factory=dict)
     """The id of each activity, by the name that the test gave it."""
-    snapshots: dict[bool, Snapshot] = field(default_factory=dict)
-    """The world as first made, with a warm feed (True) and with a cold one (False)."""
+    snapshots: dict[tuple[bool, Preparation], Snapshot] = field(default_factory=dict)
+    """The world as first made with a warm feed (True) or a cold one (False), and as prepared."""
 
     @classmethod
     @asynccontextmanager
@@ -60,27 +76,42 @@ class World:
         """Open a store for a world, and close it at the end."""
         store = GatedStore.at(url, limits)
         await store.open()
-        yield cls(store, Engine.on(store), Truth(store.redis, store.tags[0]))
+        line = store.line = Line(url)
+        yield cls(store, line, Engine.on(store), Truth(line.redis, store.tags[0]))
+        line.close()
         await store.close()
 
-    async def reset(self, *, warm: bool) -> None:
-        """Make the world anew: the first time with real calls, then from a snapshot."""
+    async def reset(self, *, warm: bool, prepare: Preparation = None) -> list[int]:
+        """Make the world anew and prepare it: the first time with real calls, then by a snapshot.
+
+        Return bob's feed by its definition.
+        """
         self.engine = Engine.on(self.store)
-        redis = self.store.redis
-        await redis.flushall()
-        if warm in self.snapshots:
-            self.activity_ids, stored = dict(self.snapshots[warm][0]), self.snapshots[warm][1]
-            pipeline = redis.pipeline(transaction=False)
-            for key, (ttl, content) in stored.items():
-                pipeline.restore(key, max(0, ttl), content)
-            await pipeline.execute()
-            return
-        self.activity_ids = {}
-        await self._make(warm=warm)
-        self.snapshots[warm] = (
-            dict(self.activity_ids),
-            {key: (await redis.pttl(key), await redis.dump(key)) for key in await redis.keys()},
-        )
+        if snapshot := self.snapshots.get((warm, prepare)):
+            self.activity_ids = dict(snapshot.activity_ids)
+            answers = self.line.ask_packed(snapshot.commands, snapshot.count)
+            assert set(answers) == {b"OK"}, answers
+            return snapshot.feed
+        if prepare is None:
+            self.activity_ids = {}
+            self.line.ask(("FLUSHALL",))
+            await self._make(warm=warm)
+        else:
+            await self.reset(warm=warm)
+            await prepare(self)
+            self.engine = Engine.on(self.store)
+        snapshot = self.snapshots[warm, prepare] = self._snapshot()
+        return snapshot.feed
+
+    def _snapshot(self) -> Snapshot:
+        self.truth.read()
+        (stored_keys,) = self.line.ask(("KEYS", "*"))
+        commands: list[Command] = [("FLUSHALL",)]
+        for key in stored_keys:
+            ttl_ms, content = self.line.ask(("PTTL", key), ("DUMP", key))
+            commands.append(("RESTORE", key, max(0, ttl_ms), content))
+        feed = self.truth.feed("bob")
+        return Snapshot(dict(self.activity_ids), feed, packed(*commands), len(commands))
 
     async def _make(self, *, warm: bool) -> None:
         for number, name in enumerate(["a1", "d1", "a2", "d2"]):
@@ -111,8 +142,7 @@ class World:
         return self.activity_ids[name]
 
     async def log(self) -> list[Entry]:
-        """Return the entries of bob's log."""
-        first = await self.store.redis.xrange(f"{self.store.tags[0]}l:bob", count=1)
+        """Return the entries of bob's log, from the first that the last read of the truth saw."""
         log = self.engine.logs.of_feed("bob")
-        entries, _ = await self.engine.logs.read(log, first[0][0].decode())
+        entries, _ = await self.engine.logs.read(log, self.truth.log_start("bob"))
         return entries
