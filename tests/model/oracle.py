@@ -101,7 +101,7 @@ class Oracle:
     def delete(self, activity: ModelActivity) -> None:
         activity.deleted = True
         for user, log in self.logs.items():
-            if self.sources(user).intersection({activity.actor, *activity.to}):
+            if self.sources(user).intersection(activity.routes):
                 log.events.append((self.step, "removed", str(activity.id)))
 
     def follow(self, follower: str, followee: str) -> bool:

@@ -83,9 +83,11 @@ class PublishingRules(ModelMachine):
                 assert not self.oracle.is_alive(earlier[1])
                 assert not self.oracle.activities[earlier[1]].deleted
             case "BEFORE_RETENTION":
-                outbox = self.oracle.outbox(activity.actor)
-                assert activity.publish_time.ToMilliseconds() <= outbox.refused_up_to >> 21
-                assert outbox.refused_up_to
+                is_to_only = activity.audience == AUDIENCE_TO_ONLY
+                for entity in activity.to if is_to_only else [activity.actor]:
+                    outbox = self.oracle.outbox(entity)
+                    assert activity.publish_time.ToMilliseconds() <= outbox.refused_up_to >> 21
+                    assert outbox.refused_up_to
             case "EXTERNAL_ID_CONFLICT":
                 assert earlier
                 assert refusal.metadata["activity_id"] == str(earlier[1])
