@@ -6,6 +6,8 @@ SETUP := .venv/.setup
 CHART := .venv/.chart
 GEN := build/gen-venv/.setup
 NODE := tools/node/node_modules/.setup
+# Tests start hundreds of Python programs. Without bytecode on the disk each compiles its sources anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-data test-slow test-mutants faults streams soak bench bench-quick lint \
@@ -23,13 +25,13 @@ test: $(SETUP) ## Run the tests (needs only Python; uses redis-server if it is o
 	@tools/install-redis
 	@tests/harness/install-faketime
 	@tests/harness/install-nginx
-	@$(BIN)/pytest -q -n auto --dist worksteal -m "not data and not slow"
+	@$(PYTEST) -n auto --dist worksteal -m "not data and not slow"
 
 test-data: $(SETUP) ## Run the tests on real data (docs/testing.md says where to get it).
-	@$(BIN)/pytest -q -m "data and not slow"
+	@$(PYTEST) -m "data and not slow"
 
 test-slow: $(SETUP) ## Run the tests that take minutes.
-	@$(BIN)/pytest -q -n auto --dist worksteal -m slow
+	@$(PYTEST) -n auto --dist worksteal -m slow
 
 test-mutants: $(SETUP) ## Put known bugs back, one at a time, and check that a test fails.
 	@$(BIN)/python -m tests.mutants

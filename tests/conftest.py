@@ -5,7 +5,7 @@ Such a test runs on `valkey`, and on every kind of store if it is marked `every_
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import Phase, settings
@@ -16,6 +16,9 @@ pytest_plugins = ["tests.serving"]
 
 # For `--hypothesis-profile unshrunk`: shrinking a state machine takes minutes.
 settings.register_profile("unshrunk", phases=(Phase.explicit, Phase.reuse, Phase.generate))
+
+#: Folders of tests that take several seconds each, the longest first.
+LONG_FOLDERS = ("faults", "streams", "model", "interleavings")
 
 
 def _parse_kinds(option: str) -> list[str]:
@@ -42,6 +45,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_store: runs on each kind of store, not only valkey")
     if option := config.getoption("--store"):
         _parse_kinds(option)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Run three workers on two cores: a test waits a third of its time for servers and stores."""
+    cores = yield
+    return cores + cores // 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests: a worker that began such a test last would end alone."""
+    order = {folder: position for position, folder in enumerate(LONG_FOLDERS)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

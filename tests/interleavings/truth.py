@@ -53,7 +53,9 @@ class Truth:
         members = self._pairs(f"e:{user}")
         sources = {user, *(name.decode() for name in members if name >= b" ")}
         held_ids = {
-            int(activity_id) for entity in sources for activity_id in self._content(f"o:{entity}")[1:]
+            int(activity_id)
+            for entity in sources
+            for activity_id in self._content(f"o:{entity}")[1:]
         }
         return sorted(
             (activity_id for activity_id in held_ids if self._content(f"a:{activity_id}")),

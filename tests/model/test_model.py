@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
@@ -86,7 +87,7 @@ class FeedMachine(PublishingRules, FollowingRules, ReadingRules, LiveRules):
 
 @pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as running:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
         yield running
 
 
