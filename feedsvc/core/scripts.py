@@ -106,10 +106,11 @@ def _parsed(library: str) -> tuple[list[tuple[set[str], str]], dict[str, str]]:
         for line in _CONSTANT.finditer(library)
         for name, value in zip(line[1].split(", "), line[2].split(", "), strict=True)
     }
-    parts = []
-    for part in re.split(r"^(?=local )", _CONSTANT.sub("", library), flags=re.MULTILINE):
-        if defines := re.match(r"local (?:function )?(\w+(?:, \w+)*)", part):
-            parts.append((_words(defines[1]), part))
+    parts = [
+        (_words(defines[1]), part)
+        for part in re.split(r"^(?=local )", _CONSTANT.sub("", library), flags=re.MULTILINE)
+        if (defines := re.match(r"local (?:function )?(\w+(?:, \w+)*)", part))
+    ]
     return parts, constants
 
 

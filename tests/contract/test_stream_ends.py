@@ -142,7 +142,11 @@ async def test_cancelled_streams_leave_nothing_behind(service: Service, count: i
     await open_and_cancel_streams(service, count)
     await wait_until(all_gone)
     gc.collect()
-    assert len(asyncio.all_tasks()) <= tasks_before + 2
+
+    async def tasks_have_ended() -> bool:
+        return len(asyncio.all_tasks()) <= tasks_before + 2
+
+    await wait_until(tasks_have_ended)
     assert len(await service.store.keys()) == keys_before
     # A stream takes more than 10 KB: a leak of each would come to that.
     assert (peak_memory() - memory_before) * 1024 < count * 2_000
