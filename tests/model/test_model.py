@@ -23,7 +23,8 @@ from tests.model.publishing import PublishingRules
 from tests.model.reading import ReadingRules
 from tests.serving import Service
 
-pytestmark = pytest.mark.timeout(600)
+# uvloop does not run the handler of a signal: the timeout ends the process.
+pytestmark = pytest.mark.timeout(600, method="thread")
 
 # Two followers in a shard are few, three are many. Workers deliver after the first follower. An
 # entity with three followers is a celebrity, and with one follower it is no longer a celebrity.
@@ -154,7 +155,7 @@ def test_service_agrees_with_the_model_at_usual_caps(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(3_600, method="thread")
 @pytest.mark.parametrize("limits", [SMALL, MIDDLE, USUAL], ids=["small", "middle", "usual"])
 def test_service_agrees_with_the_model_for_long(
     runner: asyncio.Runner, store_url: str, limits: Limits
