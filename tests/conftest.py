@@ -4,7 +4,9 @@ Such a test runs on `valkey`, and on every kind of store if it is marked `every_
 `--store redis7,cluster` runs every such test on these kinds instead.
 """
 
+import os
 import signal
+import tempfile
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -17,6 +19,9 @@ pytest_plugins = ["tests.serving"]
 # For `--hypothesis-profile unshrunk`: shrinking a state machine takes minutes.
 settings.register_profile("unshrunk", phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
+#: Most bytes in the path of the folder for temporary files: the paths of sockets in the folders of
+#: tests must be short. Tests do not use a folder with a longer path.
+MAX_TEMPORARY_FOLDER = 20
 #: Folders of tests that take several seconds each, the longest first.
 LONG_FOLDERS = ("faults", "streams", "model", "interleavings")
 
@@ -42,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell's background jobs and some runners ignore SIGINT. Processes that tests start would
         # inherit that, and tests interrupt these processes.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if len(os.fsencode(tempfile.gettempdir())) > MAX_TEMPORARY_FOLDER:
+        os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"  # noqa: S108
     config.addinivalue_line("markers", "every_store: runs on each kind of store, not only valkey")
     if option := config.getoption("--store"):
         _parse_kinds(option)
