@@ -129,18 +129,22 @@ async def _begin(operation: Operation) -> Running:
     return running
 
 
-async def _come_to_rest(operations: Sequence[Running]) -> None:
-    """Wait until every operation has ended, or waits for the store or for another operation.
-
-    That is so when the event loop has nothing more to call: all that happens without the scheduler
-    has happened.
-    """
+async def _until_idle() -> None:
+    """Wait until the event loop has nothing more to call."""
     ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
     for _ in range(PATIENCE):
         await asyncio.sleep(0)
-        if not ready and (
-            any(operation.pending for operation in operations)
-            or all(operation.done for operation in operations)
+        if not ready:
+            return
+    raise AssertionError("the operations never come to rest")
+
+
+async def _come_to_rest(operations: Sequence[Running]) -> None:
+    """Wait until every operation has ended, or waits for the store or for another operation."""
+    for _ in range(PATIENCE):
+        await _until_idle()
+        if any(operation.pending for operation in operations) or all(
+            operation.done for operation in operations
         ):
             return
     raise AssertionError("an operation waits for something that is not the store")
@@ -202,7 +206,7 @@ async def run(
                 answer.cancel()
             if running.task is not None and not running.task.done():
                 running.task.cancel()
-        await asyncio.sleep(0)
+        await _until_idle()  # what the operations shared, such as a build, ends with them
 
 
 def order(steps: Sequence[Step]) -> list[int]:
