@@ -22,8 +22,8 @@ settings.register_profile("unshrunk", phases=(Phase.explicit, Phase.reuse, Phase
 #: Most bytes in the path of the folder for temporary files: the paths of sockets in the folders of
 #: tests must be short. Tests do not use a folder with a longer path.
 MAX_TEMPORARY_FOLDER = 20
-#: Folders of tests that take several seconds each, the longest first.
-LONG_FOLDERS = ("faults", "streams", "model", "interleavings")
+#: Parts of the names of tests that take several seconds each, the longest first.
+LONG_TESTS = ("under_every_fault", "test_model.py", "flips_back", "interleavings/")
 
 
 def _parse_kinds(option: str) -> list[str]:
@@ -61,10 +61,20 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     return cores + cores // 2
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long tests: a worker that began such a test last would end alone."""
-    order = {folder: position for position, folder in enumerate(LONG_FOLDERS)}
-    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal the tests to the workers, long tests first.
+
+    A worker gets a row of tests, and idle workers steal from its end. A worker that began a long
+    test last would end alone.
+    """
+
+    def position(item: pytest.Item) -> int:
+        matches = (number for number, part in enumerate(LONG_TESTS) if part in item.nodeid)
+        return next(matches, len(LONG_TESTS))
+
+    items.sort(key=position)
+    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    items[:] = [item for first in range(workers) for item in items[first::workers]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
