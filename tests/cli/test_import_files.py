@@ -110,8 +110,8 @@ def test_a_file_that_is_not_gzip_to_its_end_is_damaged(
          "iconv -f UTF-16 -t UTF-8")),
         ("id,name\n".encode("utf-16-be"), ("is UTF-16, not UTF-8: import the output of "
          "iconv -f UTF-16 -t UTF-8")),
-        (gzip.compress("id\n".encode("utf-16"), mtime=0), ("is UTF-16, not UTF-8: import the output of "
-         "iconv -f UTF-16 -t UTF-8")),
+        (gzip.compress("id\n".encode("utf-16"), mtime=0),
+         ("is UTF-16, not UTF-8: import the output of iconv -f UTF-16 -t UTF-8")),
         (b"\x28\xb5\x2f\xfdx", "is compressed with zstd: import the output of zstd -dc"),
         (b"\xfd7zXZ\x00", "is compressed with xz: import the output of xz -dc"),
         (b"BZh91AY&SY", "is compressed with bzip2: import the output of bzip2 -dc"),
