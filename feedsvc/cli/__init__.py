@@ -60,7 +60,7 @@ class _Group(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         outlined = outline.command(cmd_name) if ctx.resilient_parsing else None
-        return outlined or import_command(cmd_name)
+        return outlined or load(cmd_name)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -73,7 +73,7 @@ class _Group(click.Group):
         width = max(map(len, _COMMANDS))
         for section, commands in SECTIONS.items():
             rows = [
-                (name.ljust(width), (outline.command(name) or import_command(name)).short_help)
+                (name.ljust(width), (outline.command(name) or load(name)).short_help)
                 for name in commands
                 if name in _COMMANDS
             ]
@@ -81,7 +81,7 @@ class _Group(click.Group):
                 formatter.write_dl([(name, text or "") for name, text in rows])
 
 
-def import_command(name: str) -> click.Command:
+def load(name: str) -> click.Command:
     """Import a command and return it."""
     module, _, function = _COMMANDS[name].partition(".")
     command: click.Command = getattr(import_module(f"feedsvc.cli.{module}"), function)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from feedsvc.cli import SECTIONS, cli, import_command, outline
+from feedsvc.cli import SECTIONS, cli, load, outline
 
 from .conftest import Feedsvc
 
@@ -72,7 +72,7 @@ def test_the_outlines_are_those_of_the_commands() -> None:
 
 def test_an_outline_completes_what_its_command_completes() -> None:
     for name in cli.list_commands(None):  # type: ignore[arg-type]
-        full, outlined = import_command(name), outline.command(name)
+        full, outlined = load(name), outline.command(name)
         assert outlined is not None
         assert outline.of(outlined)["parameters"] == outline.of(full)["parameters"], name
 
