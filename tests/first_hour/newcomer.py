@@ -162,7 +162,9 @@ class Newcomer:
         ended, stubborn = [], []
         while self._background:
             running = self._background.pop()
-            running.signal(signal.SIGINT)
+            # A shell has its background jobs ignore Ctrl-C; such a job outlives the shell.
+            is_left = running.process.poll() is not None
+            running.signal(signal.SIGTERM if is_left else signal.SIGINT)
             if not running.ends():
                 running.signal(signal.SIGKILL)
                 stubborn.append(running.failed("Ctrl-C does not end this"))
