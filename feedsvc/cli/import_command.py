@@ -43,6 +43,7 @@ from feedsvc.cli.importing.tables import (
     WrongOption,
 )
 from feedsvc.cli.rendering import borderless_table, console
+from feedsvc.cli.standard_streams import OutputFailed
 
 _SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 _AGAIN = "import the same files again to go on: what is there already counts as a duplicate"
@@ -307,14 +308,22 @@ class _Run:
         self._report.interrupted = self._signal is not None
 
     def finish(self, *, as_json: bool, dry_run: bool) -> None:
-        """Print the result and exit with its status."""
+        """Print the result and exit with its status. Raise OutputFailed."""
         report = self._report
-        _print_result(report, as_json=as_json, dry_run=dry_run)
+        failure: OutputFailed | None = None
+        try:
+            _print_result(report, as_json=as_json, dry_run=dry_run)
+        except OutputFailed as error:
+            failure = error
         for text in self._last_lines(dry_run=dry_run):
             self._progress.say(text)
         if self._signal is not None:
             sys.exit(_SIGNALS[self._signal])
-        sys.exit(bool(report.error or report.rejected or report.damaged_files))
+        if report.error or report.rejected or report.damaged_files:
+            sys.exit(1)
+        if failure is not None:
+            raise failure
+        sys.exit(0)
 
     def _last_lines(self, *, dry_run: bool) -> list[str]:
         report = self._report
@@ -429,16 +438,11 @@ async def _run_until_signal(work: Coroutine[Any, Any, None]) -> signal.Signals |
 
 
 def _print_result(report: Report, *, as_json: bool, dry_run: bool) -> None:
-    """Print the result. A closed stdout changes nothing about the import, nor about its status."""
-    try:
-        if as_json:
-            click.echo(json.dumps(report.as_dict() | {"dry_run": dry_run}))
-        else:
-            _print_table(report, dry_run=dry_run)
-            sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # rich turns a broken pipe into SystemExit
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if as_json:
+        click.echo(json.dumps(report.as_dict() | {"dry_run": dry_run}))
+    else:
+        _print_table(report, dry_run=dry_run)
+    sys.stdout.flush()
 
 
 def _print_table(report: Report, *, dry_run: bool) -> None:

@@ -208,8 +208,18 @@ def _check_store_url(
     return value or None
 
 
+class _WithVariable(click.Option):
+    """An option whose errors name its environment variable, which its help leaves out."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return the flag and the variable."""
+        del ctx
+        return f"'{self.opts[0]}' (env var: '{self.envvar}')"
+
+
 log_level_option = click.option(
     "--log-level",
+    cls=_WithVariable,
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,

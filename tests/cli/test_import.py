@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from feedsvc.cli.exit_statuses import READER_LEFT
 from feedsvc.cli.import_command import EXAMPLES
 from feedsvc.config import Limits
 from tests.serving import Serve, Service, wait_until
@@ -648,7 +649,7 @@ async def test_a_signal_while_standard_input_is_copied_imports_nothing(
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-async def test_a_closed_stdout_changes_no_status(
+async def test_an_import_whose_reader_has_gone_does_not_begin(
     service: Service, feedsvc: Feedsvc, mixed: Path, form: list[str]
 ) -> None:
     process = await asyncio.create_subprocess_exec(
@@ -658,8 +659,8 @@ async def test_a_closed_stdout_changes_no_status(
     )
     os.close(closed)
     _, err = await process.communicate()
-    assert (process.returncode, err) == (0, b"")
-    assert len(await contents(service, "dave")) == 3
+    assert (process.returncode, err) == (READER_LEFT, b"")
+    assert not await contents(service, "dave")
 
 
 def _closed_pipe() -> int:

@@ -111,8 +111,8 @@ async def test_a_file_whose_name_is_no_text_is_imported(
     service: Service, feedsvc: Feedsvc, tmp_path: Path
 ) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.jsonl"
-    with open(path, "w") as file:  # noqa: ASYNC230, PTH123 - a path of bytes, an empty file
-        file.write("")
+    with open(path, "w") as file:  # noqa: ASYNC230, PTH123 - a path of bytes
+        file.write('{"follow": {"follower": "bob", "followee": "alice"}}\n')
     ran = await feedsvc("import", path)
     assert (ran.code, ran.err) == (0, "")
 

@@ -49,6 +49,8 @@ class Preparation:
         self._plan = plan
         self._progress = progress
         self._names = Population(plan).names
+        self._removed = 0
+        """Number of edges and activities that were removed."""
 
     async def make(self, follows: Mapping[int, Sequence[int]]) -> dict[int, str]:
         """Make follows and activities, and read every feed, so that all feeds are warm.
@@ -80,6 +82,16 @@ class Preparation:
         The service lists what to remove: that includes data of calls that got no answer. Raise
         AioRpcError.
         """
+        await self._remove_once()
+
+    async def remove_all(self) -> None:
+        """Remove until nothing is found: calls that were cancelled may store data meanwhile."""
+        removed = -1
+        while removed != self._removed:
+            removed = self._removed
+            await self._remove_once()
+
+    async def _remove_once(self) -> None:
         users = self._names
         await self._each("unfollowing", users, USERS, self._unfollow_all)
         await self._each("deleting", users, USERS, self._delete_all)
@@ -103,6 +115,7 @@ class Preparation:
                     for edge in page.edges
                 )
             )
+            self._removed += len(page.edges)
             request.page_token = page.next_page_token
             if not request.page_token:
                 return
@@ -114,6 +127,7 @@ class Preparation:
             await asyncio.gather(
                 *(self._delete(user, viewed.activity.id) for viewed in page.activities)
             )
+            self._removed += len(page.activities)
             request.page_token = page.next_page_token
             if not request.page_token:
                 return

@@ -137,7 +137,10 @@ async def _show(begin: float, results: Results, progress: Progress) -> None:
 
 async def _clean_up(preparation: Preparation, results: Results, progress: Progress) -> None:
     try:
-        await preparation.remove()
+        if results.interrupted:
+            await preparation.remove_all()
+        else:
+            await preparation.remove()
     except grpc.aio.AioRpcError as error:
         results.left_behind = True
         progress.print_line(f"Could not clean up: {explain(error, results.plan.server)}")
