@@ -84,7 +84,7 @@ class Newcomer:
     @property
     def clone(self) -> Path:
         """The clone, in which all commands run."""
-        return self.folder / "feedsvc"
+        return self.folder / "home/feedsvc"
 
     def __enter__(self) -> Self:
         self.folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory()))

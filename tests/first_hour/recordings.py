@@ -162,7 +162,7 @@ def _masked(text: str) -> Iterator[str]:
 
 
 def _tidy(output: str, newcomer: Newcomer) -> str:
-    text = output.replace(str(newcomer.clone), "~/feedsvc").replace(str(newcomer.folder), "~")
+    text = output.replace(str(newcomer.clone), "~/feedsvc")
     text = re.sub(r"making \.venv with \S*/", "making .venv with ", text)
     text = text.replace(f" on {socket.gethostname()},", " on myhost,")
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
