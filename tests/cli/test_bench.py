@@ -111,7 +111,10 @@ async def test_failed_calls_are_counted_and_fail_the_run(
 
 STOPPING = "stopping: removing the run's follows and activities (Ctrl-C again leaves them)"
 #: A load that takes long in each phase.
-LONG = ("--users=40", "--follows=8", "--activities=10", "--warm-up=1", "--duration=60")
+LONG = (
+    *("--users=40", "--follows=8", "--activities=10", "--rate=50"),
+    *("--warm-up=0.5", "--duration=60"),
+)
 #: A terminal that shows the name of each phase in a line of its own.
 DUMB = {"TERM": "dumb"}
 

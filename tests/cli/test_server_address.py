@@ -2,16 +2,20 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any, cast
 
+import click
 import grpc
 import grpc.aio
 import pytest
+from activityfeed import FeedClient
 from activityfeed.client import DEFAULT_SECONDS
 
+from feedsvc.cli import cli, connection
 from feedsvc.cli.server_address import BadAddress, check
 from tests.serving import Service
 from tests.stores import Store
@@ -105,19 +109,27 @@ async def test_an_unknown_host_is_named(feedsvc: Feedsvc) -> None:
     )
 
 
-@pytest.mark.parametrize("target", ["127.0.0.1:1", "unix:/no/such/socket", "dns:///127.0.0.1:1"])
-async def test_an_address_without_a_server_says_how_to_start_one(
-    feedsvc: Feedsvc, target: str
-) -> None:
-    for command in (["feed", "bob"], ["publish", "alice", "post"]):
-        ran = await feedsvc(*command, "--server", target)
-        assert (ran.code, ran.err) == (
-            1,
-            (
-                f"Error: no server answers at {target}: start one with `feedsvc serve`, "
-                "or name another with --server\n"
-            ),
+async def run_each(server: str) -> list[tuple[int, str]]:
+    """Run a command that reads and a command that writes; return their statuses and errors.
+
+    The commands try the server for seconds, so they do it at the same time.
+    """
+    feedsvc = Feedsvc(server)
+    commands = (("feed", "bob"), ("publish", "alice", "post"))
+    return [
+        (ran.code, ran.err)
+        for ran in await asyncio.gather(*(feedsvc(*words) for words in commands))
+    ]
+
+
+async def test_an_address_without_a_server_says_how_to_start_one() -> None:
+    targets = ("127.0.0.1:1", "unix:/no/such/socket", "dns:///127.0.0.1:1")
+    for target, ends in zip(targets, await asyncio.gather(*map(run_each, targets)), strict=True):
+        error = (
+            f"Error: no server answers at {target}: start one with `feedsvc serve`, "
+            "or name another with --server\n"
         )
+        assert ends == [(1, error)] * 2
 
 
 @asynccontextmanager
@@ -133,13 +145,23 @@ async def http_server() -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def socket_server(greeting: bytes, context: ssl.SSLContext | None) -> AsyncIterator[int]:
+    greetings: set[asyncio.Task[Any]] = set()
+
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(greeting)
-        await reader.read()
-        writer.close()
+        greetings.add(task := cast("asyncio.Task[Any]", asyncio.current_task()))
+        try:
+            writer.write(greeting)
+            await reader.read()
+        finally:
+            writer.close()
+            greetings.discard(task)
 
     async with await asyncio.start_server(greet, "127.0.0.1", 0, ssl=context) as server:
         yield server.sockets[0].getsockname()[1]
+        # A connection of this process closes later than its call.
+        for task in greetings:
+            task.cancel()
+        await asyncio.gather(*greetings, return_exceptions=True)
 
 
 def tls_server() -> AbstractAsyncContextManager[int]:
@@ -154,18 +176,14 @@ def ssh_server() -> AbstractAsyncContextManager[int]:
     return socket_server(b"SSH-2.0-OpenSSH_9.9\r\n", None)
 
 
-@pytest.mark.parametrize(
-    ("start", "kind"), [(http_server, "an HTTP server"), (ssh_server, "something else")]
-)
-async def test_a_server_of_another_protocol_is_named(
-    feedsvc: Feedsvc, start: Callable[[], AbstractAsyncContextManager[int]], kind: str
-) -> None:
-    async with start() as port:
-        server = f"127.0.0.1:{port}"
-        for command in (["feed", "bob"], ["publish", "alice", "post"]):
-            ran = await feedsvc(*command, "--server", server)
-            expected = f"Error: {NOT_FEEDSVC.format(server=server, kind=kind)}\n"
-            assert (ran.code, ran.err) == (1, expected)
+async def test_a_server_of_another_protocol_is_named() -> None:
+    async with http_server() as http, ssh_server() as ssh:
+        kinds = {f"127.0.0.1:{http}": "an HTTP server", f"127.0.0.1:{ssh}": "something else"}
+        ends = await asyncio.gather(*map(run_each, kinds))
+    assert ends == [
+        [(1, f"Error: {NOT_FEEDSVC.format(server=server, kind=kind)}\n")] * 2
+        for server, kind in kinds.items()
+    ]
 
 
 async def test_a_tls_server_is_named(feedsvc: Feedsvc) -> None:
@@ -206,19 +224,24 @@ async def test_another_service_on_grpc_is_named(feedsvc: Feedsvc) -> None:
 
 
 async def test_a_server_that_never_answers_is_given_up_after_the_named_seconds(
-    feedsvc: Feedsvc,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with socket_server(b"", None) as port:
-        expected = (
-            f"Error: the server at 127.0.0.1:{port} did not answer within 10 seconds: try again\n"
-        )
-        ran, published = await asyncio.gather(
-            feedsvc("feed", "bob", "--server", f"127.0.0.1:{port}"),
-            feedsvc("publish", "alice", "post", "--server", f"127.0.0.1:{port}"),
-        )
     assert DEFAULT_SECONDS == 10
-    assert (ran.code, ran.err) == (1, expected)
-    assert (published.code, published.err) == (1, expected)
+    assert FeedClient.connect.__kwdefaults__["timeout"] == DEFAULT_SECONDS
+    assert connection._no_answer("box:1", DEFAULT_SECONDS) == (
+        "the server at box:1 did not answer within 10 seconds: try again"
+    )
+    monkeypatch.setitem(FeedClient.connect.__kwdefaults__, "timeout", 0.2)
+    monkeypatch.setattr(connection, "DEFAULT_SECONDS", 0.2)
+    async with socket_server(b"", None) as port:
+        for words in (["feed", "bob"], ["publish", "alice", "post"]):
+            arguments = [*words, "--server", f"127.0.0.1:{port}"]
+            with pytest.raises(click.ClickException) as caught:
+                await asyncio.to_thread(cli.main, arguments, standalone_mode=False)
+            assert (caught.value.exit_code, caught.value.message) == (
+                1,
+                f"the server at 127.0.0.1:{port} did not answer within 0.2 seconds: try again",
+            )
 
 
 async def test_a_proxy_between_command_and_server_is_named(

@@ -24,7 +24,7 @@ from activityfeed.v1.subscription_service_pb2 import SubscribeFeedRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feedsvc.config import Limits
-from feedsvc.core import background, ids, keys
+from feedsvc.core import background, health, ids, keys
 from feedsvc.server_status import VERSION
 from tests.harness.processes import Process, find_free_port
 from tests.nodes import Node
@@ -42,19 +42,22 @@ NOT_FOUND = (
 BAD_VERB = "INVALID_ARGUMENT INVALID_FIELD: activity.verb: must not contain control characters"
 BATCH_FAILED = "2 of 4 entries failed: INVALID_ARGUMENT INVALID_FIELD 2"
 REQUEST_ID = r'request_id "r\"1\n"'
-#: The program with more checks of the store a second and another bound of slow ones, so that tests
-#: wait less.
+#: The program with more checks of the store a second than usual, so that tests wait less.
 PROGRAM = """\
+import sys
 from feedsvc.__main__ import main
 from feedsvc.core import health
-health.CHECK_SECONDS, health.SLOW_SECONDS = 0.1, 0.2
+health.CHECK_SECONDS, health.SLOW_SECONDS = 0.1, float(sys.argv.pop(1))
 main()
 """
+#: Seconds of a slow check where a test is about slow stores, and where no check counts as slow: the
+#: machine may be busy.
+SLOW_SECONDS, NEVER_SLOW = health.SLOW_SECONDS, 60.0
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) (\w+): (.*)")
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", PROGRAM, *arguments]
+def command(slow_seconds: float, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", PROGRAM, str(slow_seconds), *arguments]
 
 
 def log_lines(process: Process) -> list[str]:
@@ -69,12 +72,16 @@ def log_lines(process: Process) -> list[str]:
 class Logging:
     """A store, and a server and a worker on it whose logs a test reads."""
 
-    def __init__(self, folder: Path, node: Node, port: int, *options: object) -> None:
+    def __init__(
+        self, folder: Path, node: Node, port: int, slow_seconds: float, *options: object
+    ) -> None:
         settings = [*("--redis-url", node.url), *map(str, options)]
         serve = ["serve", "--port", str(port), "--drain-seconds", "1", *settings]
         self.node = node
-        self.server = Process("server", command(*serve), folder / "server.log", {})
-        self.worker = Process("worker", command("worker", *settings), folder / "worker.log", {})
+        self.server = Process("server", command(slow_seconds, *serve), folder / "server.log", {})
+        self.worker = Process(
+            "worker", command(slow_seconds, "worker", *settings), folder / "worker.log", {}
+        )
         self.port = port
         self.channel = grpc.aio.insecure_channel(
             f"127.0.0.1:{port}", options=[("grpc.enable_retries", 0)]
@@ -106,11 +113,15 @@ class Logging:
 
 @asynccontextmanager
 async def logging_processes(
-    folder: Path, *options: object, store: tuple[str, ...] = (), worker: bool = False
+    folder: Path,
+    *options: object,
+    store: tuple[str, ...] = (),
+    worker: bool = False,
+    slow_seconds: float = NEVER_SLOW,
 ) -> AsyncIterator[Logging]:
     node = Node(folder / "store", "--appendonly", "yes", "--appendfsync", "always", *store)
     await node.start()
-    processes = Logging(folder, node, find_free_port(), *options)
+    processes = Logging(folder, node, find_free_port(), slow_seconds, *options)
     try:
         processes.server.launch()
         await processes.server.wait_for_line("serving on")
@@ -383,12 +394,13 @@ async def test_state_of_the_store_is_logged_when_it_begins_and_when_it_ends(
 
 
 async def test_slow_store_is_logged_when_it_begins_and_when_it_ends(tmp_path: Path) -> None:
-    async with logging_processes(tmp_path) as processes:
+    async with logging_processes(tmp_path, slow_seconds=SLOW_SECONDS) as processes:
 
         async def stall() -> None:
             while True:
                 await processes.node.redis.execute_command("DEBUG", "SLEEP", "0.7")
-                await asyncio.sleep(0.1)  # else a check may wait for two stalls, and be too late
+                # Shorter than the time between two checks: each check waits for most of a stall.
+                await asyncio.sleep(0.05)
 
         stalling = asyncio.create_task(stall())
         await processes.server.wait_for_line("is slow")
@@ -434,11 +446,11 @@ async def test_store_that_changes_all_the_time_is_summed_up(tmp_path: Path) -> N
             await redis.config_set("maxmemory", count % 2)
             await wait_until(partial(is_logged, count))
         await redis.config_set("maxmemory", 1)
-        health = health_pb2_grpc.HealthStub(processes.channel)
+        stub = health_pb2_grpc.HealthStub(processes.channel)
         request = health_pb2.HealthCheckRequest(service="activityfeed.v1.ActivityService")
 
         async def has_changed() -> bool:
-            return (await health.Check(request)).status == NOT_SERVING
+            return (await stub.Check(request)).status == NOT_SERVING
 
         await wait_until(has_changed)
         await processes.stop(processes.server)
