@@ -110,11 +110,12 @@ async def test_failed_calls_are_counted_and_fail_the_run(
 
 
 STOPPING = "stopping: removing the run's follows and activities (Ctrl-C again leaves them)"
+#: A run that takes long, with few calls.
+SLOW_RUN = ("--rate=50", "--warm-up=0.5", "--duration=60")
 #: A load that takes long in each phase.
-LONG = (
-    *("--users=40", "--follows=8", "--activities=10", "--rate=50"),
-    *("--warm-up=0.5", "--duration=60"),
-)
+LONG = ("--users=40", "--follows=8", "--activities=10", *SLOW_RUN)
+#: Phases before the run: a load that takes long in these takes much time of the processor.
+PREPARING = ("follows", "activities", "reading")
 #: A terminal that shows the name of each phase in a line of its own.
 DUMB = {"TERM": "dumb"}
 
@@ -159,8 +160,9 @@ async def test_ctrl_c_reports_the_results_so_far_and_cleans_up(
 async def test_a_signal_in_any_phase_is_answered_and_ends_the_run_cleanly(
     service: Service, feedsvc: Feedsvc, phase: str, number: signal.Signals
 ) -> None:
+    options = LONG if phase in PREPARING else (*SMALL[:4], *SLOW_RUN)
     async with on_terminal(
-        "bench", *LONG, server=feedsvc.server, columns=100, environment=DUMB
+        "bench", *options, server=feedsvc.server, columns=100, environment=DUMB
     ) as terminal:
         await terminal.shows(f"{phase}\r\n")
         terminal.press(number)
@@ -176,7 +178,7 @@ async def test_a_signal_in_any_phase_is_answered_and_ends_the_run_cleanly(
 async def test_a_signal_during_the_clean_up_lets_it_end(
     service: Service, feedsvc: Feedsvc, phase: str
 ) -> None:
-    options = (*LONG[:-2], "--warm-up=0", "--duration=0.5")
+    options = (*LONG[:3], "--rate=50", "--warm-up=0", "--duration=0.5")
     async with on_terminal(
         "bench", *options, server=feedsvc.server, columns=100, environment=DUMB
     ) as terminal:

@@ -18,6 +18,7 @@ from activityfeed.admin.v1.admin_service_pb2_grpc import (
 from google.protobuf.duration_pb2 import Duration
 
 from feedsvc.cli import status
+from feedsvc.core import health
 from feedsvc.embedded import EmbeddedStore, find_server
 from feedsvc.server_status import VERSION
 from tests.dead_letters import store_dead_letters
@@ -84,8 +85,12 @@ async def test_dead_letters_need_the_operator(service: Service, feedsvc: Feedsvc
 
 
 async def test_gone_store_leaves_what_the_server_knows(
-    service: Service, feedsvc: Feedsvc, own_store: EmbeddedStore
+    service: Service,
+    feedsvc: Feedsvc,
+    own_store: EmbeddedStore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.1)
     await service.server_status()
     await own_store.stop()
 

@@ -11,7 +11,7 @@ from activityfeed import FeedClient
 from activityfeed.admin.v1 import admin_service_pb2 as pb
 
 from feedsvc.config import Config
-from feedsvc.core import keys
+from feedsvc.core import health, keys
 from feedsvc.core.health import Condition
 from feedsvc.core.store_facts import Persistence
 from feedsvc.embedded import EmbeddedStore
@@ -19,6 +19,13 @@ from feedsvc.server import Server
 from feedsvc.services import admin
 from tests.contract.test_store_states import enter_state, server_on_own_store
 from tests.serving import Serve, Service, wait_until
+
+
+@pytest.fixture
+def short_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server check its store more often, so that tests wait less."""
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(health, "GONE_SECONDS", 1.0)
 
 
 @pytest.mark.every_store
@@ -56,6 +63,7 @@ async def test_server_with_an_embedded_store_says_so(tmp_path: Path) -> None:
     assert store.persistence == pb.STORE_PERSISTENCE_SYNCED_ALWAYS
 
 
+@pytest.mark.usefixtures("short_checks")
 @pytest.mark.parametrize(
     ("state", "condition"),
     [
@@ -87,6 +95,7 @@ async def test_condition_of_the_store_is_reported_with_its_time(
         assert store.read_time.ToMilliseconds() >= before.read_time.ToMilliseconds()
 
 
+@pytest.mark.usefixtures("short_checks")
 async def test_store_that_hangs_does_not_hold_up_the_status(tmp_path: Path) -> None:
     async with EmbeddedStore(tmp_path) as own_store:
         service = await Service.start(own_store.url)

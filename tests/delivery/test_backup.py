@@ -336,11 +336,15 @@ async def test_backup_refuses_a_folder_without_a_store_and_an_existing_target(
     )
 
 
-async def test_backup_gives_up_if_the_files_of_the_manifest_never_exist(tmp_path: Path) -> None:
+async def test_backup_gives_up_if_the_files_of_the_manifest_never_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The script never makes a backup that lacks a file."""
     files = tmp_path / "data/appendonlydir"
     files.mkdir(parents=True)
     (files / "appendonly.aof.manifest").write_text("file missing.aof seq 1 type i\n")
+    (tmp_path / "sleep").symlink_to("/bin/true")  # no need to wait between the attempts
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert await run_script(tmp_path / "data", tmp_path / "backup") == (
         1,
         (
