@@ -19,6 +19,8 @@ SMALL = (
     "--warm-up=0.2",
     "--duration=0.5",
 )
+#: A small load of few calls, which are always the same.
+FEW_CALLS = (*SMALL, "--rate=100", "--seed=4")
 
 
 async def stored(service: Service, prefix: str) -> tuple[int, int]:
@@ -89,7 +91,7 @@ async def test_the_result_is_a_table_with_notes(feedsvc: Feedsvc) -> None:
 
 
 async def test_a_distribution_of_each_kind_is_written(feedsvc: Feedsvc, tmp_path: Path) -> None:
-    ran = await feedsvc("bench", *SMALL, "--histogram", tmp_path / "run.hgrm", "--json")
+    ran = await feedsvc("bench", *FEW_CALLS, "--histogram", tmp_path / "run.hgrm", "--json")
     for name in ("reads", "publishes"):
         lines = (tmp_path / f"run.{name}.hgrm").read_text().splitlines()
         (total,) = (line for line in lines if "TotalCount     =" in line)
@@ -99,7 +101,7 @@ async def test_a_distribution_of_each_kind_is_written(feedsvc: Feedsvc, tmp_path
 async def test_failed_calls_are_counted_and_fail_the_run(
     service: Service, feedsvc: Feedsvc
 ) -> None:
-    ran = await feedsvc("bench", *SMALL, "--timeout", "0.001ms", "--json")
+    ran = await feedsvc("bench", *FEW_CALLS, "--timeout", "0.001ms", "--json")
     (report,) = ran.json
     assert (ran.code, report["ok"]) == (1, False)
     reads = report["kinds"]["reads"]
@@ -215,7 +217,7 @@ async def test_a_second_ctrl_c_ends_at_once_and_says_how_to_remove_the_data(
 
 
 async def test_kept_data_can_be_removed_later(service: Service, feedsvc: Feedsvc) -> None:
-    ran = await feedsvc("bench", *SMALL, "--keep")
+    ran = await feedsvc("bench", *FEW_CALLS, "--keep")
     assert ran.code == 0
     (prefix,) = await prefixes(service)
     assert ran.err == (
