@@ -33,7 +33,7 @@ from tests.serving import TIMEOUT_SECONDS, wait_until
 SHARDS = Limits().shards
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 #: Calls that fail while the store is in a state.
-FAILURES = 8
+FAILURES = 4
 #: An activity that does not exist.
 MISSING_ID = "1898765432109876480"
 NOT_FOUND = (
