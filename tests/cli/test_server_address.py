@@ -227,11 +227,12 @@ async def test_a_server_that_never_answers_is_given_up_after_the_named_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert DEFAULT_SECONDS == 10
-    assert FeedClient.connect.__kwdefaults__["timeout"] == DEFAULT_SECONDS
+    defaults = FeedClient.connect.__kwdefaults__ or {}
+    assert defaults["timeout"] == DEFAULT_SECONDS
     assert connection._no_answer("box:1", DEFAULT_SECONDS) == (
         "the server at box:1 did not answer within 10 seconds: try again"
     )
-    monkeypatch.setitem(FeedClient.connect.__kwdefaults__, "timeout", 0.2)
+    monkeypatch.setitem(defaults, "timeout", 0.2)
     monkeypatch.setattr(connection, "DEFAULT_SECONDS", 0.2)
     async with socket_server(b"", None) as port:
         for words in (["feed", "bob"], ["publish", "alice", "post"]):
