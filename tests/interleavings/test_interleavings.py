@@ -189,7 +189,7 @@ async def test_feed_is_right_while_a_celebrity_flips_back(
 )
 @pytest.mark.parametrize(
     "other",
-    [publish_by_followee, rebuild, read, refollow],
+    [publish_by_followee, publish_to_both, rebuild, read, refollow],
     ids=lambda operation: operation.__name__,
 )
 async def test_feed_is_right_while_a_celebrity_flips_back_and_delivers_inline(
