@@ -4,12 +4,15 @@ Such a test runs on `valkey`, and on every kind of store if it is marked `every_
 `--store redis7,cluster` runs every such test on these kinds instead.
 """
 
+import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
+import uvloop
 from hypothesis import Phase, settings
 
 from tests.stores import KINDS, Store, Stores
@@ -24,6 +27,9 @@ settings.register_profile("unshrunk", phases=(Phase.explicit, Phase.reuse, Phase
 MAX_TEMPORARY_FOLDER = 20
 #: Parts of the names of tests that take several seconds each, the longest first.
 LONG_TESTS = ("under_every_fault", "test_model.py", "flips_back", "interleavings/")
+#: Folders whose tests run on uvloop, as `feedsvc serve` does. The other asynchronous tests use the
+#: event loop of the standard library.
+UVLOOP_FOLDERS = ("pitfalls",)
 
 
 def _parse_kinds(option: str) -> list[str]:
@@ -72,9 +78,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         matches = (number for number, part in enumerate(LONG_TESTS) if part in item.nodeid)
         return next(matches, len(LONG_TESTS))
 
+    for item in items:
+        if _uses_uvloop(item):
+            _time_out_by_thread(item)
     items.sort(key=position)
     workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
     items[:] = [item for first in range(workers) for item in items[first::workers]]
+
+
+def _uses_uvloop(item: pytest.Item) -> bool:
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return folder in UVLOOP_FOLDERS
+
+
+def _time_out_by_thread(item: pytest.Item) -> None:
+    """Let a thread end the process of a test that hangs: uvloop does not run a signal's handler."""
+    mark = item.get_closest_marker("timeout") or pytest.mark.timeout().mark
+    by_thread = pytest.mark.timeout(*mark.args, **{**mark.kwargs, "method": "thread"})
+    item.add_marker(by_thread, append=False)
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if _uses_uvloop(item):
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
