@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from activityfeed import FeedClient
 
+from tests.harness.command_process import start_command, start_interpreter
 from tests.serving import TIMEOUT_SECONDS, Service
 
 
@@ -29,24 +29,22 @@ class Ran:
 
 
 class Feedsvc:
-    """A runner of commands that call one server."""
+    """A runner of commands that call one server.
 
-    def __init__(self, server: str) -> None:
+    With `forked=False` each command is a new interpreter: for tests of the start and of the end.
+    """
+
+    def __init__(self, server: str, *, forked: bool = True) -> None:
         self.server = server
+        self._start = start_command if forked else start_interpreter
 
     async def start(
         self, *arguments: object, environment: Mapping[str, str] | None = None
     ) -> asyncio.subprocess.Process:
         """Start a command."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "feedsvc",
-            *(argument if isinstance(argument, bytes) else str(argument) for argument in arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"FEEDSVC_SERVER": self.server} | dict(environment or {}),
+        return await self._start(
+            [argument if isinstance(argument, bytes) else str(argument) for argument in arguments],
+            os.environ | {"FEEDSVC_SERVER": self.server} | dict(environment or {}),
         )
 
     async def __call__(

@@ -4,11 +4,11 @@ import asyncio
 import codecs
 import os
 import signal
-import sys
 import termios
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from tests.harness.command_process import start_command
 from tests.serving import TIMEOUT_SECONDS
 
 #: Variables that change what a command prints; a test sets those that it is about.
@@ -71,13 +71,13 @@ async def on_terminal(
     near, far = os.openpty()
     termios.tcsetwinsize(far, (24, columns))
     inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "feedsvc", *map(str, arguments)),
+    process = await start_command(
+        [str(argument) for argument in arguments],
+        inherited | {"FEEDSVC_SERVER": server, "TERM": "xterm"} | dict(environment or {}),
         stdin=far,
         stdout=far,
         stderr=far,
         start_new_session=True,
-        env=inherited | {"FEEDSVC_SERVER": server, "TERM": "xterm"} | dict(environment or {}),
     )
     os.close(far)
     terminal = Terminal(process)

@@ -18,6 +18,12 @@ MODULES = ("click.core", "feedsvc.cli", "grpc._cython.cygrpc", "feedsvc.cli.conn
 SERVER_MODULES = ("uvloop", "feedsvc.server", "feedsvc.process")
 
 
+@pytest.fixture
+def feedsvc(service: Service) -> Feedsvc:
+    """Run commands in interpreters of their own: the signals may come during their starts."""
+    return Feedsvc(f"127.0.0.1:{service.server.port}", forked=False)
+
+
 async def interrupted_after(module: str, number: signal.Signals, *arguments: object) -> Ran:
     """Run a command and send it a signal when it has imported a module.
 
