@@ -10,20 +10,21 @@ import asyncio
 import atexit
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from tests.harness.fork_server import Request
+from tests.harness.fork_server import NUMBER, Request
 
 ROOT = Path(__file__).parents[2]
 #: Beginnings of the names of variables that the interpreter, the loader of libraries or an imported
@@ -117,22 +118,91 @@ def fork_server() -> tuple[int, socket.socket]:
     return server.pid, near
 
 
+class ForkedCommand:
+    """A command in a session of its own without input, with the methods of subprocess.Popen."""
+
+    returncode: int | None = None
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, output: int
+    ) -> None:
+        assert _of_start(environment) == _of_start(_ENVIRONMENT)
+        request = Request([*arguments], dict(environment), str(folder), is_session_leader=True)
+        with open(os.devnull, "rb") as empty:  # noqa: PTH123 - a path of os
+            self._socket = _send_request((empty.fileno(), output, output))
+        self._socket.sendall(_encode(request))
+
+    @cached_property
+    def pid(self) -> int:
+        return _read_pid(self._socket.recv(NUMBER.size))
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while the command runs."""
+        if self.returncode is None and self.pid and select.select([self._socket], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self) -> int:
+        """Wait for the end of the command and return its exit status."""
+        if self.returncode is None and self.pid:
+            with self._socket:
+                self.returncode = _read_status(self._socket)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _send_request(descriptors: Iterable[int]) -> socket.socket:
+    """Have a child forked that gets standard streams; return the command's socket."""
+    _, requests = fork_server()
+    command, far_command = socket.socketpair()
+    with far_command:
+        socket.send_fds(requests, [b"\0"], [far_command.fileno(), *descriptors])
+    return command
+
+
+def _encode(request: Request) -> bytes:
+    return json.dumps(asdict(request)).encode() + b"\n"
+
+
+def _read_pid(received: bytes) -> int:
+    assert received, "the fork server has ended"
+    (pid,) = NUMBER.unpack(received)
+    return int(pid)
+
+
+def _read_status(command: socket.socket) -> int:
+    """Return the exit status that the fork server reports. A command dies with its fork server."""
+    received = b""
+    with suppress(ConnectionResetError):
+        received = command.recv(NUMBER.size)
+    (status,) = NUMBER.unpack(received) if received else (-signal.SIGKILL,)
+    return int(status)
+
+
 async def _fork(request: Request, given: tuple[int, int, int]) -> Process:
     loop = asyncio.get_running_loop()
-    _, requests = fork_server()
     with ExitStack() as opened, ExitStack() as far_ends:
         near, far = _descriptors(given, far_ends)
         for pipe in near:
             if pipe is not None:
                 opened.callback(pipe.close)
-        command, far_command = socket.socketpair()
+        command = _send_request(far)
         opened.callback(command.close)
-        with far_command:
-            socket.send_fds(requests, [b"\0"], [far_command.fileno(), *far])
         far_ends.close()
         command.setblocking(False)
-        await loop.sock_sendall(command, json.dumps(asdict(request)).encode() + b"\n")
-        pid = int(await loop.sock_recv(command, 64))
+        await loop.sock_sendall(command, _encode(request))
+        pid = _read_pid(await loop.sock_recv(command, NUMBER.size))
         opened.pop_all()
     handle = _Handle(pid, *near)
     waiter = loop.create_future()
@@ -200,8 +270,7 @@ class _Transport(BaseSubprocessTransport):
         self._proc = handle
 
     def read_status(self, command: socket.socket) -> None:
-        """Note the exit status. A command dies with its fork server."""
+        """Note the exit status of the command."""
         self._loop.remove_reader(command)
         with command:
-            status = command.recv(64)
-        self._process_exited(int(status or -signal.SIGKILL))
+            self._process_exited(_read_status(command))

@@ -3,9 +3,9 @@
 `python -m tests.harness.fork_server DESCRIPTOR` serves a socket until the socket's other end is
 closed. A message on it is a byte and four descriptors: a socket of the new command, and the
 command's stdin, stdout and stderr. The child reads a `Request` in a line of JSON from the command's
-socket and writes its pid, in a line, when it is about to run. The fork server writes the exit
-status of the child, in a line. If the other end of the command's socket is closed, the fork server
-kills the child.
+socket and writes its pid when it is about to run. The fork server writes the exit status of the
+child. Both are a NUMBER. If the other end of the command's socket is closed, the fork server kills
+the child.
 
 The child runs what `python -m feedsvc` runs, and exits as Python exits.
 """
@@ -21,10 +21,13 @@ import runpy
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from dataclasses import dataclass
 
+#: The form of a pid and of an exit status.
+NUMBER = struct.Struct("!i")
 #: Option of prctl(2): the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
 
@@ -111,7 +114,7 @@ def _serve(requests: socket.socket) -> tuple[socket.socket, list[int], int] | No
 
 def _send(command_socket: socket.socket, number: int) -> None:
     try:
-        command_socket.sendall(b"%d\n" % number)
+        command_socket.sendall(NUMBER.pack(number))
     except OSError:
         return  # nobody waits for the command any more
 
