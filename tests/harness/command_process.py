@@ -24,7 +24,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from tests.harness.fork_server import NUMBER, Request
+from tests.harness.fork_server import NUMBER, START_DEFAULTS, Request
 
 ROOT = Path(__file__).parents[2]
 #: Beginnings of the names of variables that the interpreter, the loader of libraries or an imported
@@ -89,7 +89,11 @@ async def start_interpreter(
 
 
 def _of_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(START_VARIABLES)}
+    return {
+        name: value
+        for name, value in (START_DEFAULTS | dict(environment)).items()
+        if name.startswith(START_VARIABLES)
+    }
 
 
 @cache

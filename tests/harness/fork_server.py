@@ -28,10 +28,10 @@ from dataclasses import dataclass
 
 #: The form of a pid and of an exit status.
 NUMBER = struct.Struct("!i")
+#: Variables that feedsvc.__main__ sets before it imports gRPC, which reads them only then.
+START_DEFAULTS = {"GRPC_VERBOSITY": "NONE"}
 #: Option of prctl(2): the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
-
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def main(descriptor: int) -> None:
 
 
 def _import_feedsvc() -> None:
-    # As feedsvc.__main__ does before it imports gRPC.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    import feedsvc  # noqa: PLC0415 - imports nothing of gRPC before the line above
+    for name, value in START_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    import feedsvc  # noqa: PLC0415 - imports much, so after the lines above
 
     for module in pkgutil.walk_packages(feedsvc.__path__, "feedsvc."):
         if not module.name.endswith(".__main__"):
@@ -121,7 +121,7 @@ def _send(command_socket: socket.socket, number: int) -> None:
 
 def _run(command_socket: socket.socket, descriptors: list[int], parent: int) -> None:
     """Become what the request says, and run `python -m feedsvc`."""
-    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
     with command_socket:
@@ -147,9 +147,9 @@ def _run(command_socket: socket.socket, descriptors: list[int], parent: int) -> 
 
 def _open_standard_streams() -> None:
     """Replace the standard streams of Python by those of a process that starts now."""
-    sys.stdin = sys.__stdin__ = _open(0, sys.stdin)  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _open(1, sys.stdout)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _open(2, sys.stderr)  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = _open(0, sys.stdin)
+    sys.stdout = sys.__stdout__ = _open(1, sys.stdout)
+    sys.stderr = sys.__stderr__ = _open(2, sys.stderr)
 
 
 def _open(descriptor: int, inherited: io.TextIOWrapper) -> io.TextIOWrapper:
