@@ -216,7 +216,12 @@ async def _fork(request: Request, given: tuple[int, int, int]) -> Process:
         handle=handle,
     )
     loop.add_reader(command, transport.read_status, command)
-    await waiter
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        await transport._wait()
+        raise
     return Process(transport, protocol, loop)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness import command_process
 from tests.harness.command_process import (
     ROOT,
     fork_server,
@@ -113,13 +114,25 @@ async def test_command_inherits_the_descriptors_of_its_standard_streams_alone(st
         assert reader.read().startswith(b"feedsvc")  # ends: no process has the pipe open
 
 
-async def test_start_that_is_cancelled_leaves_no_process() -> None:
+@pytest.mark.parametrize("has_pid", [False, True])
+async def test_start_that_is_cancelled_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch, has_pid: bool
+) -> None:
     server, _ = fork_server()
-    starting = asyncio.create_task(start_command(["import", "-"], os.environ))
-    await asyncio.sleep(0)  # the request is sent
-    assert not starting.done()
-    starting.cancel()
-    await asyncio.wait([starting])
+    read_pid = command_process._read_pid
+
+    def read_pid_and_cancel(received: bytes) -> int:
+        starting.cancel()
+        return read_pid(received)
+
+    with monkeypatch.context() as patches:
+        if has_pid:
+            patches.setattr(command_process, "_read_pid", read_pid_and_cancel)
+        starting = asyncio.create_task(start_command(["import", "-"], os.environ))
+        await asyncio.sleep(0)  # the request is sent
+        if not has_pid:
+            starting.cancel()
+        await asyncio.wait([starting])
     assert starting.cancelled()
     assert (await run(start_command, "--version"))[0] == 0
 
