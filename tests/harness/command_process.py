@@ -10,7 +10,6 @@ import asyncio
 import atexit
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -120,50 +119,6 @@ def fork_server() -> tuple[int, socket.socket]:
         server.wait()
 
     return server.pid, near
-
-
-class ForkedCommand:
-    """A command in a session of its own without input, with the methods of subprocess.Popen."""
-
-    returncode: int | None = None
-
-    def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, output: int
-    ) -> None:
-        assert _of_start(environment) == _of_start(_ENVIRONMENT)
-        request = Request([*arguments], dict(environment), str(folder), is_session_leader=True)
-        with open(os.devnull, "rb") as empty:  # noqa: PTH123 - a path of os
-            self._socket = _send_request((empty.fileno(), output, output))
-        self._socket.sendall(_encode(request))
-
-    @cached_property
-    def pid(self) -> int:
-        return _read_pid(self._socket.recv(NUMBER.size))
-
-    def poll(self) -> int | None:
-        """Return the exit status; None while the command runs."""
-        if self.returncode is None and self.pid and select.select([self._socket], [], [], 0)[0]:
-            self.wait()
-        return self.returncode
-
-    def wait(self) -> int:
-        """Wait for the end of the command and return its exit status."""
-        if self.returncode is None and self.pid:
-            with self._socket:
-                self.returncode = _read_status(self._socket)
-        assert self.returncode is not None
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            with suppress(ProcessLookupError):  # it has just ended
-                os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
 
 
 def _send_request(descriptors: Iterable[int]) -> socket.socket:

@@ -10,11 +10,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import feedsvc
 from feedsvc.embedded import find_server
-from tests.harness.command_process import ForkedCommand
 
 #: The folder of the feedsvc package that this process imports; server processes run the same code.
 ROOT = Path(feedsvc.__file__).resolve().parents[1]
@@ -54,7 +52,7 @@ class Process:
         self.log = log
         self._command = command
         self._environment = environment
-        self._running: subprocess.Popen[bytes] | ForkedCommand | None = None
+        self._running: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self.wanted = False
         """True if the harness started the process and has not ended it since."""
@@ -68,21 +66,19 @@ class Process:
         """Start the process; do not wait until it serves."""
         with self.log.open("ab") as log:
             self._log_start = log.tell()
-            self._running = self._start([*self._command, *extra_arguments], log)
+            self._running = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid())),
+                    *(*self._command, *extra_arguments),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=os.environ | self._environment,
+                start_new_session=True,
+            )
         self.wanted = True
-
-    def _start(
-        self, command: Sequence[str], log: BinaryIO
-    ) -> "subprocess.Popen[bytes] | ForkedCommand":
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid()), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=ROOT,
-            env=os.environ | self._environment,
-            start_new_session=True,
-        )
 
     def log_text(self) -> str:
         """Return all that the process wrote since it was launched."""
@@ -140,16 +136,6 @@ class Process:
                 self.check()
             await asyncio.sleep(LOOK_SECONDS)
         raise TimeoutError(f"{self.name} does not log {text!r}: {self.log_text()[-2000:]}")
-
-
-class ForkedProcess(Process):
-    """`feedsvc` with arguments, which starts without the second that its imports take."""
-
-    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
-        super().__init__(name, arguments, log, {})
-
-    def _start(self, command: Sequence[str], log: BinaryIO) -> ForkedCommand:
-        return ForkedCommand(command, os.environ, ROOT, log.fileno())
 
 
 def store_command(folder: Path, path: Path, fsync: str, port: int = 0) -> list[str]:

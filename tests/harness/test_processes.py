@@ -1,6 +1,5 @@
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -8,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.processes import ROOT, ForkedProcess, Process, ProcessDied
-from tests.serving import wait_until
+from tests.harness.processes import ROOT, Process, ProcessDied
 
 #: A program that starts a process, stops it, prints its pid, and waits.
 PARENT = """
@@ -35,33 +33,6 @@ async def test_process_that_ends_by_itself_raises_process_died(tmp_path: Path) -
     assert await process.wait_for_line("ready") == "ready"
     process.kill()
     process.check()
-
-
-async def test_forked_process_starts_again_after_its_end_and_after_a_kill(tmp_path: Path) -> None:
-    process = ForkedProcess("command", ["feed"], tmp_path / "log")
-    process.launch()
-    with pytest.raises(ProcessDied, match="command ended by itself, status 2: Usage: feedsvc feed"):
-        await process.wait_for_line("never logged")
-    process.launch("bob", "--server", "x")
-    assert "'--server'" in await process.wait_for_line("Error: ")
-    process.kill()
-    process.check()
-    process = ForkedProcess("server", ["serve", "--port=0"], tmp_path / "server.log")
-    process.launch(f"--data-dir={tmp_path}")
-    await process.wait_for_line("serving on")
-    assert (process.has_ended(), process.status) == (False, None)
-    assert os.getsid(process.pid) == process.pid
-    process.kill()
-    assert process.status == -signal.SIGKILL
-    process.launch(f"--data-dir={tmp_path}")
-    await process.wait_for_line("serving on")
-    process.terminate()
-
-    async def has_ended() -> bool:
-        return process.has_ended()
-
-    await wait_until(has_ended)
-    assert process.status == 0
 
 
 def test_stopped_process_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
