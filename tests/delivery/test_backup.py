@@ -78,11 +78,11 @@ async def prepare(service: Service) -> tuple[History, Stream]:
         history.deleted.add(history.published[author][3])
         await service.delete(history.published[author][3], author)
     await service.unfollow(READERS[0], AUTHORS[0])
+    await service.wait_for_deliveries()
     page = await service.page(READERS[1], size=5)
     history.page_token = page.next_page_token
     history.next_page = ids_on_page(await service.page(READERS[1], history.page_token, 5))
     history.request_answer = (await service.publish("asker", request_id="once")).activity.id
-    await service.wait_for_deliveries()
     stream = await service.subscribe(READERS[2])
     history.published[AUTHORS[1]].append(await service.post(AUTHORS[1]))
     await stream.read_event()
