@@ -10,7 +10,7 @@ NODE := tools/node/node_modules/.setup
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-data test-slow test-mutants faults streams soak bench bench-quick lint \
+.PHONY: help setup demo test test-faults test-data test-slow test-mutants faults streams soak bench bench-quick lint \
 	buf-lint breaking gen drift contract-check example-go dist first-hour recordings clean
 
 help: ## Print this list.
@@ -25,7 +25,11 @@ test: $(SETUP) ## Run the tests (needs only Python; uses redis-server if it is o
 	@tools/install-redis
 	@tests/harness/install-faketime
 	@tests/harness/install-nginx
-	@$(PYTEST) -n auto --dist worksteal -m "not data and not slow"
+	@$(PYTEST) -n auto --dist worksteal -m "not data and not slow and not faults"
+
+test-faults: $(SETUP) ## Run the short histories of random faults, which CI runs beside `make test`.
+	@tests/harness/install-faketime
+	@$(PYTEST) -n auto -m "faults and not slow"
 
 test-data: $(SETUP) ## Run the tests on real data (docs/testing.md says where to get it).
 	@$(PYTEST) -m "data and not slow"

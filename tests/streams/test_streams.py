@@ -9,6 +9,7 @@ HISTORIES = 2
 SEEDS = ("in ci", "in ci again")
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_streams_keep_their_promises_under_every_fault(seed: str) -> None:
