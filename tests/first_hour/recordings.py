@@ -19,8 +19,11 @@ _VARIES = re.compile(
     r"|\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b"
     r"|\d[\d,.:]*(?: ?(?:ms|us|s|min|MB|kB|KB|B|%)(?![a-z]))?"
 )
-#: Lines that a run may lack: downloads depend on what pip has in its cache.
-_OPTIONAL = ("setup: downloading", "setup: making .venv", "setup: unpacking")
+#: Lines that a run may have or lack: downloads depend on what pip has in its cache, and the pace of
+#: the store on what else the machine does.
+_OPTIONAL = re.compile(r"setup: (downloading|making|unpacking)|\S+ \w+ health: the store ")
+#: Ages of something that has just happened.
+_JUST_NOW = re.compile(r"just now|# ago")
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,8 @@ def difference(committed: str, made: str) -> str:
 
 def _masked(text: str) -> Iterator[str]:
     for line in text.splitlines():
-        if not line.startswith(_OPTIONAL):
-            words = _VARIES.sub("#", line)
+        if not _OPTIONAL.match(line):
+            words = _JUST_NOW.sub("now", _VARIES.sub("#", line))
             yield re.sub(r"[ ─━╸╺]+", " ", words).rstrip()
 
 
